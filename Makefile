@@ -1,0 +1,41 @@
+# make demo: meta-train, evaluate and use a learned optimizer (10 minutes).
+# make test: the test suite.      make setup: what both need.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+RUN := runs/demo
+
+# TensorFlow's start-up remarks (no GPU, which instructions) are noise here.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo lint setup test
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: setup.py .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --constraint .ci/constraints.txt \
+		--editable ".[test]"
+	touch $@
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+test: setup
+	$(PY) -m pytest --numprocesses 2
+
+# An earlier demo is moved aside, never overwritten.
+demo: setup
+	if [ -e $(RUN) ]; then mv $(RUN) $(RUN)-$$(date +%Y%m%d-%H%M%S); fi
+	$(PY) -m train.meta_train --output_dir=$(RUN)
+	$(PY) -m train.evaluate --preset=$(RUN)/preset \
+		--output=$(RUN)/evaluation.json
+	$(PY) -m train.evaluate --preset=$(RUN)/preset --horizon=200 \
+		--output=$(RUN)/evaluation_200.json
+	$(PY) -m train.plot --evaluation=$(RUN)/evaluation.json \
+		--output=$(RUN)/curves.png
+	$(PY) -m train.plot --evaluation=$(RUN)/evaluation_200.json \
+		--output=$(RUN)/curves_200.png
+	$(PY) -m train.fit --preset=$(RUN)/preset
+	@echo "Everything is in $(RUN)/; the curves are $(RUN)/curves.png."

@@ -1,0 +1,34 @@
+"""Learned optimizers for Keras: the update is a small trained network."""
+
+import importlib
+
+from keras_l2l import presets
+from keras_l2l import rules
+from keras_l2l.optimizer import LearnedOptimizer
+from keras_l2l.rules import CoordinatewiseLSTM
+from keras_l2l.rules import CoordinatewiseRule
+from keras_l2l.rules import StepInputs
+from keras_l2l.rules import UpdateRule
+
+__version__ = "0.1.0"
+__all__ = [
+    "CoordinatewiseLSTM",
+    "CoordinatewiseRule",
+    "LearnedOptimizer",
+    "StepInputs",
+    "UpdateRule",
+    "evaluation",
+    "meta_train",
+    "presets",
+    "rules",
+    "tasks",
+]
+
+
+def __getattr__(name):
+    # What needs TensorFlow is imported on first use: optimizing does not.
+    if name == "meta_train":
+        return importlib.import_module("keras_l2l.meta_training").meta_train
+    if name in ("evaluation", "tasks"):
+        return importlib.import_module(f"keras_l2l.{name}")
+    raise AttributeError(f"module 'keras_l2l' has no attribute {name!r}")

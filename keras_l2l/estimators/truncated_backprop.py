@@ -1,0 +1,91 @@
+"""Truncated backpropagation through time."""
+
+import tensorflow as tf
+
+from keras_l2l import unroll as unroll_lib
+from keras_l2l.estimators import base
+from keras_l2l.tasks.base import check_second_derivatives
+from keras_l2l.tasks.base import split_seed
+
+
+class TruncatedBackprop(base.GradientEstimator):
+    """The exact gradient of each unroll, ignoring what came before it.
+
+    ```
+    meta_loss = sum(losses of the unroll)
+    meta_gradient = d meta_loss / d meta_params,   carry held constant
+    ```
+
+    Args:
+        rule: `UpdateRule`.
+        task: `Task` or `TaskFamily`.
+        horizon: Int, inner steps in an episode; a multiple of
+            `unroll_length`.
+        unroll_length: Int >= 1, inner steps per meta-gradient.
+        second_derivatives: Bool, see `keras_l2l.unroll.unroll`.
+
+    Raises:
+        ValueError: if `unroll_length` does not divide `horizon`, or TensorFlow
+            gets the second derivatives of the task wrong.
+
+    Reference:
+        Andrychowicz et al., 2016 (arXiv 1606.04474), section 2.
+    """
+
+    def __init__(
+        self, rule, task, horizon, unroll_length, second_derivatives=False
+    ):
+        for name, value in (
+            ("horizon", horizon),
+            ("unroll_length", unroll_length),
+        ):
+            if type(value) is not int or value < 1:
+                raise ValueError(
+                    f"`{name}` must be an int of at least 1. Received: "
+                    f"{name}={value!r}"
+                )
+        if horizon % unroll_length:
+            raise ValueError(
+                "`unroll_length` must divide `horizon`. Received: "
+                f"horizon={horizon}, unroll_length={unroll_length}. The "
+                f"nearest horizon is {_nearest(horizon, unroll_length)}."
+            )
+        if second_derivatives:
+            check_second_derivatives(task.sample(0))
+        self.rule = rule
+        self.task = task
+        self.horizon = horizon
+        self.unroll_length = unroll_length
+        self.second_derivatives = second_derivatives
+
+    def init(self, seed):
+        seed = tf.constant(split_seed("train", seed), tf.int64)
+        carry = unroll_lib.init_carry(self.rule, self.task.sample(seed), seed)
+        return base.Episode(seed, carry)
+
+    @tf.function
+    def estimate(self, meta_params, episode, seed):
+        del seed  # Everything random here belongs to the episode.
+        task = self.task.sample(episode.seed)
+        flat = tf.nest.flatten(meta_params)
+        with tf.GradientTape() as tape:
+            tape.watch(flat)
+            losses, carry = unroll_lib.unroll(
+                self.rule,
+                task,
+                meta_params,
+                episode.carry,
+                task.batches("train", episode.seed),
+                self.unroll_length,
+                self.second_derivatives,
+            )
+            meta_loss = tf.reduce_sum(losses)
+        gradient = tape.gradient(
+            meta_loss, flat, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        gradient = tf.nest.pack_sequence_as(meta_params, gradient)
+        return gradient, meta_loss, base.Episode(episode.seed, carry)
+
+
+def _nearest(horizon, unroll_length):
+    return max(1, round(horizon / unroll_length)) * unroll_length

@@ -1,0 +1,283 @@
+"""`LearnedOptimizer`: a Keras optimizer around a learned update rule."""
+
+import functools
+
+import keras
+from keras import ops
+
+from keras_l2l import presets as presets_lib
+from keras_l2l.rules import base
+
+
+class _Presets:
+    """Class attribute that lists the presets in the wheel when read."""
+
+    def __get__(self, instance, owner):
+        return presets_lib.shipped()
+
+
+@keras.saving.register_keras_serializable(package="keras_l2l")
+class LearnedOptimizer(keras.optimizers.Optimizer):
+    """Optimizer whose update is emitted by a learned rule.
+
+    ```
+    updates, state = rule.step(meta_params, gradients, state)
+    variable = variable + learning_rate * update
+    ```
+
+    Without arguments it is the preset `"l2l_digits_mlp"`: the paper's
+    LSTM, meta-trained for the first 100 steps of a small sigmoid network on
+    8x8 digits. It is quick at the start of small problems like that one, and
+    not made for runs of thousands of steps.
+
+    Args:
+        learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`
+            or callable without arguments; multiplies the emitted update.
+            Defaults to 1.0, the rate that rules are meta-trained with.
+        rule: `keras_l2l.UpdateRule`; or a string or path, the name of a
+            preset (see `LearnedOptimizer.presets`) or a preset folder; or
+            `None`, the default preset.
+        meta_params: Nest of tensors as from `rule.init_meta_params`. Only
+            with `rule` an `UpdateRule`; `None` draws fresh ones, which have
+            learned nothing yet.
+        weight_decay: Float. Each step subtracts
+            `variable * weight_decay * learning_rate`: with a learning rate of
+            1.0, 0.004 means 0.4 % a step.
+        clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum,
+            ema_overwrite_frequency, loss_scale_factor,
+            gradient_accumulation_steps: as in `keras.optimizers.Adam`.
+        name: String.
+
+    Raises:
+        ValueError: if `rule` is none of the above, or `meta_params` are not
+            the rule's.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> model.compile(keras_l2l.LearnedOptimizer(), loss="mse")
+    >>> history = model.fit(np.ones((8, 3)), np.ones((8, 1)), verbose=0)
+
+    Reference:
+        Andrychowicz et al., 2016 (arXiv 1606.04474), section 2.
+    """
+
+    presets = _Presets()
+
+    def __init__(
+        self,
+        learning_rate=1.0,
+        rule=None,
+        meta_params=None,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
+        loss_scale_factor=None,
+        gradient_accumulation_steps=None,
+        name=None,
+        **kwargs,
+    ):
+        super().__init__(
+            learning_rate=learning_rate,
+            name=name,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            use_ema=use_ema,
+            ema_momentum=ema_momentum,
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=loss_scale_factor,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            **kwargs,
+        )
+        self.rule, meta_params = _resolve(rule, meta_params)
+        # Flat lists only: Keras wraps nested containers in tracked ones. The
+        # values also live in `get_config`, see there.
+        self._meta_params = [
+            self.add_variable(
+                shape=value.shape,
+                initializer=lambda shape, dtype, value=value: value,
+                dtype="float32",
+                name="meta_params_" + path.replace("/", "_"),
+            )
+            for path, value in base.named_leaves(meta_params)
+        ]
+        self._pack_meta_params = _packer(meta_params)
+        self._state = []
+
+    @classmethod
+    def from_preset(cls, name_or_dir, **kwargs):
+        """Returns an optimizer with a preset's rule and meta-parameters.
+
+        Args:
+            name_or_dir: Name of a preset in `LearnedOptimizer.presets`, or a
+                preset folder.
+            **kwargs: Other arguments of `LearnedOptimizer`.
+
+        Raises:
+            keras_l2l.presets.PresetError: if there is no such preset, or a
+                file of it is missing, damaged or foreign.
+        """
+        rule, meta_params = presets_lib.load_preset(name_or_dir)
+        return cls(rule=rule, meta_params=meta_params, **kwargs)
+
+    def save_to_preset(self, directory):
+        """Writes rule and meta-parameters to a new or empty folder.
+
+        Raises:
+            FileExistsError: if the folder holds something.
+        """
+        presets_lib.save_preset(self.rule, self.meta_params, directory)
+
+    @property
+    def meta_params(self):
+        """The meta-parameters, a nest of `keras.Variable`s."""
+        return self._pack_meta_params(self._meta_params)
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        shapes = [tuple(v.shape) for v in variables]
+        state = self.rule.init_state(shapes)
+        self._pack_state = _packer(state)
+        # This may run while a train step is being traced, where only an
+        # initializer may set a value: each one computes its own.
+        for i, (path, leaf) in enumerate(base.named_leaves(state)):
+            variable = self.add_variable(
+                shape=leaf.shape,
+                initializer=lambda shape, dtype, i=i: keras.tree.flatten(
+                    self.rule.init_state(shapes)
+                )[i],
+                dtype="float32",
+                name="state_" + path.replace("/", "_"),
+            )
+            self._state.append(variable)
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        """Updates all variables with one call of the rule.
+
+        Keras' public hook, `update_step`, sees one variable at a time; rules
+        work on all of them at once.
+        """
+        gradients, mask = self._complete(grads, trainable_variables)
+        inputs = base.StepInputs(
+            gradients=gradients,
+            params=[
+                ops.cast(ops.convert_to_tensor(v), "float32")
+                for v in self._trainable_variables
+            ],
+            loss=None,
+            iteration=ops.convert_to_tensor(self.iterations),
+            mask=mask,
+        )
+        updates, state = self.rule.step(
+            self._pack_meta_params(
+                [ops.convert_to_tensor(v) for v in self._meta_params]
+            ),
+            inputs,
+            self._pack_state([ops.convert_to_tensor(v) for v in self._state]),
+        )
+        learning_rate = ops.cast(learning_rate, "float32")
+        for variable, update in zip(
+            self._trainable_variables, updates, strict=True
+        ):
+            self.assign_add(variable, learning_rate * update)
+        for variable, value in zip(
+            self._state, keras.tree.flatten(state), strict=True
+        ):
+            self.assign(variable, value)
+
+    def _complete(self, grads, trainable_variables):
+        """Returns one float32 gradient per built variable, and the mask.
+
+        Variables that have no gradient this time stay untouched.
+        """
+        received = {
+            self._get_variable_index(v): ops.cast(g, "float32")
+            for g, v in zip(grads, trainable_variables, strict=True)
+        }
+        gradients, mask = [], []
+        for i, variable in enumerate(self._trainable_variables):
+            gradients.append(
+                received[i]
+                if i in received
+                else ops.zeros(variable.shape, dtype="float32")
+            )
+            mask.append(None if i in received else False)
+        complete = len(received) == len(self._trainable_variables)
+        return gradients, None if complete else mask
+
+    def load_own_variables(self, store):
+        """Restores the variables, or raises where Keras would only warn."""
+        received = {key: tuple(store[key].shape) for key in store.keys()}
+        expected = {
+            str(i): tuple(v.shape) for i, v in enumerate(self.variables)
+        }
+        if received != expected:
+            differences = "; ".join(
+                f"variable {key}: expected {expected.get(key, 'none')}, "
+                f"received {received.get(key, 'none')}"
+                for key in sorted(set(expected) | set(received), key=int)
+                if expected.get(key) != received.get(key)
+            )
+            raise ValueError(
+                f"The saved optimizer must have the {len(expected)} variables "
+                f"of this one, in shape. Received: {len(received)}. "
+                f"{differences}. Load it into an optimizer of the same rule, "
+                "built on the same model."
+            )
+        super().load_own_variables(store)
+
+    def get_config(self):
+        # The values are part of the configuration because Keras rebuilds an
+        # optimizer from it alone in `from_config`, `clone` and `pickle`, and
+        # when it must skip the saved variables.
+        return {
+            **super().get_config(),
+            "rule": base.serialize(self.rule),
+            "meta_params": presets_lib.encode(self.rule, self.meta_params),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            rule = base.deserialize(config["rule"])
+        config["rule"] = rule
+        config["meta_params"] = presets_lib.decode(rule, config["meta_params"])
+        return super().from_config(config, custom_objects)
+
+
+def _packer(nest):
+    """Returns a function from a flat list to a nest of this structure."""
+    template = keras.tree.map_structure(lambda leaf: 0, nest)
+    return functools.partial(keras.tree.pack_sequence_as, template)
+
+
+def _resolve(rule, meta_params):
+    if isinstance(rule, base.UpdateRule):
+        if meta_params is None:
+            return rule, rule.init_meta_params(seed=0)
+        arrays = presets_lib.to_arrays(rule, meta_params)
+        return rule, presets_lib.from_arrays(rule, arrays)
+    if meta_params is not None:
+        raise ValueError(
+            "`meta_params` need a `rule` that is a keras_l2l.UpdateRule. "
+            f"Received: rule={rule!r}. Pass the rule that they belong to."
+        )
+    if rule is None:
+        return presets_lib.load_preset(presets_lib.DEFAULT)
+    try:
+        return presets_lib.load_preset(rule)
+    except TypeError:
+        raise ValueError(
+            "`rule` must be a keras_l2l.UpdateRule, a preset name or a preset "
+            f"folder. Received: rule={rule!r} (of type "
+            f"{type(rule).__name__}). Presets in this package: "
+            f"{', '.join(presets_lib.shipped())}."
+        ) from None

@@ -1,0 +1,59 @@
+"""Figures from evaluation JSON; the only importer of matplotlib."""
+
+import matplotlib.figure
+import numpy as np
+
+from keras_l2l import runs
+
+
+def plot_curves(evaluation, path):
+    """Draws the training curves of an evaluation: mean with a 95 % band.
+
+    Of each baseline the learning rate tuned for the final loss is drawn.
+
+    Args:
+        evaluation: Dict as from `keras_l2l.evaluation.evaluate`.
+        path: Path of the figure to write, which must not exist; its suffix
+            chooses the format.
+
+    Raises:
+        FileExistsError: if the file exists.
+        ValueError: if the format is not one of matplotlib's.
+    """
+    path = runs.require_new(path)
+    # A figure of its own: no pyplot, no global state, no display.
+    figure = matplotlib.figure.Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    steps = np.arange(1, evaluation["horizon"] + 1)
+    for result in evaluation["results"]:
+        tuned_for = result["tuned_for"]
+        if tuned_for is not None and "final_loss" not in tuned_for:
+            continue
+        learned = tuned_for is None
+        label = result["optimizer"]
+        if not learned:
+            label += f" (learning rate {result['learning_rate']:g})"
+        (line,) = axes.plot(
+            steps,
+            np.array(result["losses"], dtype=float),
+            label=label,
+            linewidth=2.5 if learned else 1.3,
+            color="black" if learned else None,
+            zorder=3 if learned else 2,
+        )
+        low, high = np.array(result["losses_ci95"], dtype=float)
+        axes.fill_between(
+            steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0
+        )
+    axes.set_yscale("log")
+    axes.set_xlim(0, evaluation["horizon"])
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.set_title(
+        f"{evaluation['task']}: mean of {len(evaluation['seeds'])} unseen "
+        "initializations, 95 % interval"
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)

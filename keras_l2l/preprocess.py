@@ -1,0 +1,38 @@
+"""Pure functions that turn gradients into features for a learned rule."""
+
+import math
+
+from keras import ops
+
+
+def log_and_sign(gradient, p=10.0):
+    """Returns the paper's two features of a gradient: log-magnitude and sign.
+
+    ```
+    (log|gradient| / p, sign(gradient))    where |gradient| >= exp(-p)
+    (-1, exp(p) * gradient)                elsewhere
+    ```
+
+    Both features are continuous and lie in [-1, 1] for |gradient| <= exp(p).
+    Their own derivatives are finite everywhere, including at 0.
+
+    Args:
+        gradient: Floating tensor of shape `[n]`.
+        p: Positive float, how many e-foldings below 1 count as small.
+
+    Returns:
+        Tensor of shape `[n, 2]` and the dtype of `gradient`.
+
+    Reference:
+        Andrychowicz et al., 2016 (arXiv 1606.04474), appendix A.
+    """
+    # The maximum and the clip are the two branches without a `where`, whose
+    # untaken branch would turn a zero gradient into a NaN meta-gradient.
+    magnitude = ops.maximum(ops.abs(gradient), math.exp(-p))
+    return ops.stack(
+        [
+            ops.log(magnitude) / p,
+            ops.clip(math.exp(p) * gradient, -1.0, 1.0),
+        ],
+        axis=-1,
+    )

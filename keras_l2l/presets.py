@@ -1,0 +1,255 @@
+"""Presets: a rule and its meta-parameters in a folder, or in the wheel.
+
+A preset is a folder of three files, none of which can execute anything:
+
+- `config.json`: the rule's registered class name and configuration;
+- `meta_params.npz`: its meta-parameters by name (no pickle);
+- `metadata.json`: versions, and the SHA-256 of `meta_params.npz`.
+
+Presets in the wheel (`keras_l2l/weights/`) also have a model card,
+`card.json`: what it was meta-trained on, how, and how well it does.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import pathlib
+import tempfile
+import zipfile
+import zlib
+
+import keras
+import numpy as np
+from keras import ops
+
+import keras_l2l
+from keras_l2l import runs
+from keras_l2l.rules import base
+
+DEFAULT = "l2l_digits_mlp"
+_SHIPPED = pathlib.Path(__file__).parent / "weights"
+_CONFIG, _META_PARAMS, _METADATA = (
+    "config.json",
+    "meta_params.npz",
+    "metadata.json",
+)
+
+
+class PresetError(ValueError):
+    """A preset that is missing, damaged or not one of this package."""
+
+
+def shipped():
+    """Returns a dict from each preset in the wheel to its description."""
+    return {
+        card.parent.name: json.loads(card.read_text())["description"]
+        for card in sorted(_SHIPPED.glob("*/card.json"))
+    }
+
+
+def save_preset(rule, meta_params, directory):
+    """Writes a preset folder, complete or not at all.
+
+    Args:
+        rule: `UpdateRule`, of a class registered with Keras.
+        meta_params: Nest of tensors, as from `rule.init_meta_params`.
+        directory: Path of a folder that does not exist or is empty.
+
+    Raises:
+        FileExistsError: if the folder holds something.
+        PresetError: if `meta_params` are not the rule's, or not finite.
+    """
+    arrays = to_arrays(rule, meta_params)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    files = {
+        _CONFIG: runs.to_json(base.serialize(rule)),
+        _META_PARAMS: buffer.getvalue(),
+        _METADATA: runs.to_json(
+            {
+                "keras_l2l_version": keras_l2l.__version__,
+                "keras_version": keras.version(),
+                "meta_parameters": sum(a.size for a in arrays.values()),
+                "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+            }
+        ),
+    }
+    directory = runs.require_empty(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # Renaming a finished folder means that nobody ever sees half a preset.
+    with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
+        finished = pathlib.Path(temporary) / directory.name
+        finished.mkdir()
+        for name, content in files.items():
+            (finished / name).write_bytes(content)
+        os.replace(finished, directory)
+
+
+def load_preset(name_or_dir):
+    """Reads a preset.
+
+    Args:
+        name_or_dir: String or path: the name of a preset in the wheel (see
+            `shipped`), or a preset folder.
+
+    Returns:
+        Tuple `(rule, meta_params)`.
+
+    Raises:
+        PresetError: if there is no such preset, or a file of it is missing,
+            damaged or foreign.
+    """
+    directory = _find(name_or_dir)
+    files = {}
+    for name in (_CONFIG, _META_PARAMS, _METADATA):
+        try:
+            files[name] = (directory / name).read_bytes()
+        except OSError as error:
+            raise PresetError(
+                f"A preset folder must hold {_CONFIG}, {_META_PARAMS} and "
+                f"{_METADATA}. Received: {str(directory)!r}, where {name} "
+                f"cannot be read ({error.strerror}). Save the preset again."
+            ) from None
+    metadata = _parse_json(files[_METADATA], directory / _METADATA)
+    digest = hashlib.sha256(files[_META_PARAMS]).hexdigest()
+    if digest != metadata.get("sha256"):
+        raise PresetError(
+            f"{directory / _META_PARAMS} must have the SHA-256 recorded in "
+            f"{_METADATA} ({metadata.get('sha256')}). Received: {digest}. The "
+            "file is damaged or from elsewhere: copy the folder again."
+        )
+    try:
+        config = _parse_json(files[_CONFIG], directory / _CONFIG)
+        rule = base.deserialize(config)
+    except PresetError:
+        raise
+    except ValueError as error:
+        raise PresetError(f"In {directory / _CONFIG}: {error}") from error
+    arrays = _parse_npz(files[_META_PARAMS], directory / _META_PARAMS)
+    return rule, from_arrays(rule, arrays)
+
+
+def to_arrays(rule, meta_params):
+    """Returns meta-parameters as a flat dict `"lstm_0/kernel"` -> array.
+
+    Raises:
+        PresetError: if they are not the rule's, or not finite.
+    """
+    arrays = {
+        name: ops.convert_to_numpy(value)
+        for name, value in base.named_leaves(meta_params)
+    }
+    from_arrays(rule, arrays)
+    return arrays
+
+
+def from_arrays(rule, arrays):
+    """Returns the rule's meta-parameters from a flat dict of arrays.
+
+    Raises:
+        PresetError: if names or shapes are not the rule's, or values are not
+            finite.
+    """
+    expected = rule.init_meta_params(0)
+    shapes = {
+        name: tuple(value.shape) for name, value in base.named_leaves(expected)
+    }
+    received = {name: tuple(a.shape) for name, a in arrays.items()}
+    if shapes != received:
+        names = sorted(set(shapes) | set(received))
+        differences = "; ".join(
+            f"{name}: expected {shapes.get(name, 'nothing')}, "
+            f"received {received.get(name, 'nothing')}"
+            for name in names
+            if shapes.get(name) != received.get(name)
+        )
+        raise PresetError(
+            "The meta-parameters must have the names and shapes of "
+            f"{type(rule).__name__}({rule.get_config()}). {differences}"
+        )
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise PresetError(
+                "Meta-parameters must be finite floating-point numbers. "
+                f"Received: {name} of dtype {array.dtype} with "
+                f"{np.size(array)} values, not all of them finite floats."
+            )
+    return keras.tree.pack_sequence_as(
+        expected,
+        [
+            ops.convert_to_tensor(arrays[name], dtype="float32")
+            for name, _ in base.named_leaves(expected)
+        ],
+    )
+
+
+def encode(rule, meta_params):
+    """Returns meta-parameters as JSON-able strings, for `get_config`."""
+    return {
+        name: base64.b64encode(array.astype("<f4").tobytes()).decode()
+        for name, array in to_arrays(rule, meta_params).items()
+    }
+
+
+def decode(rule, encoded):
+    """Returns the meta-parameters that `encode` made strings of."""
+    shapes = {
+        name: value.shape
+        for name, value in base.named_leaves(rule.init_meta_params(0))
+    }
+    arrays = {}
+    for name, string in encoded.items():
+        array = np.frombuffer(base64.b64decode(string), "<f4")
+        shape = tuple(shapes.get(name, array.shape))
+        if array.size == np.prod(shape, dtype=int):
+            array = array.reshape(shape)
+        arrays[name] = array
+    return from_arrays(rule, arrays)
+
+
+def _find(name_or_dir):
+    names = shipped()
+    if name_or_dir in names:
+        return _SHIPPED / name_or_dir
+    try:
+        directory = pathlib.Path(name_or_dir)
+    except TypeError:
+        directory = None
+    if directory is None or not directory.is_dir():
+        raise PresetError(
+            "A preset must be one of this package or a preset folder. "
+            f"Received: {name_or_dir!r}. Presets in this package: "
+            f"{', '.join(names)}. A folder is what save_to_preset() and "
+            "train/meta_train.py write."
+        )
+    return directory
+
+
+def _parse_json(content, path):
+    try:
+        parsed = json.loads(content)
+    except ValueError as error:
+        raise PresetError(f"{path} must be JSON. Received: {error}") from None
+    if not isinstance(parsed, dict):
+        raise PresetError(f"{path} must hold a JSON object.")
+    return parsed
+
+
+def _parse_npz(content, path):
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as npz:
+            return {name: npz[name] for name in npz.files}
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise PresetError(
+            f"{path} must be an .npz file of plain arrays, without pickled "
+            f"objects. Received: {error}"
+        ) from error

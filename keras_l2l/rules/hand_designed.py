@@ -1,0 +1,136 @@
+"""Hand-designed optimizers as rules: oracles for tests, members of a mixture.
+
+Their hyperparameters are meta-parameters, so they can be meta-trained too.
+"""
+
+import keras
+from keras import ops
+
+from keras_l2l.rules import base
+
+
+class _HandDesigned(base.CoordinatewiseRule):
+    """Keeps hyperparameters as scalar meta-parameters of the same names."""
+
+    def __init__(self, **hyperparameters):
+        for name, value in hyperparameters.items():
+            if not isinstance(value, (int, float)) or value < 0:
+                raise ValueError(
+                    f"`{name}` must be a number >= 0. Received: "
+                    f"{name}={value!r}"
+                )
+        self._hyperparameters = hyperparameters
+
+    def init_meta_params(self, seed):
+        return {
+            name: ops.convert_to_tensor(value, keras.config.floatx())
+            for name, value in self._hyperparameters.items()
+        }
+
+    def get_config(self):
+        return dict(self._hyperparameters)
+
+
+@keras.saving.register_keras_serializable(package="keras_l2l")
+class SGD(_HandDesigned):
+    """Gradient descent: `update = -learning_rate * gradient`.
+
+    Args:
+        learning_rate: Float >= 0, the meta-parameter's initial value.
+            Defaults to 0.01.
+    """
+
+    def __init__(self, learning_rate=0.01):
+        super().__init__(learning_rate=learning_rate)
+
+    def init_coordinate_state(self, n):
+        return {}
+
+    def coordinate_step(self, meta_params, gradient, state, iteration):
+        return -meta_params["learning_rate"] * gradient, state
+
+
+@keras.saving.register_keras_serializable(package="keras_l2l")
+class Momentum(_HandDesigned):
+    """Gradient descent with momentum, as `keras.optimizers.SGD`.
+
+    ```
+    velocity = momentum * velocity - learning_rate * gradient
+    update = velocity
+    ```
+
+    Args:
+        learning_rate: Float >= 0. Defaults to 0.01.
+        momentum: Float >= 0. Defaults to 0.9.
+    """
+
+    def __init__(self, learning_rate=0.01, momentum=0.9):
+        super().__init__(learning_rate=learning_rate, momentum=momentum)
+
+    def init_coordinate_state(self, n):
+        return {"velocity": ops.zeros((n,), dtype="float32")}
+
+    def coordinate_step(self, meta_params, gradient, state, iteration):
+        velocity = (
+            meta_params["momentum"] * state["velocity"]
+            - meta_params["learning_rate"] * gradient
+        )
+        return velocity, {"velocity": velocity}
+
+
+@keras.saving.register_keras_serializable(package="keras_l2l")
+class Adam(_HandDesigned):
+    """Adam with bias correction, as `keras.optimizers.Adam`.
+
+    ```
+    m = beta_1 * m + (1 - beta_1) * gradient
+    v = beta_2 * v + (1 - beta_2) * gradient ** 2
+    alpha = learning_rate * sqrt(1 - beta_2 ** t) / (1 - beta_1 ** t)
+    update = -alpha * m / (sqrt(v) + epsilon)           t = iteration + 1
+    ```
+
+    Args:
+        learning_rate: Float >= 0. Defaults to 0.001.
+        beta_1: Float in [0, 1). Defaults to 0.9.
+        beta_2: Float in [0, 1). Defaults to 0.999.
+        epsilon: Float >= 0. Defaults to 1e-7.
+
+    Reference:
+        Kingma and Ba, 2014 (arXiv 1412.6980), section 2.
+    """
+
+    def __init__(
+        self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7
+    ):
+        super().__init__(
+            learning_rate=learning_rate,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+        )
+
+    def init_coordinate_state(self, n):
+        return {
+            "m": ops.zeros((n,), dtype="float32"),
+            "v": ops.zeros((n,), dtype="float32"),
+        }
+
+    def coordinate_step(self, meta_params, gradient, state, iteration):
+        beta_1, beta_2 = meta_params["beta_1"], meta_params["beta_2"]
+        m = beta_1 * state["m"] + (1 - beta_1) * gradient
+        v = beta_2 * state["v"] + (1 - beta_2) * ops.square(gradient)
+        t = ops.cast(iteration, gradient.dtype) + 1
+        alpha = (
+            meta_params["learning_rate"]
+            * ops.sqrt(1 - ops.power(beta_2, t))
+            / (1 - ops.power(beta_1, t))
+        )
+        update = -alpha * m / (_safe_sqrt(v) + meta_params["epsilon"])
+        return update, {"m": m, "v": v}
+
+
+def _safe_sqrt(x):
+    """Returns sqrt(x) with derivative 0 instead of infinity at 0."""
+    positive = x > 0
+    root = ops.sqrt(ops.where(positive, x, ops.ones_like(x)))
+    return ops.where(positive, root, ops.zeros_like(x))

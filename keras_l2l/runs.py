@@ -1,0 +1,102 @@
+"""What a run writes: JSON files, whole or not at all, and never over others."""
+
+import json
+import math
+import os
+import pathlib
+import platform
+import subprocess
+import tempfile
+
+import keras
+import numpy as np
+
+import keras_l2l
+
+
+def require_empty(directory):
+    """Returns a folder's `Path`, refusing one that already holds something.
+
+    Raises:
+        FileExistsError: if the folder holds files, or the path is a file.
+    """
+    directory = pathlib.Path(directory)
+    if directory.is_file() or (directory.is_dir() and any(directory.iterdir())):
+        raise FileExistsError(
+            "The output folder must be new or empty. Received: "
+            f"{str(directory)!r}, which holds something. Choose another "
+            "folder, or move that one away first."
+        )
+    return directory
+
+
+def require_new(path):
+    """Returns a file's `Path`, refusing one that already exists.
+
+    Raises:
+        FileExistsError: if the path exists.
+    """
+    path = pathlib.Path(path)
+    if path.exists():
+        raise FileExistsError(
+            f"The output file must be new. Received: {str(path)!r}, which "
+            "exists. Choose another name, or move that file away first."
+        )
+    return path
+
+
+def to_json(content):
+    """Returns JSON as bytes; non-finite numbers become null."""
+    return (json.dumps(_finite(content), indent=2) + "\n").encode()
+
+
+def write_json(path, content):
+    """Writes JSON so that nobody ever sees half a file."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
+        finished = pathlib.Path(temporary) / path.name
+        finished.write_bytes(to_json(content))
+        os.replace(finished, path)
+
+
+def versions():
+    """Returns the versions that a result depends on, JSON-able."""
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "keras": keras.version(),
+        keras.backend.backend(): _backend_version(),
+        "keras_l2l": keras_l2l.__version__,
+        "commit": _commit(),
+    }
+
+
+def _backend_version():
+    return __import__(keras.backend.backend()).__version__
+
+
+def _commit():
+    """Returns the commit of this checkout; None for an installed package."""
+    root = pathlib.Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    git = subprocess.run(
+        ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return git.stdout.strip() or None
+
+
+def _finite(content):
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    if isinstance(content, (np.ndarray, np.generic)):
+        return _finite(content.tolist())
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content

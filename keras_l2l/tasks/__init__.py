@@ -1,0 +1,33 @@
+"""Tasks. A new task is one module here and one line below."""
+
+import importlib
+
+from keras_l2l.tasks.base import SPLITS
+from keras_l2l.tasks.base import Task
+from keras_l2l.tasks.base import TaskFamily
+from keras_l2l.tasks.keras_model import KerasModelTask
+from keras_l2l.tasks.quadratics import Quadratic
+from keras_l2l.tasks.quadratics import Quadratics
+
+# Imported on first use: these need tensorflow_datasets.
+_LAZY = {
+    "DatasetError": "datasets",
+    "ImageClassification": "image_classification",
+}
+__all__ = [
+    "SPLITS",
+    "DatasetError",
+    "ImageClassification",
+    "KerasModelTask",
+    "Quadratic",
+    "Quadratics",
+    "Task",
+    "TaskFamily",
+]
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        module = importlib.import_module(f"keras_l2l.tasks.{_LAZY[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module 'keras_l2l.tasks' has no attribute {name!r}")

@@ -1,0 +1,125 @@
+"""TFDS data sets as tensors; the only importer of tensorflow_datasets."""
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+# The last fifth of the training data is held out for `meta_valid`.
+_META_VALID_PERCENT = 20
+
+
+class DatasetError(ValueError):
+    """A data set that cannot be used, with what to do about it."""
+
+
+class L2LDigits(tfds.core.GeneratorBasedBuilder):
+    """The 1,797 handwritten digits (8x8) that ship inside scikit-learn.
+
+    Needs no download. Pixels are scaled from 0-16 to 0-255.
+    """
+
+    name = "l2l_digits"
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            description="Handwritten digits, 8x8, from scikit-learn.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(8, 8, 1)),
+                    "label": tfds.features.ClassLabel(num_classes=10),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="https://archive.ics.uci.edu/dataset/80",
+        )
+
+    def _split_generators(self, dl_manager):
+        return {
+            "train": self._generate_examples(0, 1500),
+            "test": self._generate_examples(1500, 1797),
+        }
+
+    def _generate_examples(self, start, stop):
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = np.round(digits.images * (255 / 16)).astype(np.uint8)
+        for i in range(start, stop):
+            yield i, {"image": images[i, :, :, None], "label": digits.target[i]}
+
+
+def load_images(name, data_dir=None, download=False):
+    """Loads a TFDS image-classification data set into memory.
+
+    Args:
+        name: String, the data set's TFDS name.
+        data_dir: Folder of prepared data; `None` is TFDS' default.
+        download: Bool, whether TFDS may download what is not prepared.
+
+    Returns:
+        Dict from each of `SPLITS` to `(images, labels)`: the images in their
+        own dtype, shape `[n, height, width, channels]`, and integer labels
+        `[n]`. `train` and `meta_valid` are disjoint parts of the data set's
+        training split, `test` is its test (or else validation) split.
+
+    Raises:
+        DatasetError: if the data set is unknown, is not prepared, or is not
+            one of equally sized labelled images.
+    """
+    builder = _prepared_builder(name, data_dir, download)
+    test = next(
+        (s for s in ("test", "validation") if s in builder.info.splits), None
+    )
+    if "train" not in builder.info.splits or test is None:
+        raise DatasetError(
+            "A data set must have the splits train and test (or validation). "
+            f"Received: {name!r} with {', '.join(builder.info.splits)}."
+        )
+    percent = 100 - _META_VALID_PERCENT
+    splits = {
+        "train": f"train[:{percent}%]",
+        "meta_valid": f"train[{percent}%:]",
+        "test": test,
+    }
+    if builder.info.supervised_keys != ("image", "label") or (
+        None in builder.info.features["image"].shape
+    ):
+        raise DatasetError(
+            "A data set must hold images of one size with one label each. "
+            f"Received: {name!r} with features {builder.info.features}."
+        )
+    return {
+        key: builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
+        for key, split in splits.items()
+    }
+
+
+def _prepared_builder(name, data_dir, download):
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError:
+        raise DatasetError(
+            "The data set must be one that tensorflow_datasets knows. "
+            f"Received: {name!r}. Without a download: l2l_digits. All names: "
+            "tensorflow_datasets.list_builders()."
+        ) from None
+    if builder.is_prepared():
+        return builder
+    if not (download or isinstance(builder, L2LDigits)):
+        # Checked here because TFDS without a network retries for minutes
+        # and then fails with a bare ConnectionError.
+        raise DatasetError(
+            f"The data set {name!r} must be prepared before use. There is "
+            f"none in {builder.data_dir}. Either allow the download "
+            "(download=True, or --download), or copy a prepared folder "
+            f"{name}/ into a folder of yours and pass it as data_dir "
+            "(--data_dir)."
+        )
+    try:
+        builder.download_and_prepare()
+    except FileExistsError:
+        # Another process prepared the same folder meanwhile.
+        builder = tfds.builder(name, data_dir=data_dir)
+        if not builder.is_prepared():
+            raise
+    return builder

@@ -1,0 +1,93 @@
+"""Image classification with a multilayer perceptron on any TFDS data set."""
+
+import keras
+import tensorflow as tf
+
+from keras_l2l.tasks import base
+from keras_l2l.tasks import datasets
+
+
+class ImageClassification(base.Task):
+    """Cross-entropy of an MLP on minibatches of images.
+
+    Pixels are scaled to [0, 1]. The weights and biases start IID Gaussian.
+
+    Args:
+        dataset: String, the name of a TFDS data set of equally sized images
+            with one label each: `"l2l_digits"` (ships with scikit-learn),
+            `"mnist"`, `"fashion_mnist"`, `"cifar10"`, ...
+        layer_sizes: Tuple of ints, the units of each hidden layer. Defaults
+            to `(20,)`.
+        activation: String, a Keras activation for the hidden layers. Defaults
+            to `"sigmoid"`.
+        batch_size: Int. Defaults to 128.
+        init_stddev: Float, standard deviation of the initial parameters.
+        data_dir: Folder of prepared TFDS data; `None` is TFDS' default.
+        download: Bool, whether TFDS may download what is not prepared.
+
+    Raises:
+        keras_l2l.tasks.DatasetError: if the data set is unknown, is not
+            prepared, or is not one of equally sized labelled images.
+
+    Reference:
+        Andrychowicz et al., 2016 (arXiv 1606.04474), section 3.2.
+    """
+
+    def __init__(
+        self,
+        dataset="l2l_digits",
+        layer_sizes=(20,),
+        activation="sigmoid",
+        batch_size=128,
+        init_stddev=0.1,
+        data_dir=None,
+        download=False,
+    ):
+        self.dataset = dataset
+        self.layer_sizes = tuple(layer_sizes)
+        self.activation = activation
+        self.batch_size = batch_size
+        self.init_stddev = init_stddev
+        self.name = f"{dataset}_mlp"
+        self._activation = keras.activations.get(activation)
+        self._data = datasets.load_images(dataset, data_dir, download)
+        images, labels = self._data["train"]
+        inputs = images.shape[1:].num_elements()
+        classes = int(tf.reduce_max(labels)) + 1
+        self._sizes = (inputs, *self.layer_sizes, classes)
+
+    def init_params(self, seed):
+        params = []
+        for layer, (n, m) in enumerate(
+            zip(self._sizes[:-1], self._sizes[1:], strict=True)
+        ):
+            for i, shape in enumerate([(n, m), (m,)]):
+                key = base.random_key(seed, 0, 2 * layer + i)
+                normal = tf.random.stateless_normal(shape, key)
+                params.append(self.init_stddev * normal)
+        return params
+
+    def batches(self, split, seed):
+        return base.minibatches(self._data[split], self.batch_size, seed)
+
+    def loss(self, params, batch):
+        images, labels = batch
+        outputs = tf.reshape(images, [self.batch_size, -1])
+        outputs = tf.cast(outputs, params[0].dtype) / 255
+        for layer in range(len(self._sizes) - 1):
+            if layer:
+                outputs = self._activation(outputs)
+            kernel, bias = params[2 * layer : 2 * layer + 2]
+            outputs = tf.matmul(outputs, kernel) + bias
+        return tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs)
+        )
+
+    def get_config(self):
+        return {
+            "dataset": self.dataset,
+            "layer_sizes": list(self.layer_sizes),
+            "activation": self.activation,
+            "batch_size": self.batch_size,
+            "init_stddev": self.init_stddev,
+        }

@@ -1,0 +1,166 @@
+"""Any Keras model, with any loss and data, as a task."""
+
+import random
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_l2l.tasks import base
+
+
+class KerasModelTask(base.Task):
+    """The training of a Keras model: meta-train on what you will train.
+
+    The loss is that of `model.fit`: `loss(y, model(x, training=True))` plus
+    the model's own losses (regularizers, `add_loss`). Dropout seeds and
+    batch-norm statistics move on with every inner step.
+
+    Args:
+        make_model: Function without arguments that returns a new, built
+            `keras.Model`, of the same structure each time.
+        loss: Keras loss: a name, a `keras.losses.Loss`, or a function
+            `(y_true, y_pred) -> loss`.
+        data: The examples `(x, y)`, as a pair of arrays (or nests of arrays)
+            or as a finite `tf.data.Dataset` of single examples. They are
+            shuffled once and divided 3 : 1 : 1 into `train`, `meta_valid` and
+            `test`. To divide them yourself, pass a dict from these names to
+            such data. They are held in memory.
+        batch_size: Int >= 1, drawn with replacement. Defaults to 32.
+        name: String that identifies the task in results. Defaults to the
+            model's name.
+
+    Raises:
+        ValueError: if the model is not built, or the data are not as above.
+
+    Example:
+    >>> task = keras_l2l.tasks.KerasModelTask(
+    ...     make_model=lambda: keras.Sequential(
+    ...         [keras.Input((3,)), keras.layers.Dense(1)]
+    ...     ),
+    ...     loss="mse",
+    ...     data=(np.ones((50, 3)), np.ones((50, 1))),
+    ... )
+    >>> [tuple(p.shape) for p in task.init_params(seed=0)]
+    [(3, 1), (1,)]
+    """
+
+    def __init__(self, make_model, loss, data, batch_size=32, name=None):
+        self._make_model = make_model
+        self._model = self._new_model(seed=0)
+        self._loss = keras.losses.get(loss)
+        self._data = _divide(data)
+        self.batch_size = batch_size
+        self.name = name or self._model.name
+
+    def _new_model(self, seed):
+        # Keras draws every initial value and dropout seed from global
+        # generators; the caller's Python and NumPy ones are put back.
+        python_state, numpy_state = random.getstate(), np.random.get_state()
+        try:
+            keras.utils.set_random_seed(int(seed))
+            model = self._make_model()
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+        if not isinstance(model, keras.Model) or not model.built:
+            raise ValueError(
+                "`make_model` must return a built keras.Model. Received: "
+                f"{model!r}. Start the model with keras.Input(shape), or call "
+                "model.build(input_shape) before returning it."
+            )
+        return model
+
+    def init_params(self, seed):
+        model = self._new_model(seed)
+        return [tf.convert_to_tensor(v) for v in model.trainable_variables]
+
+    def init_non_trainable(self, seed):
+        model = self._new_model(seed)
+        return [tf.convert_to_tensor(v) for v in model.non_trainable_variables]
+
+    def batches(self, split, seed):
+        return base.minibatches(self._data[split], self.batch_size, seed)
+
+    def loss(self, params, batch):
+        non_trainable = [
+            tf.convert_to_tensor(v) for v in self._model.non_trainable_variables
+        ]
+        return self.stateful_loss(params, non_trainable, batch)[0]
+
+    def stateful_loss(self, params, non_trainable, batch):
+        x, y = batch
+        outputs, non_trainable, losses = self._model.stateless_call(
+            params, non_trainable, x, training=True, return_losses=True
+        )
+        # A function as loss returns one value per example.
+        loss = tf.reduce_mean(self._loss(y, outputs))
+        return tf.add_n([loss, *losses]), list(non_trainable)
+
+    def get_config(self):
+        return {
+            "model": keras.saving.serialize_keras_object(self._model),
+            "loss": keras.saving.serialize_keras_object(self._loss),
+            "batch_size": self.batch_size,
+            "examples": {
+                split: tf.nest.flatten(data)[0].shape[0]
+                for split, data in self._data.items()
+            },
+        }
+
+
+def _divide(data):
+    """Returns a dict from each split to a pair of nests of tensors."""
+    if isinstance(data, dict):
+        if set(data) != set(base.SPLITS):
+            raise ValueError(
+                f"`data` must have the keys {', '.join(base.SPLITS)}. "
+                f"Received: {', '.join(map(str, data))}"
+            )
+        return {split: _tensors(part) for split, part in data.items()}
+    data = _tensors(data)
+    size = tf.nest.flatten(data)[0].shape[0]
+    order = np.random.default_rng(0).permutation(size)
+    parts = np.split(order, [size * 3 // 5, size * 4 // 5])
+    if any(len(part) == 0 for part in parts):
+        raise ValueError(
+            f"`data` must hold at least 5 examples. Received: {size}"
+        )
+    return {
+        split: tf.nest.map_structure(lambda t, i=part: tf.gather(t, i), data)
+        for split, part in zip(base.SPLITS, parts, strict=True)
+    }
+
+
+def _tensors(data):
+    if isinstance(data, tf.data.Dataset):
+        if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError(
+                "`data` must be a finite tf.data.Dataset. Received one that "
+                "repeats for ever: pass it without .repeat()."
+            )
+        examples = list(data)
+        if not examples:
+            raise ValueError("`data` must hold examples. Received none.")
+        data = tf.nest.map_structure(lambda *t: tf.stack(t), *examples)
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise ValueError(
+            "`data` must be a pair (x, y), a tf.data.Dataset of such pairs, "
+            f"or a dict of the splits {', '.join(base.SPLITS)}. Received: "
+            f"{type(data).__name__}"
+        )
+    data = tf.nest.map_structure(_tensor, tuple(data))
+    sizes = sorted({t.shape[0] for t in tf.nest.flatten(data)})
+    if len(sizes) != 1:
+        raise ValueError(
+            "x and y must have the same number of examples. Received: "
+            f"{' and '.join(map(str, sizes))}"
+        )
+    return data
+
+
+def _tensor(array):
+    tensor = tf.convert_to_tensor(array)
+    # As `fit` does: floats arrive in Keras' default precision.
+    floating = tensor.dtype.is_floating
+    return tf.cast(tensor, keras.config.floatx()) if floating else tensor

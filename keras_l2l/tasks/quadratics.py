@@ -1,0 +1,66 @@
+"""The paper's synthetic optimizees: random quadratic functions."""
+
+import tensorflow as tf
+
+from keras_l2l.tasks import base
+
+
+class Quadratics(base.TaskFamily):
+    """Family of quadratics `f(params) = ||W params - y||^2`.
+
+    W, y and the initial parameters are IID standard Gaussian, new for every
+    seed.
+
+    Args:
+        dimension: Int >= 1, the number of parameters. Defaults to 10.
+
+    Reference:
+        Andrychowicz et al., 2016 (arXiv 1606.04474), section 3.1.
+    """
+
+    name = "quadratics"
+
+    def __init__(self, dimension=10):
+        if type(dimension) is not int or dimension < 1:
+            raise ValueError(
+                "`dimension` must be an int of at least 1. Received: "
+                f"dimension={dimension!r}"
+            )
+        self.dimension = dimension
+
+    def sample(self, seed):
+        n = self.dimension
+        return Quadratic(
+            tf.random.stateless_normal([n, n], base.random_key(seed, 2)),
+            tf.random.stateless_normal([n], base.random_key(seed, 3)),
+        )
+
+    def get_config(self):
+        return {"dimension": self.dimension}
+
+
+class Quadratic(base.Task):
+    """One quadratic `f(params) = ||W params - y||^2`.
+
+    Args:
+        w: Float tensor of shape `[m, n]`.
+        y: Float tensor of shape `[m]`.
+    """
+
+    name = "quadratic"
+
+    def __init__(self, w, y):
+        self.w = w
+        self.y = y
+
+    def init_params(self, seed):
+        n = self.w.shape[1]
+        key = base.random_key(seed, 0)
+        return [tf.random.stateless_normal([n], key, dtype=self.w.dtype)]
+
+    def batches(self, split, seed):
+        return lambda step: ()
+
+    def loss(self, params, batch):
+        residual = tf.linalg.matvec(self.w, params[0]) - self.y
+        return tf.reduce_sum(tf.square(residual))

@@ -1,0 +1,38 @@
+"""Packaging of keras_l2l."""
+
+import pathlib
+import re
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (ROOT / "keras_l2l/__init__.py").read_text()
+)[1]
+
+# Meta-training, tasks and evaluation; using an optimizer needs none of it.
+TRAIN = [
+    "absl-py>=2.0",
+    "importlib_resources",  # tensorflow-datasets imports it, undeclared.
+    "matplotlib>=3.8",
+    "scikit-learn>=1.3",
+    "scipy>=1.15",
+    "tensorboard>=2.18",
+    "tensorflow>=2.18",
+    "tensorflow-datasets>=4.9.7",
+]
+TEST = ["dill", "pytest>=8", "pytest-xdist", "ruff"]
+
+setuptools.setup(
+    name="keras_l2l",
+    version=VERSION,
+    description="Learned optimizers for Keras",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=setuptools.find_packages(include=["keras_l2l", "keras_l2l.*"]),
+    package_data={"keras_l2l": ["weights/*/*"]},
+    install_requires=["keras>=3.10", "numpy>=1.26"],
+    extras_require={"train": TRAIN, "test": TRAIN + TEST},
+)

@@ -1,0 +1,51 @@
+"""What the scripts share: flags of a task, and errors without a traceback."""
+
+import sys
+
+from absl import app
+from absl import flags
+from absl import logging
+
+from train import registry
+
+
+def define_task_flags():
+    flags.DEFINE_enum(
+        "task", "mlp", sorted(registry.TASKS), "What is being optimized."
+    )
+    flags.DEFINE_string(
+        "dataset", "l2l_digits", "TFDS image data set of --task=mlp."
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "Folder of prepared TFDS data. Default: TFDS' own."
+    )
+    flags.DEFINE_bool(
+        "download", False, "Let TFDS download a data set that is missing."
+    )
+
+
+def make_task():
+    """Returns the task that the flags describe."""
+    values = flags.FLAGS
+    return registry.TASKS[values.task](
+        values.dataset, values.data_dir, values.download
+    )
+
+
+def run(main):
+    """Runs `main()`; a user's mistake ends in one message, not a traceback.
+
+    With --verbosity=1 the traceback is shown.
+    """
+
+    def guarded(argv):
+        if len(argv) > 1:
+            raise app.UsageError(f"Flags start with --. Received: {argv[1]}")
+        try:
+            main()
+        except (ValueError, OSError) as error:
+            if logging.level_debug():
+                raise
+            sys.exit(f"error: {error}")
+
+    app.run(guarded)

@@ -1,0 +1,50 @@
+"""Compares a learned optimizer with tuned SGD, RMSprop, Adam and NAG.
+
+The baselines' learning rates are tuned on other data and seeds than those
+reported. Prints a table and writes --output (JSON). Example:
+
+  python -m train.evaluate --preset=runs/digits/preset --output=runs/e.json
+"""
+
+from absl import flags
+
+import keras_l2l
+from keras_l2l import evaluation
+from keras_l2l import runs
+from train import cli
+
+
+def define_flags():
+    cli.define_task_flags()
+    flags.DEFINE_string(
+        "preset", None, "Preset: its name, or its folder.", required=True
+    )
+    flags.DEFINE_integer("horizon", 100, "Inner steps.")
+    flags.DEFINE_integer("seeds", 20, "Optimizees reported.", lower_bound=1)
+    flags.DEFINE_integer(
+        "tuning_seeds", 10, "Optimizees tuned on.", lower_bound=1
+    )
+    flags.DEFINE_string("output", None, "New JSON file.", required=True)
+
+
+def main():
+    values = flags.FLAGS
+    output = runs.require_new(values.output)
+    # Read once: a wrong preset must not show up after minutes of tuning.
+    optimizer = keras_l2l.LearnedOptimizer.from_preset(values.preset)
+    config = optimizer.get_config()
+    result = evaluation.evaluate(
+        lambda: keras_l2l.LearnedOptimizer.from_config(config),
+        cli.make_task(),
+        values.horizon,
+        seeds=range(values.seeds),
+        tuning_seeds=range(values.tuning_seeds),
+    )
+    runs.write_json(output, {"preset": values.preset, **result})
+    print(evaluation.format_table(result))
+    print(f"Written: {output}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

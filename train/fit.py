@@ -1,0 +1,61 @@
+"""Trains a Keras classifier by `fit` with a learned optimizer.
+
+Prints the progress and the accuracy on the data set's test images. Example:
+
+  python -m train.fit --preset=runs/digits/preset
+"""
+
+import keras
+from absl import flags
+
+import keras_l2l
+from keras_l2l.tasks import datasets
+from train import cli
+
+
+def define_flags():
+    flags.DEFINE_string(
+        "preset", None, "Preset: its name, or its folder.", required=True
+    )
+    flags.DEFINE_string("dataset", "l2l_digits", "TFDS image data set.")
+    flags.DEFINE_string("data_dir", None, "Folder of prepared TFDS data.")
+    flags.DEFINE_bool("download", False, "Let TFDS download what is missing.")
+    flags.DEFINE_integer("epochs", 10, "Passes over the training images.")
+    flags.DEFINE_integer("seed", 0, "The run is repeatable from it.")
+
+
+def main():
+    values = flags.FLAGS
+    optimizer = keras_l2l.LearnedOptimizer.from_preset(values.preset)
+    data = datasets.load_images(
+        values.dataset, values.data_dir, values.download
+    )
+    keras.utils.set_random_seed(values.seed)
+    model = keras.Sequential(
+        [
+            keras.Input(data["train"][0].shape[1:]),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(20, activation="sigmoid"),
+            keras.layers.Dense(10),
+        ]
+    )
+    model.compile(
+        optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.fit(
+        *data["train"],
+        batch_size=128,
+        epochs=values.epochs,
+        validation_data=data["meta_valid"],
+        verbose=2,
+    )
+    loss, accuracy = model.evaluate(*data["test"], verbose=0)
+    print(f"Test loss {loss:.3f}, test accuracy {accuracy:.3f}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)
