@@ -9,10 +9,11 @@ import warnings
 
 import keras
 import numpy as np
-import scipy.stats
 import tensorflow as tf
 
 from keras_l2l import runs
+from keras_l2l.results import CRITERIA
+from keras_l2l.results import summarize
 from keras_l2l.tasks.base import split_seed
 
 # The paper's baselines, each a function of the learning rate.
@@ -24,11 +25,6 @@ BASELINES = {
 }
 # Four decades, four values in each.
 LEARNING_RATES = tuple(float(f"{10 ** (k / 4):.3g}") for k in range(-12, 5))
-# What a learning rate can be tuned for: losses [..., horizon] -> [...].
-CRITERIA = {
-    "mean_loss": lambda losses: np.mean(losses, axis=-1),
-    "final_loss": lambda losses: losses[..., -1],
-}
 
 
 def training_curve(make_optimizer, task, horizon, split, seed):
@@ -176,7 +172,8 @@ def evaluate(
             defaults to `BASELINES`.
 
     Returns:
-        JSON-able dict; see `summarize` for the entries of `"results"`.
+        JSON-able dict; the entries of `"results"` are described at
+        `keras_l2l.results.summarize`.
 
     Raises:
         ValueError: if the baselines would be tuned on what is reported.
@@ -233,64 +230,3 @@ def evaluate(
         "versions": runs.versions(),
         "results": results,
     }
-
-
-def summarize(curves):
-    """Summarizes the training curves of one optimizer over seeds.
-
-    Args:
-        curves: Array `[seeds, horizon]`, as from `training_curves`.
-
-    Returns:
-        Dict with `losses` (the mean curve, a list of `horizon` floats, the
-        first after one update), `losses_ci95` (a pair of lists), and for each
-        of `CRITERIA`: its mean over the seeds, `NAME_median`, and `NAME_ci95`
-        (`[low, high]`: 95 % bootstrap intervals of the mean).
-    """
-    summary = {}
-    for name, score in CRITERIA.items():
-        values = score(curves)
-        summary[name] = float(np.mean(values))
-        summary[f"{name}_median"] = float(np.median(values))
-        summary[f"{name}_ci95"] = [float(b) for b in _mean_ci95(values)]
-    summary["losses"] = np.mean(curves, axis=0).tolist()
-    summary["losses_ci95"] = [b.tolist() for b in _mean_ci95(curves)]
-    return summary
-
-
-def format_table(evaluation):
-    """Returns an evaluation's results as an aligned table of text."""
-    rows = [("optimizer", "learning rate", "mean loss", "final loss [95 %]")]
-    for result in evaluation["results"]:
-        rate = result["learning_rate"]
-        low, high = result["final_loss_ci95"]
-        rows.append(
-            (
-                result["optimizer"],
-                "-" if rate is None else f"{rate:g}",
-                f"{result['mean_loss']:.4f}",
-                f"{result['final_loss']:.5f} [{low:.5f}, {high:.5f}]",
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    )
-
-
-def _mean_ci95(values):
-    """Returns the bounds of the mean over axis 0; nan for one seed."""
-    if len(values) < 2:
-        return np.full((2, *values.shape[1:]), np.nan)
-    result = scipy.stats.bootstrap(
-        (values,),
-        np.mean,
-        axis=0,
-        n_resamples=2000,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return result.confidence_interval

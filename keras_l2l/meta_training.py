@@ -11,6 +11,7 @@ from keras_l2l import runs
 from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import Episode
 from keras_l2l.estimators import TruncatedBackprop
+from keras_l2l.recorder import Recorder
 from keras_l2l.rules.base import serialize
 from keras_l2l.tasks.base import split_seed
 
@@ -116,7 +117,7 @@ def meta_train(
         validation_episodes,
         seed,
     )
-    recorder = _Recorder(
+    recorder = Recorder(
         output_dir / "logs",
         meta_steps,
         inner_steps=meta_batch_size * unroll_length,
@@ -143,6 +144,11 @@ def _check(arguments):
                 f"`{name}` must be an int of at least 1. Received: "
                 f"{name}={arguments[name]!r}"
             )
+    if type(arguments["seed"]) is not int or arguments["seed"] < 0:
+        raise ValueError(
+            "`seed` must be an int of at least 0. Received: "
+            f"seed={arguments['seed']!r}"
+        )
     if not arguments["meta_learning_rate"] > 0:
         raise ValueError(
             "`meta_learning_rate` must be a positive number. Received: "
@@ -263,57 +269,3 @@ class _Run:
             self._estimator.horizon,
         )
         return losses
-
-
-class _Recorder:
-    """History, TensorBoard scalars and the progress bar of a run."""
-
-    def __init__(self, log_dir, meta_steps, inner_steps, verbose):
-        self.history = {
-            "meta_loss": [],
-            "meta_gradient_norm": [],
-            "validation": [],
-        }
-        self._writer = tf.summary.create_file_writer(str(log_dir))
-        self._inner_steps = inner_steps
-        self._clock = time.perf_counter()
-        self._progress = keras.utils.Progbar(
-            meta_steps,
-            verbose=verbose,
-            interval=0.5,
-            stateful_metrics=["best_validation_final_loss"],
-            unit_name="meta_step",
-        )
-
-    def validation(self, meta_step, losses):
-        """Records a validation and returns its final loss."""
-        values = {
-            "mean_loss": float(tf.reduce_mean(losses)),
-            "final_loss": float(tf.reduce_mean(losses[:, -1])),
-        }
-        self.history["validation"].append({"meta_step": meta_step, **values})
-        self._scalars("validation/", values, meta_step)
-        self._clock = time.perf_counter()
-        return values["final_loss"]
-
-    def meta_step(self, meta_step, meta_loss, norm, best_loss):
-        values = {"meta_loss": meta_loss, "meta_gradient_norm": norm}
-        for name, value in values.items():
-            self.history[name].append(value)
-        clock = time.perf_counter()
-        rate = self._inner_steps / (clock - self._clock)
-        self._clock = clock
-        self._scalars("", {**values, "inner_steps_per_second": rate}, meta_step)
-        self._progress.update(
-            meta_step + 1,
-            [
-                ("meta_loss", meta_loss),
-                ("inner_steps/s", rate),
-                ("best_validation_final_loss", best_loss),
-            ],
-        )
-
-    def _scalars(self, prefix, values, meta_step):
-        with self._writer.as_default():
-            for name, value in values.items():
-                tf.summary.scalar(prefix + name, value, meta_step)

@@ -1,6 +1,7 @@
 """`LearnedOptimizer`: a Keras optimizer around a learned update rule."""
 
 import functools
+import os
 
 import keras
 from keras import ops
@@ -141,6 +142,14 @@ class LearnedOptimizer(keras.optimizers.Optimizer):
     def build(self, variables):
         if self.built:
             return
+        strategy = getattr(self, "_distribution_strategy", None)
+        if strategy is not None and strategy.num_replicas_in_sync > 1:
+            raise NotImplementedError(
+                "LearnedOptimizer runs on one replica. Received: a "
+                f"{type(strategy).__name__} of "
+                f"{strategy.num_replicas_in_sync}. Build the model outside "
+                "the strategy's scope."
+            )
         super().build(variables)
         shapes = [tuple(v.shape) for v in variables]
         state = self.rule.init_state(shapes)
@@ -245,11 +254,11 @@ class LearnedOptimizer(keras.optimizers.Optimizer):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        with keras.saving.custom_object_scope(custom_objects or {}):
-            rule = base.deserialize(config["rule"])
-        config["rule"] = rule
-        config["meta_params"] = presets_lib.decode(rule, config["meta_params"])
+        if "rule" in config:
+            with keras.saving.custom_object_scope(custom_objects or {}):
+                rule = base.deserialize(config["rule"])
+            meta_params = presets_lib.decode(rule, config["meta_params"])
+            config = {**config, "rule": rule, "meta_params": meta_params}
         return super().from_config(config, custom_objects)
 
 
@@ -272,12 +281,10 @@ def _resolve(rule, meta_params):
         )
     if rule is None:
         return presets_lib.load_preset(presets_lib.DEFAULT)
-    try:
+    if isinstance(rule, (str, os.PathLike)):
         return presets_lib.load_preset(rule)
-    except TypeError:
-        raise ValueError(
-            "`rule` must be a keras_l2l.UpdateRule, a preset name or a preset "
-            f"folder. Received: rule={rule!r} (of type "
-            f"{type(rule).__name__}). Presets in this package: "
-            f"{', '.join(presets_lib.shipped())}."
-        ) from None
+    raise ValueError(
+        "`rule` must be a keras_l2l.UpdateRule, a preset name or a preset "
+        f"folder. Received: rule={rule!r} (of type {type(rule).__name__}). "
+        f"Presets in this package: {', '.join(presets_lib.shipped())}."
+    )

@@ -18,9 +18,16 @@ def plot_curves(evaluation, path):
 
     Raises:
         FileExistsError: if the file exists.
-        ValueError: if the format is not one of matplotlib's.
+        ValueError: if `evaluation` is something else, or the format is not
+            one of matplotlib's.
     """
     path = runs.require_new(path)
+    missing = {"task", "horizon", "seeds", "results"} - set(evaluation)
+    if missing:
+        raise ValueError(
+            "`evaluation` must be a result of keras_l2l.evaluation.evaluate. "
+            f"Received: a dict without {', '.join(sorted(missing))}."
+        )
     # A figure of its own: no pyplot, no global state, no display.
     figure = matplotlib.figure.Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()

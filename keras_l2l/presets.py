@@ -13,7 +13,6 @@ Presets in the wheel (`keras_l2l/weights/`) also have a model card,
 import base64
 import hashlib
 import io
-import json
 import os
 import pathlib
 import tempfile
@@ -35,6 +34,15 @@ _CONFIG, _META_PARAMS, _METADATA = (
     "meta_params.npz",
     "metadata.json",
 )
+# What `np.load` raises for a file that is not one of its own.
+_NOT_NPZ = (
+    AttributeError,
+    EOFError,
+    OSError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class PresetError(ValueError):
@@ -44,7 +52,7 @@ class PresetError(ValueError):
 def shipped():
     """Returns a dict from each preset in the wheel to its description."""
     return {
-        card.parent.name: json.loads(card.read_text())["description"]
+        card.parent.name: runs.read_json(card)["description"]
         for card in sorted(_SHIPPED.glob("*/card.json"))
     }
 
@@ -102,32 +110,27 @@ def load_preset(name_or_dir):
             damaged or foreign.
     """
     directory = _find(name_or_dir)
-    files = {}
     for name in (_CONFIG, _META_PARAMS, _METADATA):
-        try:
-            files[name] = (directory / name).read_bytes()
-        except OSError as error:
+        if not (directory / name).is_file():
             raise PresetError(
                 f"A preset folder must hold {_CONFIG}, {_META_PARAMS} and "
-                f"{_METADATA}. Received: {str(directory)!r}, where {name} "
-                f"cannot be read ({error.strerror}). Save the preset again."
-            ) from None
-    metadata = _parse_json(files[_METADATA], directory / _METADATA)
-    digest = hashlib.sha256(files[_META_PARAMS]).hexdigest()
+                f"{_METADATA}. Received: {str(directory)!r}, which has no "
+                f"{name}. Save the preset again."
+            )
+    try:
+        metadata = runs.read_json(directory / _METADATA)
+        rule = base.deserialize(runs.read_json(directory / _CONFIG))
+    except ValueError as error:
+        raise PresetError(f"In {directory}: {error}") from error
+    content = (directory / _META_PARAMS).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
     if digest != metadata.get("sha256"):
         raise PresetError(
             f"{directory / _META_PARAMS} must have the SHA-256 recorded in "
             f"{_METADATA} ({metadata.get('sha256')}). Received: {digest}. The "
             "file is damaged or from elsewhere: copy the folder again."
         )
-    try:
-        config = _parse_json(files[_CONFIG], directory / _CONFIG)
-        rule = base.deserialize(config)
-    except PresetError:
-        raise
-    except ValueError as error:
-        raise PresetError(f"In {directory / _CONFIG}: {error}") from error
-    arrays = _parse_npz(files[_META_PARAMS], directory / _META_PARAMS)
+    arrays = _parse_npz(content, directory / _META_PARAMS)
     return rule, from_arrays(rule, arrays)
 
 
@@ -138,7 +141,7 @@ def to_arrays(rule, meta_params):
         PresetError: if they are not the rule's, or not finite.
     """
     arrays = {
-        name: ops.convert_to_numpy(value)
+        name: ops.convert_to_numpy(ops.convert_to_tensor(value))
         for name, value in base.named_leaves(meta_params)
     }
     from_arrays(rule, arrays)
@@ -227,28 +230,15 @@ def _find(name_or_dir):
     return directory
 
 
-def _parse_json(content, path):
-    try:
-        parsed = json.loads(content)
-    except ValueError as error:
-        raise PresetError(f"{path} must be JSON. Received: {error}") from None
-    if not isinstance(parsed, dict):
-        raise PresetError(f"{path} must hold a JSON object.")
-    return parsed
-
-
 def _parse_npz(content, path):
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as npz:
-            return {name: npz[name] for name in npz.files}
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+            arrays = {name: npz[name] for name in npz.files}
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"{name} is not an array")
+        return arrays
+    except _NOT_NPZ as error:
         raise PresetError(
             f"{path} must be an .npz file of plain arrays, without pickled "
             f"objects. Received: {error}"

@@ -50,6 +50,24 @@ def to_json(content):
     return (json.dumps(_finite(content), indent=2) + "\n").encode()
 
 
+def read_json(path):
+    """Returns the dict in a JSON file.
+
+    Raises:
+        ValueError: if the file is not JSON, or holds something else.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} must be JSON. Received: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} must hold a JSON object. Received: a "
+            f"{type(content).__name__}"
+        )
+    return content
+
+
 def write_json(path, content):
     """Writes JSON so that nobody ever sees half a file."""
     path = pathlib.Path(path)

@@ -13,8 +13,12 @@ def define_task_flags():
     flags.DEFINE_enum(
         "task", "mlp", sorted(registry.TASKS), "What is being optimized."
     )
+    define_data_flags()
+
+
+def define_data_flags():
     flags.DEFINE_string(
-        "dataset", "l2l_digits", "TFDS image data set of --task=mlp."
+        "dataset", "l2l_digits", "TFDS data set of images and labels."
     )
     flags.DEFINE_string(
         "data_dir", None, "Folder of prepared TFDS data. Default: TFDS' own."

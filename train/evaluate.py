@@ -10,12 +10,14 @@ from absl import flags
 
 import keras_l2l
 from keras_l2l import evaluation
+from keras_l2l import results
 from keras_l2l import runs
 from train import cli
 
 
 def define_flags():
     cli.define_task_flags()
+    flags.adopt_module_key_flags(cli)
     flags.DEFINE_string(
         "preset", None, "Preset: its name, or its folder.", required=True
     )
@@ -41,7 +43,7 @@ def main():
         tuning_seeds=range(values.tuning_seeds),
     )
     runs.write_json(output, {"preset": values.preset, **result})
-    print(evaluation.format_table(result))
+    print(results.format_table(result))
     print(f"Written: {output}")
 
 

@@ -17,9 +17,8 @@ def define_flags():
     flags.DEFINE_string(
         "preset", None, "Preset: its name, or its folder.", required=True
     )
-    flags.DEFINE_string("dataset", "l2l_digits", "TFDS image data set.")
-    flags.DEFINE_string("data_dir", None, "Folder of prepared TFDS data.")
-    flags.DEFINE_bool("download", False, "Let TFDS download what is missing.")
+    cli.define_data_flags()
+    flags.adopt_module_key_flags(cli)
     flags.DEFINE_integer("epochs", 10, "Passes over the training images.")
     flags.DEFINE_integer("seed", 0, "The run is repeatable from it.")
 

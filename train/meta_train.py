@@ -16,6 +16,7 @@ from train import registry
 
 def define_flags():
     cli.define_task_flags()
+    flags.adopt_module_key_flags(cli)
     flags.DEFINE_enum(
         "rule", "lstm", sorted(registry.RULES), "The update rule to fit."
     )
@@ -23,7 +24,7 @@ def define_flags():
     flags.DEFINE_integer("unroll_length", 20, "Inner steps per meta-step.")
     flags.DEFINE_integer("meta_batch_size", 1, "Episodes side by side.")
     flags.DEFINE_float("meta_learning_rate", 0.004, "Of the meta-Adam.")
-    flags.DEFINE_integer("meta_steps", 2000, "Length of the run.")
+    flags.DEFINE_integer("meta_steps", 4000, "Length of the run.")
     flags.DEFINE_bool(
         "second_derivatives",
         False,

@@ -5,12 +5,10 @@ Example:
   python -m train.plot --evaluation=runs/e.json --output=runs/curves.png
 """
 
-import json
-import pathlib
-
 from absl import flags
 
 from keras_l2l import plots
+from keras_l2l import runs
 from train import cli
 
 
@@ -23,8 +21,7 @@ def define_flags():
 
 def main():
     values = flags.FLAGS
-    evaluation = json.loads(pathlib.Path(values.evaluation).read_text())
-    plots.plot_curves(evaluation, values.output)
+    plots.plot_curves(runs.read_json(values.evaluation), values.output)
     print(f"Written: {values.output}")
 
 

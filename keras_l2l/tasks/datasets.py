@@ -66,7 +66,9 @@ def load_images(name, data_dir=None, download=False):
         DatasetError: if the data set is unknown, is not prepared, or is not
             one of equally sized labelled images.
     """
-    builder = _prepared_builder(name, data_dir, download)
+    builder = _builder(name, data_dir)
+    _check_features(builder)
+    builder = _prepared(builder, data_dir, download)
     test = next(
         (s for s in ("test", "validation") if s in builder.info.splits), None
     )
@@ -81,28 +83,38 @@ def load_images(name, data_dir=None, download=False):
         "meta_valid": f"train[{percent}%:]",
         "test": test,
     }
-    if builder.info.supervised_keys != ("image", "label") or (
-        None in builder.info.features["image"].shape
-    ):
-        raise DatasetError(
-            "A data set must hold images of one size with one label each. "
-            f"Received: {name!r} with features {builder.info.features}."
-        )
     return {
         key: builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
         for key, split in splits.items()
     }
 
 
-def _prepared_builder(name, data_dir, download):
+def _builder(name, data_dir):
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:
         raise DatasetError(
             "The data set must be one that tensorflow_datasets knows. "
             f"Received: {name!r}. Without a download: l2l_digits. All names: "
             "tensorflow_datasets.list_builders()."
         ) from None
+
+
+def _check_features(builder):
+    """Raises, before anything is downloaded, if these are no images."""
+    info = builder.info
+    if info.supervised_keys != ("image", "label") or (
+        None in info.features["image"].shape
+    ):
+        raise DatasetError(
+            "A data set must hold images of one size with one label each. "
+            f"Received: {builder.name!r} with features {info.features}."
+        )
+
+
+def _prepared(builder, data_dir, download):
+    """Returns the builder when its data are on disk."""
+    name = builder.name
     if builder.is_prepared():
         return builder
     if not (download or isinstance(builder, L2LDigits)):
@@ -119,7 +131,7 @@ def _prepared_builder(name, data_dir, download):
         builder.download_and_prepare()
     except FileExistsError:
         # Another process prepared the same folder meanwhile.
-        builder = tfds.builder(name, data_dir=data_dir)
+        builder = _builder(name, data_dir)
         if not builder.is_prepared():
             raise
     return builder

@@ -48,6 +48,12 @@ class KerasModelTask(base.Task):
     def __init__(self, make_model, loss, data, batch_size=32, name=None):
         self._make_model = make_model
         self._model = self._new_model(seed=0)
+        if self._new_model(seed=0) is self._model:
+            raise ValueError(
+                "`make_model` must return a new keras.Model each time. "
+                "Received: a function that returns the same one. Build the "
+                "model inside the function."
+            )
         self._loss = keras.losses.get(loss)
         self._data = _divide(data)
         self.batch_size = batch_size
@@ -58,7 +64,9 @@ class KerasModelTask(base.Task):
         # generators; the caller's Python and NumPy ones are put back.
         python_state, numpy_state = random.getstate(), np.random.get_state()
         try:
-            keras.utils.set_random_seed(int(seed))
+            # Keras takes 32 bits; episode seeds have up to 63.
+            sequence = np.random.SeedSequence(int(seed))
+            keras.utils.set_random_seed(int(sequence.generate_state(1)[0]))
             model = self._make_model()
         finally:
             random.setstate(python_state)
@@ -120,12 +128,12 @@ def _divide(data):
         return {split: _tensors(part) for split, part in data.items()}
     data = _tensors(data)
     size = tf.nest.flatten(data)[0].shape[0]
-    order = np.random.default_rng(0).permutation(size)
-    parts = np.split(order, [size * 3 // 5, size * 4 // 5])
-    if any(len(part) == 0 for part in parts):
+    if size < 5:
         raise ValueError(
             f"`data` must hold at least 5 examples. Received: {size}"
         )
+    order = np.random.default_rng(0).permutation(size)
+    parts = np.split(order, [size * 3 // 5, size * 4 // 5])
     return {
         split: tf.nest.map_structure(lambda t, i=part: tf.gather(t, i), data)
         for split, part in zip(base.SPLITS, parts, strict=True)
@@ -150,6 +158,11 @@ def _tensors(data):
             f"{type(data).__name__}"
         )
     data = tf.nest.map_structure(_tensor, tuple(data))
+    if any(t.shape.rank == 0 for t in tf.nest.flatten(data)):
+        raise ValueError(
+            "x and y must be arrays with a leading axis of examples. "
+            f"Received: {data}"
+        )
     sizes = sorted({t.shape[0] for t in tf.nest.flatten(data)})
     if len(sizes) != 1:
         raise ValueError(

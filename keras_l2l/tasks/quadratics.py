@@ -64,3 +64,6 @@ class Quadratic(base.Task):
     def loss(self, params, batch):
         residual = tf.linalg.matvec(self.w, params[0]) - self.y
         return tf.reduce_sum(tf.square(residual))
+
+    def get_config(self):
+        return {"w": self.w.numpy().tolist(), "y": self.y.numpy().tolist()}

@@ -1,0 +1,60 @@
+"""What is shown and kept while meta-training runs."""
+
+import time
+
+import keras
+import tensorflow as tf
+
+
+class Recorder:
+    """History, TensorBoard scalars and the progress bar of a run."""
+
+    def __init__(self, log_dir, meta_steps, inner_steps, verbose):
+        self.history = {
+            "meta_loss": [],
+            "meta_gradient_norm": [],
+            "validation": [],
+        }
+        self._writer = tf.summary.create_file_writer(str(log_dir))
+        self._inner_steps = inner_steps
+        self._clock = time.perf_counter()
+        self._progress = keras.utils.Progbar(
+            meta_steps,
+            verbose=verbose,
+            interval=0.5,
+            stateful_metrics=["best_validation_final_loss"],
+            unit_name="meta_step",
+        )
+
+    def validation(self, meta_step, losses):
+        """Records a validation and returns its final loss."""
+        values = {
+            "mean_loss": float(tf.reduce_mean(losses)),
+            "final_loss": float(tf.reduce_mean(losses[:, -1])),
+        }
+        self.history["validation"].append({"meta_step": meta_step, **values})
+        self._scalars("validation/", values, meta_step)
+        self._clock = time.perf_counter()
+        return values["final_loss"]
+
+    def meta_step(self, meta_step, meta_loss, norm, best_loss):
+        values = {"meta_loss": meta_loss, "meta_gradient_norm": norm}
+        for name, value in values.items():
+            self.history[name].append(value)
+        clock = time.perf_counter()
+        rate = self._inner_steps / (clock - self._clock)
+        self._clock = clock
+        self._scalars("", {**values, "inner_steps_per_second": rate}, meta_step)
+        self._progress.update(
+            meta_step + 1,
+            [
+                ("meta_loss", meta_loss),
+                ("inner_steps/s", rate),
+                ("best_validation_final_loss", best_loss),
+            ],
+        )
+
+    def _scalars(self, prefix, values, meta_step):
+        with self._writer.as_default():
+            for name, value in values.items():
+                tf.summary.scalar(prefix + name, value, meta_step)

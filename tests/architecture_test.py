@@ -1,0 +1,112 @@
+"""Who may import what (DESIGN: layout), read from the code's imports."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE = ROOT / "keras_l2l"
+# Importer -> the modules of this package it may import, by first component.
+ARROWS = {
+    "__init__": {"presets", "rules", "optimizer"},
+    "preprocess": set(),
+    "cells": set(),
+    "runs": set(),
+    "rules": {"preprocess", "cells", "rules"},
+    "presets": {"rules", "runs"},
+    "optimizer": {"rules", "presets"},
+    "tasks": {"tasks"},
+    "unroll": {"rules"},
+    "estimators": {"unroll", "tasks", "estimators"},
+    "meta_training": {
+        "estimators",
+        "presets",
+        "recorder",
+        "rules",
+        "runs",
+        "tasks",
+        "unroll",
+    },
+    "evaluation": {"results", "runs", "tasks"},
+    "plots": {"runs"},
+    "recorder": set(),
+    "results": set(),
+}
+TENSORFLOW = {
+    "estimators",
+    "evaluation",
+    "meta_training",
+    "recorder",
+    "tasks",
+    "unroll",
+}
+ONLY_IN = {
+    "tensorflow_datasets": {"tasks/datasets.py"},
+    "matplotlib": {"plots.py"},
+    "absl": set(),
+    "train": set(),
+}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path):
+    """Yields every absolute module that a file imports, wherever it does."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in {path}"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize(
+    "path", MODULES, ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_arrows(path):
+    for name in imports(path):
+        first, *rest = name.split(".")
+        if first == "keras_l2l" and rest and rest[0] != "__version__":
+            assert rest[0] in ARROWS[room(path)] | {room(path)}, name
+        if first == "tensorflow":
+            assert room(path) in TENSORFLOW
+        if first in ONLY_IN:
+            assert str(path.relative_to(PACKAGE)) in ONLY_IN[first]
+
+
+def test_every_room_is_on_the_plan():
+    assert {room(path) for path in MODULES} == set(ARROWS)
+
+
+def test_importing_the_package_is_light():
+    code = (
+        "import sys, keras; before = set(sys.modules); import keras_l2l; "
+        "print(sorted(n for n in set(sys.modules) - before if '.' not in n), "
+        "[n for n in ('tasks', 'evaluation', 'meta_training', 'unroll') "
+        "if f'keras_l2l.{n}' in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "['keras_l2l'] []"
+
+
+def test_size_of_modules_and_functions():
+    lengths = {}
+    for path in [*MODULES, *(ROOT / "train").glob("*.py")]:
+        lengths[path] = len(path.read_text().splitlines())
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                if body:
+                    size = body[-1].end_lineno - body[0].lineno + 1
+                    assert size <= 60, f"{path}: {node.name} has {size} lines"
+    assert max(lengths.values()) <= 300, lengths
+    assert sorted(lengths.values())[len(lengths) // 2] <= 150

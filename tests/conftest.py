@@ -1,0 +1,64 @@
+"""Tools that several tests need."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+import keras_l2l  # noqa: E402
+from keras_l2l import tasks  # noqa: E402
+
+
+def to_float64(nest):
+    """Returns a nest with its float tensors in float64."""
+    return tf.nest.map_structure(
+        lambda t: tf.cast(t, tf.float64) if t.dtype.is_floating else t, nest
+    )
+
+
+def leaves(nest):
+    return [
+        np.asarray(tf.convert_to_tensor(leaf))
+        for leaf in keras.tree.flatten(nest)
+    ]
+
+
+def float64_quadratic(seed=0, n=4):
+    """Returns a well-conditioned quadratic task in float64."""
+    rng = np.random.default_rng(seed)
+    return tasks.Quadratic(
+        tf.constant(rng.normal(size=(n, n)) / n + np.eye(n)),
+        tf.constant(rng.normal(size=n)),
+    )
+
+
+def regression_task(name="regression", make_model=None):
+    """Returns a small Keras regression as a task."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(100, 3)).astype("float32")
+    return tasks.KerasModelTask(
+        make_model
+        or (
+            lambda: keras.Sequential(
+                [
+                    keras.Input((3,)),
+                    keras.layers.Dense(4, activation="tanh"),
+                    keras.layers.Dense(1),
+                ]
+            )
+        ),
+        "mse",
+        (x, x.sum(axis=1, keepdims=True) ** 2),
+        batch_size=16,
+        name=name,
+    )
+
+
+@pytest.fixture
+def small_lstm():
+    """A rule whose single step is cheap."""
+    return keras_l2l.CoordinatewiseLSTM(units=(4, 3))

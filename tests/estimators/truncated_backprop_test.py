@@ -1,0 +1,289 @@
+"""Meta-gradients against closed forms and finite differences."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import float64_quadratic
+from conftest import regression_task
+from conftest import to_float64
+
+from keras_l2l import estimators
+from keras_l2l import rules
+from keras_l2l import tasks
+from keras_l2l import unroll as unroll_lib
+from keras_l2l.estimators import TruncatedBackprop
+
+
+class _Square(tasks.Task):
+    """f(s) = s^2 from s = 1."""
+
+    name = "square"
+
+    def init_params(self, seed):
+        return [tf.ones([1], tf.float64)]
+
+    def batches(self, split, seed):
+        return lambda step: ()
+
+    def loss(self, params, batch):
+        return tf.reduce_sum(tf.square(params[0]))
+
+
+class _Recurrence(rules.UpdateRule):
+    """s <- 0.9 s + meta_param, as an update."""
+
+    def init_meta_params(self, seed):
+        return {"shift": tf.constant(0.3, tf.float64)}
+
+    def init_state(self, shapes):
+        return {}
+
+    def step(self, meta_params, inputs, state):
+        (s,) = inputs.params
+        return [-0.1 * s + meta_params["shift"]], state
+
+
+def total_gradient(unroll_length):
+    rule = _Recurrence()
+    estimator = TruncatedBackprop(rule, _Square(), 12, unroll_length)
+    meta_params = rule.init_meta_params(0)
+    episode = estimator.init(0)
+    total = 0.0
+    for _ in range(12 // unroll_length):
+        gradient, _, episode = estimator.estimate(meta_params, episode, 0)
+        total += float(gradient["shift"])
+    return total
+
+
+def test_closed_form():
+    # s_t = 0.9^t + 3 (1 - 0.9^t), d s_t / d shift = 10 (1 - 0.9^t).
+    power = 0.9 ** np.arange(1, 13)
+    exact = np.sum(2 * (power + 3 * (1 - power)) * 10 * (1 - power))
+    assert round(exact, 1) == 231.1
+    assert total_gradient(unroll_length=12) == pytest.approx(exact, rel=1e-12)
+
+
+def test_truncation_has_its_known_bias():
+    # Within an unroll of 3, the derivative starts again from 0.
+    power = 0.9 ** np.arange(1, 13)
+    inner = 10 * (1 - 0.9 ** np.tile([1, 2, 3], 4))
+    truncated = np.sum(2 * (power + 3 * (1 - power)) * inner)
+    assert round(truncated, 1) == 87.9
+    assert total_gradient(unroll_length=3) == pytest.approx(
+        truncated, rel=1e-12
+    )
+
+
+class _Linear(rules.CoordinatewiseRule):
+    """update = w gradient + b, without state."""
+
+    def init_meta_params(self, seed):
+        return {"w": tf.zeros([]), "b": tf.zeros([])}
+
+    def init_coordinate_state(self, n):
+        return {}
+
+    def coordinate_step(self, meta_params, gradient, state, iteration):
+        return meta_params["w"] * gradient + meta_params["b"], state
+
+
+def test_value_of_the_papers_code():
+    estimator = TruncatedBackprop(_Linear(), _Square(), 10, 5)
+    meta_params, m, v = np.zeros(2), np.zeros(2), np.zeros(2)
+    episode = estimator.init(0)
+    for t in (1, 2):
+        gradient, _, episode = estimator.estimate(
+            {
+                "w": tf.constant(meta_params[0]),
+                "b": tf.constant(meta_params[1]),
+            },
+            episode,
+            0,
+        )
+        # Adam with learning rate 0.01, in float64.
+        g = np.array([gradient["w"], gradient["b"]])
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * g**2
+        m_hat, v_hat = m / (1 - 0.9**t), v / (1 - 0.999**t)
+        meta_params = meta_params - 0.01 * m_hat / (np.sqrt(v_hat) + 1e-8)
+    x = episode.carry.params[0].numpy().item()
+    assert x == pytest.approx(0.8559, abs=5e-5)
+    # The cost is the last loss, here of the code's float32 arithmetic.
+    assert x**2 == pytest.approx(0.7325327, abs=1e-7)
+
+
+def frozen_meta_loss(rule, task, meta_params, carry, length):
+    """Returns meta_params -> meta-loss with the recorded gradients frozen."""
+    recorded, params, state = [], carry.params, carry.state
+    for k in range(length):
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            loss = task.loss(params, ())
+        recorded.append(tape.gradient(loss, params))
+        inputs = rules.StepInputs(
+            recorded[-1], params, loss, carry.iteration + k
+        )
+        updates, state = rule.step(meta_params, inputs, state)
+        params = [p + u for p, u in zip(params, updates, strict=True)]
+
+    def meta_loss(meta_params):
+        params, state, total = carry.params, carry.state, 0.0
+        for k in range(length):
+            inputs = rules.StepInputs(
+                recorded[k], params, None, carry.iteration + k
+            )
+            updates, state = rule.step(meta_params, inputs, state)
+            params = [p + u for p, u in zip(params, updates, strict=True)]
+            total += task.loss(params, ())
+        return total
+
+    return meta_loss
+
+
+def true_meta_loss(rule, task, carry, length):
+    def meta_loss(meta_params):
+        losses, _ = unroll_lib.unroll(
+            rule, task, meta_params, carry, lambda t: (), length
+        )
+        return tf.reduce_sum(losses)
+
+    return meta_loss
+
+
+RULES = {
+    "lstm": rules.CoordinatewiseLSTM(),
+    "lstm_raw": rules.CoordinatewiseLSTM((5,), None, output_scale=1.0),
+    "sgd": rules.SGD(0.05),
+    "momentum": rules.Momentum(0.05, 0.8),
+    "adam": rules.Adam(0.1, 0.8, 0.9, 0.01),
+}
+
+
+@pytest.mark.parametrize("second_derivatives", [False, True])
+@pytest.mark.parametrize("name", RULES)
+def test_meta_gradient_equals_finite_differences(name, second_derivatives):
+    rule, task, length = RULES[name], float64_quadratic(), 6
+    meta_params = to_float64(rule.init_meta_params(0))
+    estimator = TruncatedBackprop(
+        rule, task, length, length, second_derivatives
+    )
+    episode = to_float64(estimator.init(0))
+    gradient, _, _ = estimator.estimate(meta_params, episode, 0)
+    if second_derivatives:
+        meta_loss = true_meta_loss(rule, task, episode.carry, length)
+    else:
+        meta_loss = frozen_meta_loss(
+            rule, task, meta_params, episode.carry, length
+        )
+    meta_loss = tf.function(meta_loss)
+    rng = np.random.default_rng(0)
+    flat, step = tf.nest.flatten(meta_params), 1e-7
+    for i, leaf in enumerate(tf.nest.flatten(gradient)):
+        direction = np.sign(rng.normal(size=leaf.shape))
+        values = []
+        for sign in (1, -1):
+            moved = list(flat)
+            moved[i] = flat[i] + sign * step * direction
+            values.append(
+                float(meta_loss(tf.nest.pack_sequence_as(meta_params, moved)))
+            )
+        expected = (values[0] - values[1]) / (2 * step)
+        received = float(tf.reduce_sum(leaf * direction))
+        scale = float(tf.norm(leaf))
+        assert scale > 1e-4
+        assert received == pytest.approx(expected, rel=1e-6, abs=1e-6 * scale)
+
+
+def test_second_derivatives_make_a_difference():
+    # Otherwise the two settings above would test the same thing.
+    gradients = []
+    for second_derivatives in (False, True):
+        rule = rules.SGD(0.05)
+        estimator = TruncatedBackprop(
+            rule, float64_quadratic(), 6, 6, second_derivatives
+        )
+        gradient, _, _ = estimator.estimate(
+            to_float64(rule.init_meta_params(0)),
+            to_float64(estimator.init(0)),
+            0,
+        )
+        gradients.append(float(gradient["learning_rate"]))
+    assert abs(gradients[0] - gradients[1]) > 0.1 * abs(gradients[1])
+
+
+def test_episode_goes_on_and_traces_once(small_lstm):
+    estimator = TruncatedBackprop(small_lstm, tasks.Quadratics(3), 20, 5)
+    meta_params = small_lstm.init_meta_params(0)
+    for seed in (0, 1):
+        episode = estimator.init(seed)
+        for _ in range(4):
+            _, _, episode = estimator.estimate(
+                meta_params, episode, tf.constant(0)
+            )
+        assert int(episode.carry.iteration) == 20
+    assert estimator.estimate.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize(
+    "horizon, unroll_length, message",
+    [
+        (100, 30, "must divide `horizon`.*nearest horizon is 90"),
+        (5, 20, "must divide `horizon`.*nearest horizon is 20"),
+        (0, 1, "`horizon` must be an int of at least 1"),
+        (100, 0, "`unroll_length` must be an int of at least 1"),
+        (100.0, 20, "`horizon` must be an int"),
+    ],
+)
+def test_bad_lengths(small_lstm, horizon, unroll_length, message):
+    with pytest.raises(ValueError, match=message):
+        TruncatedBackprop(
+            small_lstm, tasks.Quadratics(), horizon, unroll_length
+        )
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.BatchNormalization,
+        keras.layers.LayerNormalization,
+        lambda: keras.layers.GroupNormalization(2),
+    ],
+    ids=["batch", "layer", "group"],
+)
+def test_second_derivatives_through_moments_are_refused(small_lstm, layer):
+    task = regression_task(
+        make_model=lambda: keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Dense(4),
+                layer(),
+                keras.layers.Dense(1),
+            ]
+        )
+    )
+    with pytest.raises(ValueError, match="tf.nn.moments.*second_derivatives="):
+        TruncatedBackprop(small_lstm, task, 4, 2, second_derivatives=True)
+    TruncatedBackprop(small_lstm, task, 4, 2, second_derivatives=False)
+
+
+def test_second_derivatives_are_allowed_where_they_are_exact(small_lstm):
+    for task in (
+        tasks.Quadratics(3),
+        regression_task(),
+        regression_task(
+            make_model=lambda: keras.Sequential(
+                [
+                    keras.Input((3,)),
+                    keras.layers.Dense(4),
+                    keras.layers.RMSNormalization(),
+                    keras.layers.Dense(1),
+                ]
+            )
+        ),
+    ):
+        TruncatedBackprop(small_lstm, task, 4, 2, second_derivatives=True)
+
+
+def test_estimator_is_exported():
+    assert issubclass(TruncatedBackprop, estimators.GradientEstimator)

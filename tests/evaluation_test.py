@@ -1,0 +1,214 @@
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import regression_task
+from conftest import to_float64
+
+import keras_l2l
+from keras_l2l import evaluation
+from keras_l2l import results
+from keras_l2l import runs
+from keras_l2l import tasks
+from keras_l2l import unroll as unroll_lib
+from keras_l2l.tasks.base import split_seed
+
+QUADRATICS = tasks.Quadratics(3)
+SGD = functools.partial(keras.optimizers.SGD, 0.01)
+ADAM = functools.partial(keras.optimizers.Adam, 0.1)
+
+
+def test_curve_of_sgd_by_hand():
+    curve = evaluation.training_curve(SGD, QUADRATICS, 5, "test", 3)
+    seed = split_seed("test", 3)
+    task = QUADRATICS.sample(seed)
+    (w, y), params = (
+        to_float64((task.w, task.y)),
+        to_float64(task.init_params(seed)),
+    )
+    x, expected = params[0].numpy(), []
+    for _ in range(5):
+        x = x - 0.01 * 2 * w.numpy().T @ (w.numpy() @ x - y.numpy())
+        expected.append(np.sum((w.numpy() @ x - y.numpy()) ** 2))
+    assert curve.shape == (5,)
+    np.testing.assert_allclose(curve, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make_optimizer", [SGD, ADAM], ids=["sgd", "adam"])
+@pytest.mark.parametrize(
+    "task", [QUADRATICS, regression_task()], ids=["quadratics", "keras"]
+)
+def test_a_baseline_starts_anew_for_every_seed(make_optimizer, task):
+    curves = evaluation.training_curves(
+        make_optimizer, task, 8, "test", [1, 2, 1]
+    )
+    np.testing.assert_array_equal(curves[0], curves[2])
+    assert np.abs(curves[0] - curves[1]).max() > 1e-3
+    again = evaluation.training_curve(make_optimizer, task, 8, "test", 2)
+    np.testing.assert_array_equal(again, curves[1])
+
+
+def test_one_optimizer_under_two_names_gives_one_curve():
+    result = evaluation.evaluate(
+        ADAM,
+        QUADRATICS,
+        20,
+        seeds=range(3),
+        tuning_seeds=range(3),
+        learning_rates=(0.001, 0.1, 100.0),
+        baselines={
+            "adam": keras.optimizers.Adam,
+            "other": keras.optimizers.Adam,
+        },
+    )
+    learned, *rest = result["results"]
+    curves = {}
+    for r in rest:
+        curves.setdefault(r["optimizer"], {})[r["learning_rate"]] = r["losses"]
+    assert curves["adam"] == curves["other"]
+    assert curves["adam"][0.1] == learned["losses"]
+
+
+def test_evaluation_equals_the_unroll_of_meta_training(small_lstm):
+    task = regression_task()
+    curve = evaluation.training_curve(
+        functools.partial(keras_l2l.LearnedOptimizer, rule=small_lstm),
+        task,
+        12,
+        "meta_valid",
+        5,
+    )
+    seed = split_seed("meta_valid", 5)
+    losses, _ = unroll_lib.unroll(
+        small_lstm,
+        task,
+        small_lstm.init_meta_params(0),
+        unroll_lib.init_carry(small_lstm, task, seed),
+        task.batches("meta_valid", seed),
+        12,
+    )
+    np.testing.assert_allclose(curve, losses, rtol=1e-4)
+
+
+def test_splits_differ():
+    curves = [
+        evaluation.training_curve(SGD, regression_task(), 3, split, 0)
+        for split in tasks.SPLITS
+    ]
+    assert len({tuple(c) for c in curves}) == 3
+
+
+def test_tuning_finds_the_best_rate_per_criterion():
+    rates = (0.001, 0.01, 0.03, 0.1, 1000.0)
+    best = evaluation.tune_learning_rate(
+        keras.optimizers.Adam, QUADRATICS, 20, "train", range(4), rates
+    )
+    for criterion, score in results.CRITERIA.items():
+        scores = {
+            rate: score(
+                evaluation.training_curves(
+                    functools.partial(keras.optimizers.Adam, rate),
+                    QUADRATICS,
+                    20,
+                    "train",
+                    range(4),
+                )
+            ).mean()
+            for rate in rates
+        }
+        assert best[criterion] == min(scores, key=scores.get)
+
+
+def test_a_rate_that_diverges_is_never_the_best():
+    best = evaluation.tune_learning_rate(
+        keras.optimizers.SGD,
+        QUADRATICS,
+        60,
+        seeds=range(3),
+        learning_rates=(1e-4, 1e-3, 1e10),
+    )
+    assert set(best.values()) == {1e-3}
+    with pytest.raises(ValueError, match="Add smaller ones"):
+        evaluation.tune_learning_rate(
+            keras.optimizers.SGD,
+            QUADRATICS,
+            60,
+            seeds=range(3),
+            learning_rates=(1e10, 1e11),
+        )
+
+
+def test_a_best_rate_at_the_edge_of_the_grid_warns():
+    with pytest.warns(UserWarning, match="edge of the grid"):
+        evaluation.tune_learning_rate(
+            keras.optimizers.SGD,
+            QUADRATICS,
+            10,
+            seeds=range(3),
+            learning_rates=(1e-6, 1e-5),
+        )
+
+
+@pytest.mark.filterwarnings("ignore:The best learning rate")
+def test_evaluate(small_lstm):
+    result = evaluation.evaluate(
+        functools.partial(keras_l2l.LearnedOptimizer, rule=small_lstm),
+        QUADRATICS,
+        4,
+        seeds=range(3),
+        tuning_seeds=range(2),
+        learning_rates=(1e-3, 1e-2, 1e-1),
+    )
+    runs.to_json(result)
+    assert result["task"] == "quadratics"
+    assert result["horizon"] == 4
+    names = [r["optimizer"] for r in result["results"]]
+    assert names[0] == "learned"
+    assert set(names) == {"learned", *evaluation.BASELINES}
+    for name in evaluation.BASELINES:
+        tuned_for = [
+            criterion
+            for r in result["results"]
+            if r["optimizer"] == name
+            for criterion in r["tuned_for"]
+        ]
+        assert sorted(tuned_for) == sorted(results.CRITERIA)
+    for r in result["results"]:
+        assert len(r["losses"]) == 4
+        assert r["final_loss"] == r["losses"][-1]
+        assert r["final_loss_ci95"][0] <= r["final_loss"]
+        assert r["final_loss"] <= r["final_loss_ci95"][1]
+    table = results.format_table(result).splitlines()
+    assert len(table) == 1 + len(result["results"])
+
+
+def test_tuning_on_what_is_reported_is_refused():
+    with pytest.raises(ValueError, match=r"\[2, 3\] in both"):
+        evaluation.evaluate(
+            SGD,
+            QUADRATICS,
+            4,
+            seeds=range(4),
+            tuning_split="test",
+            tuning_seeds=range(2, 6),
+        )
+
+
+def test_default_grid_spans_four_decades():
+    rates = evaluation.LEARNING_RATES
+    assert len(rates) >= 13
+    assert rates[-1] / rates[0] == pytest.approx(1e4)
+    assert sorted(rates) == list(rates)
+
+
+def test_loss_has_a_gradient_only_in_the_parameters_it_uses():
+    class Unused(tasks.Quadratic):
+        def init_params(self, seed):
+            return [*super().init_params(seed), tf.ones([2])]
+
+    task = Unused(tf.eye(2), tf.ones(2))
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        curve = evaluation.training_curve(SGD, task, 3, "test", 0)
+    assert np.isfinite(curve).all()

@@ -1,0 +1,235 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import leaves
+from conftest import regression_task
+
+import keras_l2l
+from keras_l2l import evaluation
+from keras_l2l import presets
+from keras_l2l import rules
+from keras_l2l import tasks
+
+
+def meta_train(rule, task, output_dir, **arguments):
+    defaults = {
+        "horizon": 6,
+        "unroll_length": 3,
+        "meta_steps": 4,
+        "validation_interval": 2,
+        "validation_episodes": 2,
+        "verbose": 0,
+    }
+    return keras_l2l.meta_train(
+        rule, task, output_dir, **{**defaults, **arguments}
+    )
+
+
+def test_learned_optimizer_beats_tuned_sgd(tmp_path):
+    task = tasks.Quadratics(4)
+    rule = keras_l2l.CoordinatewiseLSTM(
+        units=(8,), preprocessing=None, output_scale=1.0
+    )
+    result = keras_l2l.meta_train(
+        rule,
+        task,
+        tmp_path,
+        horizon=20,
+        unroll_length=10,
+        meta_batch_size=4,
+        meta_learning_rate=0.01,
+        meta_steps=400,
+        validation_interval=100,
+        verbose=0,
+    )
+    rates = evaluation.LEARNING_RATES[:10]
+    best = evaluation.tune_learning_rate(
+        keras.optimizers.SGD, task, 20, "meta_valid", range(30), rates
+    )
+    sgd, learned = (
+        evaluation.training_curves(make, task, 20, "test", range(50)).mean()
+        for make in (
+            lambda: keras.optimizers.SGD(best["mean_loss"]),
+            lambda: keras_l2l.LearnedOptimizer.from_preset(tmp_path / "preset"),
+        )
+    )
+    assert learned < 0.8 * sgd
+    # The result is the best validation, and meta-training got there.
+    finals = [v["final_loss"] for v in result.history["validation"]]
+    assert min(finals) < 0.5 * finals[0]
+
+
+@pytest.mark.parametrize("meta_batch_size", [1, 3])
+def test_run_is_repeatable_and_depends_on_its_seed(
+    small_lstm, tmp_path, meta_batch_size
+):
+    results = [
+        meta_train(
+            small_lstm,
+            regression_task(),
+            tmp_path / str(i),
+            meta_batch_size=meta_batch_size,
+            seed=seed,
+        )
+        for i, seed in enumerate((3, 3, 4))
+    ]
+    first, again, other = (leaves(r.meta_params) for r in results)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.abs(first[0] - other[0]).max() > 0.01
+    losses = [r.history["meta_loss"] for r in results]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_what_a_run_writes(small_lstm, tmp_path):
+    result = meta_train(small_lstm, tasks.Quadratics(3), tmp_path, seed=2)
+    names = {"config.json", "history.json", "logs", "preset"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["task"] == {"name": "quadratics", "config": {"dimension": 3}}
+    assert rules.deserialize(config["rule"]).get_config() == (
+        small_lstm.get_config()
+    )
+    assert (config["seed"], config["horizon"], config["meta_steps"]) == (
+        2,
+        6,
+        4,
+    )
+    assert config["versions"]["tensorflow"] == tf.__version__
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert history == result.history
+    assert len(history["meta_loss"]) == 4
+    assert [v["meta_step"] for v in history["validation"]] == [0, 2, 4]
+    _, meta_params = presets.load_preset(tmp_path / "preset")
+    for a, b in zip(
+        leaves(meta_params), leaves(result.meta_params), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    tags = set()
+    (log,) = (tmp_path / "logs").iterdir()
+    for event in tf.compat.v1.train.summary_iterator(str(log)):
+        tags |= {value.tag for value in event.summary.value}
+    assert tags == {
+        "meta_loss",
+        "meta_gradient_norm",
+        "inner_steps_per_second",
+        "validation/mean_loss",
+        "validation/final_loss",
+    }
+
+
+def test_config_reproduces_the_run(small_lstm, tmp_path):
+    first = meta_train(small_lstm, tasks.Quadratics(3), tmp_path / "a", seed=5)
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    again = keras_l2l.meta_train(
+        rules.deserialize(config.pop("rule")),
+        tasks.Quadratics(**config.pop("task")["config"]),
+        tmp_path / "b",
+        verbose=0,
+        **{
+            k: v
+            for k, v in config.items()
+            if k not in ("estimator", "versions")
+        },
+    )
+    assert first.history["meta_loss"] == again.history["meta_loss"]
+
+
+class _Worsening(rules.CoordinatewiseRule):
+    """Its meta-parameter is the update: any change from 0 is for the worse."""
+
+    def init_meta_params(self, seed):
+        return {"shift": tf.zeros([])}
+
+    def init_coordinate_state(self, n):
+        return {}
+
+    def coordinate_step(self, meta_params, gradient, state, iteration):
+        # The sign is wrong on purpose: meta-training goes uphill.
+        shift = meta_params["shift"]
+        return 2 * tf.stop_gradient(shift) - shift + 0 * gradient, state
+
+
+keras.saving.register_keras_serializable(package="tests")(_Worsening)
+
+
+def test_the_best_validation_is_kept_not_the_last(tmp_path):
+    task = tasks.Quadratic(tf.eye(2), tf.zeros(2))
+    result = meta_train(
+        _Worsening(), task, tmp_path, meta_steps=8, meta_learning_rate=0.1
+    )
+    finals = [v["final_loss"] for v in result.history["validation"]]
+    best = int(np.argmin(finals))
+    assert finals[-1] > finals[best]
+    kept = evaluation.training_curve(
+        lambda: keras_l2l.LearnedOptimizer(
+            rule=_Worsening(), meta_params=result.meta_params
+        ),
+        task,
+        6,
+        "meta_valid",
+        0,
+    )
+    both = [
+        evaluation.training_curve(
+            lambda: keras_l2l.LearnedOptimizer(
+                rule=_Worsening(), meta_params=result.meta_params
+            ),
+            task,
+            6,
+            "meta_valid",
+            seed,
+        )[-1]
+        for seed in (0, 1)
+    ]
+    assert kept[-1] == both[0]
+    assert np.mean(both) == pytest.approx(finals[best], rel=1e-5)
+
+
+def test_progress_bar_shows_loss_speed_and_time(small_lstm, tmp_path, capsys):
+    meta_train(small_lstm, tasks.Quadratics(3), tmp_path, verbose=1)
+    shown = capsys.readouterr().out
+    for part in ("4/4", "meta_loss", "inner_steps/s", "/meta_step"):
+        assert part in shown
+
+
+def test_second_derivatives_change_the_result(small_lstm, tmp_path):
+    losses = [
+        meta_train(
+            small_lstm,
+            tasks.Quadratics(3),
+            tmp_path / str(second_derivatives),
+            second_derivatives=second_derivatives,
+        ).history["meta_gradient_norm"]
+        for second_derivatives in (False, True)
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_non_empty_output_folder_is_left_alone(small_lstm, tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(FileExistsError, match="new or empty"):
+        meta_train(small_lstm, tasks.Quadratics(3), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"unroll_length": 4}, "must divide `horizon`"),
+        ({"meta_batch_size": 0}, "`meta_batch_size` must be an int"),
+        ({"meta_steps": 1.5}, "`meta_steps` must be an int"),
+        ({"meta_learning_rate": 0.0}, "`meta_learning_rate` must be a pos"),
+        ({"seed": -1}, "`seed` must be an int"),
+    ],
+)
+def test_bad_arguments_write_nothing(small_lstm, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        meta_train(
+            small_lstm, tasks.Quadratics(3), tmp_path / "new", **arguments
+        )
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,286 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import leaves
+
+import keras_l2l
+from keras_l2l import rules
+
+X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
+Y = np.random.default_rng(1).integers(0, 3, size=64)
+
+
+def classifier(optimizer, dropout=0.2, **compile_arguments):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(5, activation="tanh"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(dropout),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.compile(
+        optimizer,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **compile_arguments,
+    )
+    return model
+
+
+def fit(model, epochs=2):
+    history = model.fit(
+        X, Y, batch_size=16, epochs=epochs, shuffle=False, verbose=0
+    )
+    return history.history["loss"]
+
+
+def assert_same(a, b):
+    for x, y in zip(leaves(a), leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def lstm(**arguments):
+    return keras_l2l.LearnedOptimizer(
+        rule=keras_l2l.CoordinatewiseLSTM(units=(5, 4)), **arguments
+    )
+
+
+def test_apply_equals_repeated_rule_step():
+    rule = keras_l2l.CoordinatewiseLSTM()
+    meta_params = rule.init_meta_params(3)
+    optimizer = keras_l2l.LearnedOptimizer(
+        0.5, rule=rule, meta_params=meta_params
+    )
+    rng = np.random.default_rng(0)
+    params = [
+        tf.constant(rng.normal(size=s), tf.float32)
+        for s in ((2, 3), (), (4,), (3, 3, 1, 2))
+    ]
+    variables = [keras.Variable(p) for p in params]
+    state = rule.init_state([tuple(p.shape) for p in params])
+    for step in range(20):
+        gradients = [
+            tf.constant(10.0 ** rng.integers(-6, 2) * rng.normal(size=p.shape))
+            for p in params
+        ]
+        gradients = [tf.cast(g, tf.float32) for g in gradients]
+        optimizer.apply(gradients, variables)
+        updates, state = rule.step(
+            meta_params,
+            rules.StepInputs(gradients, params, None, tf.constant(step)),
+            state,
+        )
+        params = [p + 0.5 * u for p, u in zip(params, updates, strict=True)]
+        for v, p in zip(variables, params, strict=True):
+            np.testing.assert_allclose(v, p, rtol=1e-6, atol=1e-7)
+    assert int(optimizer.iterations) == 20
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"run_eagerly": True},
+        {"jit_compile": True},
+        {"steps_per_execution": 2},
+    ],
+    ids=str,
+)
+def test_fit_is_the_same_however_it_is_executed(arguments):
+    # XLA has random numbers of its own, hence no dropout.
+    losses = fit(classifier(lstm(), dropout=0, **arguments))
+    expected = fit(classifier(lstm(), dropout=0))
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    assert losses[0] != losses[1]
+
+
+def test_custom_loop_equals_train_on_batch():
+    automatic, custom = classifier(lstm()), classifier(lstm())
+    for start in (0, 16, 32, 48):
+        x, y = X[start : start + 16], Y[start : start + 16]
+        automatic.train_on_batch(x, y)
+        with tf.GradientTape() as tape:
+            loss = custom.compute_loss(x, y, custom(x, training=True))
+        gradients = tape.gradient(loss, custom.trainable_variables)
+        custom.optimizer.apply(gradients, custom.trainable_variables)
+    for a, b in zip(automatic.get_weights(), custom.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"learning_rate": 0.3, "clipnorm": 1.0},
+        {"weight_decay": 0.001, "use_ema": True},
+        {"gradient_accumulation_steps": 2},
+        {"learning_rate": keras.optimizers.schedules.CosineDecay(1.0, 20)},
+    ],
+    ids=lambda a: ",".join(a) or "plain",
+)
+def test_saved_model_continues_exactly(arguments, tmp_path):
+    # Keras does not restore the seeds of dropout, with Adam neither.
+    model = classifier(lstm(**arguments), dropout=0)
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(loaded.optimizer.variables, model.optimizer.variables)
+    assert fit(loaded) == fit(model)
+    assert_same(loaded.get_weights(), model.get_weights())
+
+
+def test_saved_weights_continue_exactly(tmp_path):
+    model = classifier(lstm(), dropout=0)
+    fit(model)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = classifier(lstm(), dropout=0)
+    other.optimizer.build(other.trainable_variables)
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert fit(other) == fit(model)
+
+
+def test_learning_rate_scales_the_update():
+    def moved(learning_rate):
+        variable = keras.Variable(np.zeros(3, "float32"))
+        lstm(learning_rate=learning_rate).apply([tf.ones(3)], [variable])
+        return variable.numpy()
+
+    np.testing.assert_allclose(moved(0.5), 0.5 * moved(1.0), rtol=1e-6)
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.25, 1, 0.5)
+    np.testing.assert_allclose(moved(schedule), 0.25 * moved(1.0), rtol=1e-6)
+    assert np.abs(moved(1.0)).min() > 0
+
+
+@pytest.mark.parametrize(
+    "clipping, gradient, clipped",
+    [
+        ({"clipvalue": 0.5}, [3.0, -0.1], [0.5, -0.1]),
+        ({"clipnorm": 1.0}, [3.0, 4.0], [0.6, 0.8]),
+        ({"global_clipnorm": 1.0}, [3.0, 4.0], [0.6, 0.8]),
+    ],
+    ids=["clipvalue", "clipnorm", "global_clipnorm"],
+)
+def test_clipping_happens_before_the_rule(clipping, gradient, clipped):
+    values = []
+    for arguments, g in ((clipping, gradient), ({}, clipped)):
+        variable = keras.Variable(np.zeros(2, "float32"))
+        optimizer = keras_l2l.LearnedOptimizer(rule=rules.SGD(1.0), **arguments)
+        optimizer.apply([tf.constant(g)], [variable])
+        values.append(variable.numpy())
+    np.testing.assert_allclose(*values, rtol=1e-6)
+
+
+def test_variable_without_gradient_stays_untouched():
+    a, b = (keras.Variable(np.ones(3, "float32")) for _ in range(2))
+    optimizer = lstm()
+    optimizer.build([a, b])
+    optimizer.apply([tf.ones(3), tf.ones(3)])
+    before = b.numpy(), [v.numpy()[3:] for v in optimizer._state]
+    moved = a.numpy()
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        optimizer.apply([tf.ones(3), None], [a, b])
+    optimizer.apply([tf.ones(3)], [a])
+    assert_same(before, (b, [v.numpy()[3:] for v in optimizer._state]))
+    assert np.abs(a.numpy() - moved).min() > 0
+
+
+def test_config_keeps_the_meta_parameters():
+    rule = keras_l2l.CoordinatewiseLSTM(units=(5, 4))
+    optimizer = lstm(
+        meta_params=rule.init_meta_params(9),
+        learning_rate=0.25,
+        clipnorm=2.0,
+        name="mine",
+    )
+    for copy in (
+        keras_l2l.LearnedOptimizer.from_config(optimizer.get_config()),
+        keras.optimizers.deserialize(keras.optimizers.serialize(optimizer)),
+    ):
+        assert_same(copy.meta_params, optimizer.meta_params)
+        assert copy.get_config() == optimizer.get_config()
+        assert (copy.name, copy.clipnorm) == ("mine", 2.0)
+
+
+def test_meta_params_are_copied():
+    rule = keras_l2l.CoordinatewiseLSTM(units=(5, 4))
+    first = lstm(meta_params=rule.init_meta_params(1))
+    second = lstm(meta_params=first.meta_params)
+    assert_same(second.meta_params, first.meta_params)
+    assert (
+        second.meta_params["output"]["bias"]
+        is not (first.meta_params["output"]["bias"])
+    )
+
+
+def test_loading_another_rules_state_is_an_error(tmp_path):
+    model = classifier(lstm())
+    fit(model, epochs=1)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = classifier(
+        keras_l2l.LearnedOptimizer(rule=keras_l2l.CoordinatewiseLSTM((3, 4)))
+    )
+    other.optimizer.build(other.trainable_variables)
+    with pytest.raises(ValueError, match=r"expected \(12,\), received \(20,\)"):
+        other.load_weights(tmp_path / "model.weights.h5")
+
+
+def test_several_replicas_are_refused():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        variable = keras.Variable(np.ones(2, "float32"))
+        with pytest.raises(NotImplementedError, match="one replica"):
+            lstm().build([variable])
+
+
+@pytest.mark.parametrize("rule", [3, ["x"], object()])
+def test_rule_of_a_wrong_type(rule):
+    with pytest.raises(
+        ValueError, match="must be a keras_l2l.UpdateRule.*Pres"
+    ):
+        keras_l2l.LearnedOptimizer(rule=rule)
+
+
+def test_unknown_preset_lists_the_valid_ones():
+    with pytest.raises(ValueError, match="l2l_digits_mlp"):
+        keras_l2l.LearnedOptimizer(rule="nope")
+
+
+def test_meta_params_without_a_rule():
+    with pytest.raises(ValueError, match="`meta_params` need a `rule`"):
+        keras_l2l.LearnedOptimizer(meta_params={})
+
+
+def test_meta_params_of_another_rule():
+    rule = keras_l2l.CoordinatewiseLSTM(units=(7,))
+    with pytest.raises(ValueError, match="lstm_1/kernel: expected"):
+        lstm(meta_params=rule.init_meta_params(0))
+
+
+def test_default_is_the_shipped_preset():
+    assert "l2l_digits_mlp" in keras_l2l.LearnedOptimizer.presets
+    default = keras_l2l.LearnedOptimizer()
+    named = keras_l2l.LearnedOptimizer.from_preset("l2l_digits_mlp")
+    assert_same(default.meta_params, named.meta_params)
+    assert default.name.startswith("learned_optimizer")
+
+
+def test_default_trains_what_it_was_made_for():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(20, activation="sigmoid"),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.compile(
+        "keras_l2l>LearnedOptimizer",
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    assert isinstance(model.optimizer, keras_l2l.LearnedOptimizer)
+    history = model.fit(X, X[:, :3].argmax(axis=1), epochs=25, verbose=0)
+    first, *_, last = history.history["loss"]
+    assert last < 0.3 * first

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from keras_l2l import plots
+from keras_l2l import results
+
+
+def make_evaluation(horizon=5):
+    rng = np.random.default_rng(0)
+
+    def result(name, rate, tuned_for):
+        curves = rng.uniform(0.5, 2.0, size=(4, horizon))
+        return {
+            "optimizer": name,
+            "learning_rate": rate,
+            "tuned_for": tuned_for,
+            **results.summarize(curves),
+        }
+
+    return {
+        "task": "task",
+        "horizon": horizon,
+        "seeds": [0, 1, 2, 3],
+        "results": [
+            result("learned", None, None),
+            result("adam", 0.1, ["final_loss"]),
+            result("adam", 0.01, ["mean_loss"]),
+            result("sgd", 1.0, ["mean_loss", "final_loss"]),
+        ],
+    }
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_figure_is_written(tmp_path, suffix):
+    path = tmp_path / "new" / f"curves.{suffix}"
+    plots.plot_curves(make_evaluation(), path)
+    start = path.read_bytes()[:100]
+    marks = {"png": b"PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    assert marks[suffix] in start
+
+
+def test_what_is_drawn(tmp_path, monkeypatch):
+    drawn = []
+    savefig = plots.matplotlib.figure.Figure.savefig
+    monkeypatch.setattr(
+        plots.matplotlib.figure.Figure,
+        "savefig",
+        lambda self, *a, **k: (drawn.append(self), savefig(self, *a, **k)),
+    )
+    content = make_evaluation()
+    plots.plot_curves(content, tmp_path / "curves.png")
+    (axes,) = drawn[0].axes
+    assert axes.get_yscale() == "log"
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == [
+        "learned",
+        "adam (learning rate 0.1)",
+        "sgd (learning rate 1)",
+    ]
+    expected = [content["results"][i]["losses"] for i in (0, 1, 3)]
+    for line, losses in zip(axes.get_lines(), expected, strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3, 4, 5])
+        np.testing.assert_array_equal(line.get_ydata(), losses)
+    assert len(axes.collections) == 3
+
+
+def test_a_figure_is_never_overwritten(tmp_path):
+    (tmp_path / "curves.png").write_text("precious")
+    with pytest.raises(FileExistsError, match="must be new"):
+        plots.plot_curves(make_evaluation(), tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_text() == "precious"
+
+
+def test_something_else_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="without horizon, seeds, task"):
+        plots.plot_curves({"results": 3}, tmp_path / "curves.png")
+    assert list(tmp_path.iterdir()) == []

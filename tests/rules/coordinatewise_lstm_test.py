@@ -1,0 +1,101 @@
+import keras
+import numpy as np
+import pytest
+from conftest import leaves
+
+from keras_l2l import rules
+
+
+def lstm_in_numpy(meta_params, features, state, layers):
+    """The rule's step from its definition, one coordinate at a time."""
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    outputs = []
+    for n in range(len(features)):
+        x = features[n]
+        for layer in layers:
+            weights, memory = meta_params[layer], state[layer]
+            gates = (
+                x @ weights["kernel"]
+                + memory["hidden"][n] @ weights["recurrent_kernel"]
+                + weights["bias"]
+            )
+            i, f, c, o = np.split(gates, 4)
+            memory["cell"][n] = sigmoid(f) * memory["cell"][n] + sigmoid(
+                i
+            ) * np.tanh(c)
+            x = memory["hidden"][n] = sigmoid(o) * np.tanh(memory["cell"][n])
+        output = meta_params["output"]
+        outputs.append((x @ output["kernel"] + output["bias"]).item())
+    return np.array(outputs)
+
+
+@pytest.mark.parametrize("preprocessing", ["log_and_sign", None])
+def test_equals_an_independent_numpy_computation(preprocessing):
+    rule = rules.CoordinatewiseLSTM(
+        units=(4, 3), preprocessing=preprocessing, p=5.0, output_scale=0.3
+    )
+    rng = np.random.default_rng(0)
+    meta_params = keras.tree.map_structure(
+        lambda t: rng.normal(size=t.shape), rule.init_meta_params(0)
+    )
+    state = keras.tree.map_structure(
+        lambda t: np.asarray(t, "f8"), rule.init_state([(2,), (1, 3)])
+    )
+    expected_state = keras.tree.map_structure(np.array, state)
+    for step in range(3):
+        gradient = rng.normal(size=5) * 10.0 ** rng.integers(-4, 2, size=5)
+        updates, state = rule.step(
+            meta_params,
+            rules.StepInputs(
+                [gradient[:2], gradient[2:].reshape(1, 3)], None, None, step
+            ),
+            state,
+        )
+        if preprocessing is None:
+            features = gradient[:, None]
+        else:
+            large = np.abs(gradient) >= np.exp(-5)
+            features = np.where(
+                large[:, None],
+                np.stack([np.log(np.abs(gradient)) / 5, np.sign(gradient)], 1),
+                np.stack([-np.ones(5), np.exp(5) * gradient], 1),
+            )
+        expected = 0.3 * lstm_in_numpy(
+            meta_params, features, expected_state, ["lstm_0", "lstm_1"]
+        )
+        received = np.concatenate([np.ravel(u) for u in updates])
+        np.testing.assert_allclose(received, expected, rtol=1e-12)
+        for a, b in zip(leaves(state), leaves(expected_state), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_zero_output_weights_give_zero_updates():
+    rule = rules.CoordinatewiseLSTM()
+    meta_params = rule.init_meta_params(0)
+    meta_params["output"] = keras.tree.map_structure(
+        lambda t: t * 0, meta_params["output"]
+    )
+    inputs = rules.StepInputs([np.ones((2, 3), "f4")], None, None, 0)
+    updates, _ = rule.step(meta_params, inputs, rule.init_state([(2, 3)]))
+    np.testing.assert_array_equal(updates[0], np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"units": 20}, "pass units"),
+        ({"units": ()}, "non-empty"),
+        ({"units": (20, 0)}, "at least 1"),
+        ({"units": (20.0,)}, "at least 1"),
+        ({"preprocessing": "log"}, "log_and_sign"),
+        ({"p": 0}, "`p` must be a positive number"),
+        ({"output_scale": -1.0}, "`output_scale` must be a positive"),
+        ({"output_scale": "x"}, "`output_scale` must be a positive"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        rules.CoordinatewiseLSTM(**arguments)

@@ -1,0 +1,56 @@
+import json
+
+import numpy as np
+import pytest
+
+from keras_l2l import runs
+
+
+def test_json_is_valid_whatever_the_numbers(tmp_path):
+    content = {
+        "nan": float("nan"),
+        "array": np.array([1.0, np.inf]),
+        "scalar": np.float32(0.5),
+        "tuple": (1, True, None, "x"),
+    }
+    runs.write_json(tmp_path / "new" / "file.json", content)
+    text = (tmp_path / "new" / "file.json").read_text()
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    assert json.loads(text, parse_constant=refuse) == {
+        "nan": None,
+        "array": [1.0, None],
+        "scalar": 0.5,
+        "tuple": [1, True, None, "x"],
+    }
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError):
+        runs.write_json(tmp_path / "file.json", {"object": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_require_empty(tmp_path):
+    assert runs.require_empty(tmp_path / "new") == tmp_path / "new"
+    assert runs.require_empty(tmp_path) == tmp_path
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file"):
+        with pytest.raises(FileExistsError, match="must be new or empty"):
+            runs.require_empty(path)
+
+
+def test_require_new(tmp_path):
+    assert runs.require_new(tmp_path / "new") == tmp_path / "new"
+    with pytest.raises(FileExistsError, match="must be new"):
+        runs.require_new(tmp_path)
+
+
+def test_versions_name_what_a_result_depends_on():
+    versions = runs.versions()
+    assert {"python", "numpy", "keras", "tensorflow", "keras_l2l"} < set(
+        versions
+    )
+    json.dumps(versions)

@@ -1,0 +1,115 @@
+import time
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from keras_l2l import tasks
+from keras_l2l.tasks import datasets
+
+
+class L2LDigitsTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = datasets.L2LDigits
+    SPLITS = {"train": 1500, "test": 297}
+    EXAMPLE_DIR = tfds.core.Path(__file__).parent
+
+
+def test_digits_are_those_of_scikit_learn(tmp_path):
+    from sklearn.datasets import load_digits
+
+    data = datasets.load_images("l2l_digits", tmp_path)
+    images, labels = (
+        np.concatenate([data[s][i] for s in tasks.SPLITS]) for i in (0, 1)
+    )
+    assert images.shape == (1797, 8, 8, 1)
+    assert images.dtype == np.uint8
+    digits = load_digits()
+
+    def rows(images, labels):
+        return sorted(
+            zip(map(bytes, images.astype(np.uint8)), labels, strict=True)
+        )
+
+    assert rows(images, labels) == rows(
+        np.round(digits.images * 255 / 16), digits.target
+    )
+    assert {s: len(data[s][1]) for s in tasks.SPLITS} == {
+        "train": 1200,
+        "meta_valid": 300,
+        "test": 297,
+    }
+
+
+def test_splits_are_disjoint(tmp_path):
+    data = datasets.load_images("l2l_digits", tmp_path)
+    rows = [{bytes(i) for i in data[s][0].numpy()} for s in tasks.SPLITS]
+    assert sum(map(len, rows)) == len(set.union(*rows))
+
+
+def test_unprepared_data_set_fails_at_once_and_says_what_to_do(tmp_path):
+    start = time.perf_counter()
+    with pytest.raises(tasks.DatasetError) as error:
+        datasets.load_images("fashion_mnist", tmp_path)
+    assert time.perf_counter() - start < 1
+    for part in ("fashion_mnist", str(tmp_path), "--download", "--data_dir"):
+        assert part in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_data_set(tmp_path):
+    with pytest.raises(tasks.DatasetError, match="'nope'.*l2l_digits"):
+        datasets.load_images("nope", tmp_path)
+
+
+def test_another_data_set_of_tfds(tmp_path):
+    # TFDS' own stand-in for MNIST: the real path, prepared for real.
+    builder = tfds.testing.DummyMnist(data_dir=tmp_path)
+    builder.download_and_prepare()
+    data = datasets.load_images("dummy_mnist", tmp_path)
+    for split in tasks.SPLITS:
+        images, labels = data[split]
+        assert images.dtype == np.uint8
+        assert images.shape[1:] == (28, 28, 1)
+        assert len(images) == len(labels) > 0
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
+def test_data_sets_that_need_a_download(name, tmp_path):
+    # Their images and labels are accepted; only the data are missing.
+    with pytest.raises(tasks.DatasetError, match=f"{name}.*must be prepared"):
+        datasets.load_images(name, tmp_path)
+
+
+def test_download_is_asked_for_only_when_allowed(tmp_path, monkeypatch):
+    builder = tfds.builder("fashion_mnist", data_dir=tmp_path)
+    asked = []
+
+    def download_and_prepare(self):
+        asked.append(self.name)
+        raise FileExistsError
+
+    monkeypatch.setattr(
+        type(builder), "download_and_prepare", download_and_prepare
+    )
+    with pytest.raises(FileExistsError):
+        datasets.load_images("fashion_mnist", tmp_path, download=True)
+    assert asked == ["fashion_mnist"]
+
+
+def test_a_race_for_one_folder_is_won_by_everybody(tmp_path, monkeypatch):
+    prepare = datasets.L2LDigits.download_and_prepare
+
+    def prepared_meanwhile(self):
+        prepare(tfds.builder("l2l_digits", data_dir=tmp_path))
+        raise FileExistsError
+
+    monkeypatch.setattr(
+        datasets.L2LDigits, "download_and_prepare", prepared_meanwhile
+    )
+    assert len(datasets.load_images("l2l_digits", tmp_path)["test"][1]) == 297
+
+
+@pytest.mark.parametrize("name", ["coco_captions", "oxford_flowers102"])
+def test_data_sets_without_images_of_one_size(name, tmp_path):
+    with pytest.raises(tasks.DatasetError, match="images of one size"):
+        datasets.load_images(name, tmp_path, download=True)

@@ -1,0 +1,201 @@
+import random
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import leaves
+from conftest import regression_task
+
+import keras_l2l
+from keras_l2l import evaluation
+from keras_l2l import tasks
+
+X = np.arange(300.0).reshape(100, 3) / 100
+Y = X.sum(axis=1, keepdims=True)
+
+
+def linear():
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+
+
+def test_curve_equals_keras_own_training():
+    # batch_size = all examples of a constant data set: every batch is equal.
+    x, y = np.ones((50, 3), "f4"), np.full((50, 1), 2.0, "f4")
+    task = tasks.KerasModelTask(linear, "mse", (x, y))
+    curve = evaluation.training_curve(
+        lambda: keras.optimizers.Adam(0.1), task, 6, "test", 0
+    )
+    model = linear()
+    seed = tasks.base.split_seed("test", 0)
+    model.set_weights(leaves(task.init_params(seed)))
+    model.compile(keras.optimizers.Adam(0.1), "mse")
+    losses = []
+    for _ in range(6):
+        model.train_on_batch(x, y)
+        losses.append(model.evaluate(x, y, verbose=0))
+    np.testing.assert_allclose(curve, losses, rtol=1e-4)
+
+
+def test_dropout_changes_and_batch_norm_moves_with_every_step():
+    def make_model():
+        return keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Dropout(0.5),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dense(1),
+            ]
+        )
+
+    task = tasks.KerasModelTask(make_model, "mse", (X, Y))
+    params, state = task.init_params(0), task.init_non_trainable(0)
+    batch = task.batches("train", 0)(tf.constant(0))
+    losses = []
+    for _ in range(3):
+        loss, new_state = task.stateful_loss(params, state, batch)
+        losses.append(float(loss))
+        assert [s.shape for s in new_state] == [s.shape for s in state]
+        for a, b in zip(leaves(new_state), leaves(state), strict=True):
+            assert np.abs(a.astype("f8") - b).max() > 0
+        state = new_state
+    assert len(set(losses)) == 3
+
+
+def test_losses_of_the_model_count():
+    def make_model(strength):
+        return keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Dense(
+                    1, kernel_regularizer=keras.regularizers.L2(strength)
+                ),
+            ]
+        )
+
+    losses = []
+    for strength in (0.0, 0.5):
+        task = tasks.KerasModelTask(
+            lambda s=strength: make_model(s), "mse", (X, Y)
+        )
+        params = task.init_params(0)
+        batch = task.batches("train", 0)(tf.constant(0))
+        losses.append(float(task.loss(params, batch)))
+    penalty = 0.5 * np.sum(np.square(params[0]))
+    assert losses[1] - losses[0] == pytest.approx(penalty, rel=1e-4)
+
+
+def test_initialization_leaves_the_callers_generators_alone():
+    task = regression_task()
+    random.seed(1)
+    np.random.seed(1)
+    expected = random.random(), np.random.random()
+    random.seed(1)
+    np.random.seed(1)
+    task.init_params(5)
+    assert (random.random(), np.random.random()) == expected
+
+
+def test_integer_inputs_and_functions_as_losses():
+    task = tasks.KerasModelTask(
+        lambda: keras.Sequential(
+            [
+                keras.Input((4,), dtype="int32"),
+                keras.layers.Embedding(7, 3),
+                keras.layers.GlobalAveragePooling1D(),
+                keras.layers.Dense(2),
+            ]
+        ),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        (np.arange(30)[:, None] // 5 * np.ones(4, int), np.arange(30) // 15),
+    )
+    curve = evaluation.training_curve(
+        lambda: keras_l2l.LearnedOptimizer(rule=keras_l2l.rules.SGD(1.0)),
+        task,
+        30,
+        "train",
+        0,
+    )
+    assert curve[-1] < 0.5 * curve[0]
+    task = tasks.KerasModelTask(
+        linear, lambda y, prediction: tf.abs(y - prediction), (X, Y)
+    )
+    batch = task.batches("train", 0)(tf.constant(0))
+    assert task.loss(task.init_params(0), batch).shape == ()
+
+
+def test_data_are_divided_without_overlap():
+    task = tasks.KerasModelTask(linear, "mse", (X, Y))
+    rows = {
+        split: {
+            tuple(row)
+            for step in range(60)
+            for row in task.batches(split, 0)(tf.constant(step))[0].numpy()
+        }
+        for split in tasks.SPLITS
+    }
+    assert {s: len(r) for s, r in rows.items()} == {
+        "train": 60,
+        "meta_valid": 20,
+        "test": 20,
+    }
+    assert len(set.union(*rows.values())) == 100
+
+
+def test_a_data_set_and_arrays_give_the_same_task():
+    arrays = tasks.KerasModelTask(linear, "mse", (X, Y))
+    stream = tf.data.Dataset.from_tensor_slices((X, Y))
+    dataset = tasks.KerasModelTask(linear, "mse", stream)
+    for a, b in zip(
+        arrays.batches("test", 3)(tf.constant(1)),
+        dataset.batches("test", 3)(tf.constant(1)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_own_splits():
+    data = {s: (X + i, Y) for i, s in enumerate(tasks.SPLITS)}
+    task = tasks.KerasModelTask(linear, "mse", data)
+    for i, split in enumerate(tasks.SPLITS):
+        x, y = task.batches(split, 0)(tf.constant(0))
+        np.testing.assert_allclose(
+            np.sum(x, 1, keepdims=True), y + 3 * i, rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        ((X, Y[:-1]), "Received: 99 and 100"),
+        (X, "must be a pair"),
+        ((X[:4], Y[:4]), "at least 5 examples"),
+        ({"train": (X, Y)}, "keys train, meta_valid, test. Received: train"),
+        ((1.0, 2.0), "leading axis"),
+    ],
+)
+def test_bad_data(data, message):
+    with pytest.raises(ValueError, match=message):
+        tasks.KerasModelTask(linear, "mse", data)
+
+
+def test_endless_data():
+    stream = tf.data.Dataset.from_tensor_slices((X, Y)).repeat()
+    with pytest.raises(ValueError, match=r"without \.repeat"):
+        tasks.KerasModelTask(linear, "mse", stream)
+
+
+@pytest.mark.parametrize(
+    "make_model",
+    [lambda: 3, lambda: keras.Sequential([keras.layers.Dense(1)])],
+    ids=["no model", "not built"],
+)
+def test_bad_model(make_model):
+    with pytest.raises(ValueError, match="must return a built keras.Model"):
+        tasks.KerasModelTask(make_model, "mse", (X, Y))
+
+
+def test_one_model_every_time_is_refused():
+    model = linear()
+    with pytest.raises(ValueError, match="new keras.Model each time"):
+        tasks.KerasModelTask(lambda: model, "mse", (X, Y))

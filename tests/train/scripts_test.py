@@ -1,0 +1,155 @@
+"""Each script in a process of its own, for a few steps."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+def run(script, *flags, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, "-m", f"train.{script}", *flags],
+        cwd=cwd,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def succeed(script, *flags):
+    done = run(script, *flags)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with one short run on prepared data."""
+    folder = tmp_path_factory.mktemp("scripts")
+    output = succeed(
+        "meta_train",
+        f"--data_dir={folder}/data",
+        f"--output_dir={folder}/run",
+        "--horizon=4",
+        "--unroll_length=2",
+        "--meta_steps=3",
+        "--meta_batch_size=2",
+    )
+    assert f"{folder}/run/preset" in output
+    return folder
+
+
+def test_the_scripts_end_to_end(workplace):
+    output = succeed(
+        "evaluate",
+        f"--data_dir={workplace}/data",
+        f"--preset={workplace}/run/preset",
+        f"--output={workplace}/run/evaluation.json",
+        "--horizon=2",
+        "--seeds=2",
+        "--tuning_seeds=1",
+    )
+    assert "learned" in output and "nag" in output
+    evaluation = json.loads((workplace / "run" / "evaluation.json").read_text())
+    assert evaluation["task"] == "l2l_digits_mlp"
+    assert evaluation["results"][0]["optimizer"] == "learned"
+    succeed(
+        "plot",
+        f"--evaluation={workplace}/run/evaluation.json",
+        f"--output={workplace}/run/curves.png",
+    )
+    assert (workplace / "run" / "curves.png").stat().st_size > 10_000
+    output = succeed(
+        "fit",
+        f"--data_dir={workplace}/data",
+        f"--preset={workplace}/run/preset",
+        "--epochs=1",
+    )
+    assert "Test loss" in output
+
+
+def test_a_run_on_quadratics_and_another_rule(tmp_path):
+    succeed(
+        "meta_train",
+        "--task=quadratics",
+        "--rule=adam",
+        f"--output_dir={tmp_path}/run",
+        "--horizon=4",
+        "--unroll_length=4",
+        "--meta_steps=2",
+        "--second_derivatives",
+    )
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["rule"]["class_name"] == "keras_l2l>Adam"
+    assert config["second_derivatives"] is True
+
+
+@pytest.mark.parametrize("script", ["meta_train", "evaluate", "plot", "fit"])
+def test_help_reads_well(script):
+    done = run(script, "--help")
+    text = done.stdout + done.stderr
+    assert f"python -m train.{script}" in text
+    assert "--[no]download" in text or script == "plot"
+
+
+@pytest.mark.parametrize(
+    "script, flags, message",
+    [
+        ("meta_train", ["--task=nope", "--output_dir=x"], "mlp|quadratics"),
+        ("meta_train", ["--rule=nope", "--output_dir=x"], "lstm"),
+        ("meta_train", [], "output_dir"),
+        ("meta_train", ["--output_dir=x", "stray"], "stray"),
+        (
+            "meta_train",
+            ["--task=quadratics", "--unroll_length=30", "--output_dir=x"],
+            "`unroll_length` must divide `horizon`",
+        ),
+        (
+            "meta_train",
+            ["--dataset=fashion_mnist", "--data_dir=x", "--output_dir=x"],
+            "--download",
+        ),
+        (
+            "meta_train",
+            ["--task=quadratics", "--output_dir=.."],
+            "new or empty",
+        ),
+        (
+            "evaluate",
+            ["--preset=nope", "--output=x/e.json"],
+            "l2l_digits_mlp",
+        ),
+        ("evaluate", ["--preset=l2l_digits_mlp", "--output=.."], "must be new"),
+        ("plot", ["--evaluation=nope.json", "--output=x.png"], "nope.json"),
+        (
+            "plot",
+            ["--evaluation=bad.json", "--output=x.png"],
+            "without horizon",
+        ),
+        ("fit", ["--preset=nope"], "l2l_digits_mlp"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_users_mistake_ends_in_one_message(tmp_path, script, flags, message):
+    (tmp_path / "bad.json").write_text('{"results": 3}')
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", f"train.{script}", *flags],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "x").exists()

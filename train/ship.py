@@ -1,0 +1,64 @@
+"""Turns a finished run into a preset of the wheel, with its model card.
+
+The card says how the preset was meta-trained and what it was measured to do,
+read from the run's own files. Example:
+
+  python -m train.ship --run_dir=runs/demo --name=l2l_digits_mlp \
+      --description="..." --limits="..."
+"""
+
+import pathlib
+import shutil
+
+from absl import flags
+
+from keras_l2l import presets
+from keras_l2l import runs
+from train import cli
+
+
+def define_flags():
+    flags.DEFINE_string(
+        "run_dir", None, "Folder of train.meta_train.", required=True
+    )
+    flags.DEFINE_string("name", None, "Name of the preset.", required=True)
+    flags.DEFINE_string("description", None, "One line.", required=True)
+    flags.DEFINE_string("limits", None, "What it can't do.", required=True)
+
+
+def main():
+    values = flags.FLAGS
+    run_dir = pathlib.Path(values.run_dir)
+    config, history = (
+        runs.read_json(run_dir / f"{name}.json")
+        for name in ("config", "history")
+    )
+    evaluations = [
+        runs.read_json(path)
+        for path in sorted(run_dir.glob("evaluation*.json"))
+    ]
+    for evaluation in evaluations:
+        for result in evaluation["results"]:
+            # The curves stay with the run: a card is read by people.
+            del result["losses"], result["losses_ci95"]
+    presets.load_preset(run_dir / "preset")
+    directory = runs.require_empty(
+        pathlib.Path(presets.__file__).parent / "weights" / values.name
+    )
+    shutil.copytree(run_dir / "preset", directory)
+    runs.write_json(
+        directory / "card.json",
+        {
+            "description": values.description,
+            "limits": values.limits,
+            "meta_training": {**config, "seconds": history["seconds"]},
+            "validation": history["validation"],
+            "evaluations": evaluations,
+        },
+    )
+    print(f"Written: {directory}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)
