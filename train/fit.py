@@ -26,7 +26,7 @@ def define_flags():
 def main():
     values = flags.FLAGS
     optimizer = keras_l2l.LearnedOptimizer.from_preset(values.preset)
-    data = datasets.load_images(
+    data, num_classes = datasets.load_images(
         values.dataset, values.data_dir, values.download
     )
     keras.utils.set_random_seed(values.seed)
@@ -36,7 +36,7 @@ def main():
             keras.layers.Rescaling(1 / 255),
             keras.layers.Flatten(),
             keras.layers.Dense(20, activation="sigmoid"),
-            keras.layers.Dense(10),
+            keras.layers.Dense(num_classes),
         ]
     )
     model.compile(

@@ -57,10 +57,11 @@ def load_images(name, data_dir=None, download=False):
         download: Bool, whether TFDS may download what is not prepared.
 
     Returns:
-        Dict from each of `SPLITS` to `(images, labels)`: the images in their
-        own dtype, shape `[n, height, width, channels]`, and integer labels
-        `[n]`. `train` and `meta_valid` are disjoint parts of the data set's
-        training split, `test` is its test (or else validation) split.
+        Tuple `(splits, num_classes)`. `splits` maps each of `SPLITS` to
+        `(images, labels)`: the images in their own dtype, of shape
+        `[n, height, width, channels]`, and integer labels `[n]`. `train` and
+        `meta_valid` are disjoint parts of the data set's training split,
+        `test` is its test (or else validation) split.
 
     Raises:
         DatasetError: if the data set is unknown, is not prepared, or is not
@@ -83,10 +84,14 @@ def load_images(name, data_dir=None, download=False):
         "meta_valid": f"train[{percent}%:]",
         "test": test,
     }
-    return {
-        key: builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
+    data = {
+        key: builder.as_dataset(split=split, batch_size=-1)
         for key, split in splits.items()
     }
+    return (
+        {key: (part["image"], part["label"]) for key, part in data.items()},
+        builder.info.features["label"].num_classes,
+    )
 
 
 def _builder(name, data_dir):
@@ -102,13 +107,17 @@ def _builder(name, data_dir):
 
 def _check_features(builder):
     """Raises, before anything is downloaded, if these are no images."""
-    info = builder.info
-    if info.supervised_keys != ("image", "label") or (
-        None in info.features["image"].shape
+    features = dict(builder.info.features)
+    image, label = features.get("image"), features.get("label")
+    if (
+        not isinstance(image, tfds.features.Image)
+        or not isinstance(label, tfds.features.ClassLabel)
+        or None in image.shape
     ):
         raise DatasetError(
             "A data set must hold images of one size with one label each. "
-            f"Received: {builder.name!r} with features {info.features}."
+            f"Received: {builder.name!r} with the features "
+            f"{builder.info.features}."
         )
 
 

@@ -50,10 +50,8 @@ class ImageClassification(base.Task):
         self.init_stddev = init_stddev
         self.name = f"{dataset}_mlp"
         self._activation = keras.activations.get(activation)
-        self._data = datasets.load_images(dataset, data_dir, download)
-        images, labels = self._data["train"]
-        inputs = images.shape[1:].num_elements()
-        classes = int(tf.reduce_max(labels)) + 1
+        self._data, classes = datasets.load_images(dataset, data_dir, download)
+        inputs = self._data["train"][0].shape[1:].num_elements()
         self._sizes = (inputs, *self.layer_sizes, classes)
 
     def init_params(self, seed):

@@ -17,7 +17,8 @@ class L2LDigitsTest(tfds.testing.DatasetBuilderTestCase):
 def test_digits_are_those_of_scikit_learn(tmp_path):
     from sklearn.datasets import load_digits
 
-    data = datasets.load_images("l2l_digits", tmp_path)
+    data, num_classes = datasets.load_images("l2l_digits", tmp_path)
+    assert num_classes == 10
     images, labels = (
         np.concatenate([data[s][i] for s in tasks.SPLITS]) for i in (0, 1)
     )
@@ -41,7 +42,7 @@ def test_digits_are_those_of_scikit_learn(tmp_path):
 
 
 def test_splits_are_disjoint(tmp_path):
-    data = datasets.load_images("l2l_digits", tmp_path)
+    data, _ = datasets.load_images("l2l_digits", tmp_path)
     rows = [{bytes(i) for i in data[s][0].numpy()} for s in tasks.SPLITS]
     assert sum(map(len, rows)) == len(set.union(*rows))
 
@@ -65,7 +66,7 @@ def test_another_data_set_of_tfds(tmp_path):
     # TFDS' own stand-in for MNIST: the real path, prepared for real.
     builder = tfds.testing.DummyMnist(data_dir=tmp_path)
     builder.download_and_prepare()
-    data = datasets.load_images("dummy_mnist", tmp_path)
+    data, _ = datasets.load_images("dummy_mnist", tmp_path)
     for split in tasks.SPLITS:
         images, labels = data[split]
         assert images.dtype == np.uint8
@@ -106,7 +107,8 @@ def test_a_race_for_one_folder_is_won_by_everybody(tmp_path, monkeypatch):
     monkeypatch.setattr(
         datasets.L2LDigits, "download_and_prepare", prepared_meanwhile
     )
-    assert len(datasets.load_images("l2l_digits", tmp_path)["test"][1]) == 297
+    data, _ = datasets.load_images("l2l_digits", tmp_path)
+    assert len(data["test"][1]) == 297
 
 
 @pytest.mark.parametrize("name", ["coco_captions", "oxford_flowers102"])
