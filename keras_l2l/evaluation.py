@@ -187,7 +187,7 @@ def evaluate(
     results = [
         {
             "optimizer": "learned",
-            "learning_rate": None,
+            "learning_rate": float(learned().learning_rate),
             "tuned_for": None,
             **summarize(training_curves(learned, task, horizon, split, seeds)),
         }

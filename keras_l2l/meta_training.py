@@ -120,6 +120,7 @@ def meta_train(
     recorder = Recorder(
         output_dir / "logs",
         meta_steps,
+        unrolls=horizon // unroll_length,
         inner_steps=meta_batch_size * unroll_length,
         verbose=verbose,
     )

@@ -3,26 +3,37 @@
 import time
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
 class Recorder:
-    """History, TensorBoard scalars and the progress bar of a run."""
+    """History, TensorBoard scalars and the progress bar of a run.
 
-    def __init__(self, log_dir, meta_steps, inner_steps, verbose):
+    Args:
+        log_dir: Folder for TensorBoard.
+        meta_steps: Int, length of the run.
+        unrolls: Int, meta-steps in an episode; the bar shows their mean
+            meta-loss, since it falls within each episode.
+        inner_steps: Int, inner steps taken by a meta-step.
+        verbose: 0 or 1.
+    """
+
+    def __init__(self, log_dir, meta_steps, unrolls, inner_steps, verbose):
         self.history = {
             "meta_loss": [],
             "meta_gradient_norm": [],
             "validation": [],
         }
         self._writer = tf.summary.create_file_writer(str(log_dir))
+        self._unrolls = unrolls
         self._inner_steps = inner_steps
         self._clock = time.perf_counter()
         self._progress = keras.utils.Progbar(
             meta_steps,
             verbose=verbose,
             interval=0.5,
-            stateful_metrics=["best_validation_final_loss"],
+            stateful_metrics=["meta_loss", "best_validation_final_loss"],
             unit_name="meta_step",
         )
 
@@ -45,10 +56,11 @@ class Recorder:
         rate = self._inner_steps / (clock - self._clock)
         self._clock = clock
         self._scalars("", {**values, "inner_steps_per_second": rate}, meta_step)
+        episode = self.history["meta_loss"][-self._unrolls :]
         self._progress.update(
             meta_step + 1,
             [
-                ("meta_loss", meta_loss),
+                ("meta_loss", float(np.mean(episode))),
                 ("inner_steps/s", rate),
                 ("best_validation_final_loss", best_loss),
             ],

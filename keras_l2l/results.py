@@ -37,12 +37,11 @@ def format_table(evaluation):
     """Returns an evaluation's results as an aligned table of text."""
     rows = [("optimizer", "learning rate", "mean loss", "final loss [95 %]")]
     for result in evaluation["results"]:
-        rate = result["learning_rate"]
         low, high = result["final_loss_ci95"]
         rows.append(
             (
                 result["optimizer"],
-                "-" if rate is None else f"{rate:g}",
+                f"{result['learning_rate']:g}",
                 f"{result['mean_loss']:.4f}",
                 f"{result['final_loss']:.5f} [{low:.5f}, {high:.5f}]",
             )

@@ -45,8 +45,8 @@ def run(main):
     def guarded(argv):
         if len(argv) > 1:
             raise app.UsageError(f"Flags start with --. Received: {argv[1]}")
-        if flags.FLAGS["verbosity"].using_default_value:
-            # absl's is INFO, under which TFDS tells of every file it opens.
+        if logging.get_verbosity() == logging.INFO:
+            # absl's default, under which TFDS tells of every file it opens.
             logging.set_verbosity(logging.WARNING)
         try:
             main()

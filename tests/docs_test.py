@@ -1,0 +1,95 @@
+"""The README's code and numbers, and the examples in docstrings."""
+
+import doctest
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import keras_l2l
+from keras_l2l import results
+from keras_l2l import runs
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(keras_l2l.__path__, "keras_l2l.")
+]
+
+
+def test_readme_code_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 3
+    names = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    # Both models were trained, and the run is where the text says it is.
+    assert (tmp_path / "runs" / "mine" / "preset").is_dir()
+    evaluated = names["model"].evaluate(names["x"], names["y"], verbose=0)
+    assert evaluated < 0.5
+    assert names["learned"].mean() < names["adam"].mean()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("train/results/*/evaluation*.json")), ids=str
+)
+def test_readme_tables_are_the_committed_results(path):
+    assert results.format_table(runs.read_json(path)) in README
+
+
+def test_readme_scripts_and_files_exist():
+    for name in re.findall(r"python -m (train\.\w+)", README):
+        assert importlib.util.find_spec(name)
+    paths = re.findall(r"`((?:keras_l2l|train)/[\w/.]*)`", README)
+    assert len(paths) > 8
+    for path in paths:
+        assert (ROOT / path).exists(), path
+
+
+def test_there_are_committed_results():
+    names = {p.parent.name for p in ROOT.glob("train/results/*/config.json")}
+    assert {"digits", "quadratics"} <= names
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name):
+    module = importlib.import_module(name)
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    names = {"keras": keras, "keras_l2l": keras_l2l, "np": np}
+    runner = doctest.DocTestRunner()
+    for example in finder.find(module, globs=names):
+        runner.run(example)
+    assert runner.failures == 0
+
+
+def test_docstring_examples_are_found():
+    found = [
+        example
+        for name in MODULES
+        for example in doctest.DocTestFinder().find(
+            importlib.import_module(name)
+        )
+        if example.examples
+    ]
+    assert len(found) >= 3
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_things_have_docstrings(name):
+    module = importlib.import_module(name)
+    assert module.__doc__
+    for attribute, value in vars(module).items():
+        if attribute.startswith("_") or (
+            getattr(value, "__module__", None) != name
+        ):
+            continue
+        if inspect.isclass(value) or inspect.isfunction(value):
+            first = inspect.getdoc(value).splitlines()[0]
+            assert 10 < len(first) <= 80, f"{name}.{attribute}"
