@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras_l2l import runs
 from keras_l2l.results import CRITERIA
 from keras_l2l.results import summarize
+from keras_l2l.tasks.base import check_task
 from keras_l2l.tasks.base import split_seed
 
 # The paper's baselines, each a function of the learning rate.
@@ -47,11 +48,25 @@ def training_curves(make_optimizer, task, horizon, split, seeds):
     Returns:
         Array of shape `[len(seeds), horizon]`; entry `t` is the loss after
         `t + 1` updates, on the batch that the next update would use.
+
+    Raises:
+        ValueError: if an argument is of a wrong type or out of its range.
     """
+    check_task(task)
+    if type(horizon) is not int or horizon < 1 or len(seeds) == 0:
+        raise ValueError(
+            "`horizon` must be an int of at least 1, and there must be seeds. "
+            f"Received: horizon={horizon!r}, seeds={seeds!r}"
+        )
     seeds = [tf.constant(split_seed(split, int(s)), tf.int64) for s in seeds]
     params = task.sample(seeds[0]).init_params(seeds[0])
     variables = [keras.Variable(p) for p in params]
     optimizer = make_optimizer()
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise ValueError(
+            "`make_optimizer` must return a new keras.optimizers.Optimizer. "
+            f"Received: {optimizer!r}"
+        )
     optimizer.build(variables)
     start = [v.numpy() for v in optimizer.variables]
 

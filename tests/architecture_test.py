@@ -20,7 +20,7 @@ ARROWS = {
     "optimizer": {"rules", "presets"},
     "tasks": {"tasks"},
     "unroll": {"rules"},
-    "estimators": {"unroll", "tasks", "estimators"},
+    "estimators": {"unroll", "tasks", "rules", "estimators"},
     "meta_training": {
         "estimators",
         "presets",

@@ -212,3 +212,18 @@ def test_loss_has_a_gradient_only_in_the_parameters_it_uses():
     with pytest.warns(UserWarning, match="Gradients do not exist"):
         curve = evaluation.training_curve(SGD, task, 3, "test", 0)
     assert np.isfinite(curve).all()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((SGD, "digits", 3, "test", [0]), "`task` must be"),
+        ((SGD, QUADRATICS, 0, "test", [0]), "`horizon` must be"),
+        ((SGD, QUADRATICS, 3, "test", []), "there must be seeds"),
+        ((SGD, QUADRATICS, 3, "valid", [0]), "train, meta_valid, test"),
+        ((lambda: "adam", QUADRATICS, 3, "test", [0]), "must return a new"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.training_curves(*arguments)

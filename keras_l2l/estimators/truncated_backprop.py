@@ -4,7 +4,9 @@ import tensorflow as tf
 
 from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import base
+from keras_l2l.rules.base import UpdateRule
 from keras_l2l.tasks.base import check_second_derivatives
+from keras_l2l.tasks.base import check_task
 from keras_l2l.tasks.base import split_seed
 
 
@@ -25,8 +27,9 @@ class TruncatedBackprop(base.GradientEstimator):
         second_derivatives: Bool, see `keras_l2l.unroll.unroll`.
 
     Raises:
-        ValueError: if `unroll_length` does not divide `horizon`, or TensorFlow
-            gets the second derivatives of the task wrong.
+        ValueError: if an argument is of a wrong type, `unroll_length` does not
+            divide `horizon`, or TensorFlow gets the second derivatives of the
+            task wrong.
 
     Reference:
         Andrychowicz et al., 2016 (arXiv 1606.04474), section 2.
@@ -35,6 +38,12 @@ class TruncatedBackprop(base.GradientEstimator):
     def __init__(
         self, rule, task, horizon, unroll_length, second_derivatives=False
     ):
+        if not isinstance(rule, UpdateRule):
+            raise ValueError(
+                "`rule` must be a keras_l2l.UpdateRule. Received: "
+                f"rule={rule!r} (of type {type(rule).__name__})."
+            )
+        check_task(task)
         for name, value in (
             ("horizon", horizon),
             ("unroll_length", unroll_length),

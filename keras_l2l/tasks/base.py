@@ -31,6 +31,16 @@ def split_seed(split, seed):
     return len(SPLITS) * seed + SPLITS.index(split)
 
 
+def check_task(task):
+    """Raises ValueError if `task` is no task."""
+    if not isinstance(task, TaskFamily):
+        raise ValueError(
+            "`task` must be a keras_l2l.tasks.Task or TaskFamily. Received: "
+            f"task={task!r} (of type {type(task).__name__}). For a Keras "
+            "model, use keras_l2l.tasks.KerasModelTask."
+        )
+
+
 def random_key(seed, *streams):
     """Returns a key for `tf.random.stateless_*`, different per stream.
 

@@ -26,6 +26,7 @@ class ImageClassification(base.Task):
         download: Bool, whether TFDS may download what is not prepared.
 
     Raises:
+        ValueError: if a size is not positive or the activation unknown.
         keras_l2l.tasks.DatasetError: if the data set is unknown, is not
             prepared, or is not one of equally sized labelled images.
 
@@ -43,6 +44,14 @@ class ImageClassification(base.Task):
         data_dir=None,
         download=False,
     ):
+        for name, values in (
+            ("layer_sizes", layer_sizes),
+            ("batch_size", (batch_size,)),
+        ):
+            if any(type(value) is not int or value < 1 for value in values):
+                raise ValueError(
+                    f"`{name}` must be ints of at least 1. Received: {values}"
+                )
         self.dataset = dataset
         self.layer_sizes = tuple(layer_sizes)
         self.activation = activation

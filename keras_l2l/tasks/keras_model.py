@@ -1,5 +1,6 @@
 """Any Keras model, with any loss and data, as a task."""
 
+import inspect
 import random
 
 import keras
@@ -54,6 +55,12 @@ class KerasModelTask(base.Task):
                 "Received: a function that returns the same one. Build the "
                 "model inside the function."
             )
+        # As `fit` does: a `call` without `training` is not given it.
+        has_training = (
+            "training" in inspect.signature(self._model.call).parameters
+        )
+        self._training = {"training": True} if has_training else {}
+        self._latest = (0, self._model)
         self._loss = keras.losses.get(loss)
         self._data = _divide(data)
         self.batch_size = batch_size
@@ -71,21 +78,29 @@ class KerasModelTask(base.Task):
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
-        if not isinstance(model, keras.Model) or not model.built:
+        if not isinstance(model, keras.Model) or not model.trainable_variables:
             raise ValueError(
-                "`make_model` must return a built keras.Model. Received: "
-                f"{model!r}. Start the model with keras.Input(shape), or call "
-                "model.build(input_shape) before returning it."
+                "`make_model` must return a built keras.Model with trainable "
+                f"variables. Received: {model!r}. Start the model with "
+                "keras.Input(shape), or call model.build(input_shape) before "
+                "returning it."
             )
         return model
 
+    def _model_of(self, seed):
+        """Returns the freshly initialized model of one episode."""
+        # Both kinds of variables are asked for in turn: build once for both.
+        if self._latest[0] != int(seed):
+            self._latest = (int(seed), self._new_model(seed))
+        return self._latest[1]
+
     def init_params(self, seed):
-        model = self._new_model(seed)
-        return [tf.convert_to_tensor(v) for v in model.trainable_variables]
+        variables = self._model_of(seed).trainable_variables
+        return [tf.convert_to_tensor(v) for v in variables]
 
     def init_non_trainable(self, seed):
-        model = self._new_model(seed)
-        return [tf.convert_to_tensor(v) for v in model.non_trainable_variables]
+        variables = self._model_of(seed).non_trainable_variables
+        return [tf.convert_to_tensor(v) for v in variables]
 
     def batches(self, split, seed):
         return base.minibatches(self._data[split], self.batch_size, seed)
@@ -99,7 +114,7 @@ class KerasModelTask(base.Task):
     def stateful_loss(self, params, non_trainable, batch):
         x, y = batch
         outputs, non_trainable, losses = self._model.stateless_call(
-            params, non_trainable, x, training=True, return_losses=True
+            params, non_trainable, x, return_losses=True, **self._training
         )
         # A function as loss returns one value per example.
         loss = tf.reduce_mean(self._loss(y, outputs))
@@ -107,13 +122,24 @@ class KerasModelTask(base.Task):
 
     def get_config(self):
         return {
-            "model": keras.saving.serialize_keras_object(self._model),
+            "model": _describe(self._model),
             "loss": keras.saving.serialize_keras_object(self._loss),
             "batch_size": self.batch_size,
             "examples": {
                 split: tf.nest.flatten(data)[0].shape[0]
                 for split, data in self._data.items()
             },
+        }
+
+
+def _describe(model):
+    try:
+        return keras.saving.serialize_keras_object(model)
+    except NotImplementedError:
+        # A subclass without `get_config`: its name and shapes must do.
+        return {
+            "class_name": type(model).__name__,
+            "shapes": [list(v.shape) for v in model.trainable_variables],
         }
 
 

@@ -242,6 +242,13 @@ def test_bad_lengths(small_lstm, horizon, unroll_length, message):
         )
 
 
+def test_wrong_types(small_lstm):
+    with pytest.raises(ValueError, match="`rule` must be .* Received: rule='"):
+        TruncatedBackprop("lstm", tasks.Quadratics(), 4, 2)
+    with pytest.raises(ValueError, match="`task` must be .*KerasModelTask"):
+        TruncatedBackprop(small_lstm, keras.Sequential(), 4, 2)
+
+
 @pytest.mark.parametrize(
     "layer",
     [

@@ -56,3 +56,16 @@ def test_splits_draw_from_disjoint_images(task):
     ]
     assert all(len(i) > 50 for i in images)
     assert sum(map(len, images)) == len(set.union(*images))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"layer_sizes": (20, 0)}, "`layer_sizes` must be ints"),
+        ({"batch_size": 1.5}, "`batch_size` must be ints"),
+        ({"activation": "nope"}, "nope"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        tasks.ImageClassification(**arguments)

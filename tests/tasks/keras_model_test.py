@@ -199,3 +199,27 @@ def test_one_model_every_time_is_refused():
     model = linear()
     with pytest.raises(ValueError, match="new keras.Model each time"):
         tasks.KerasModelTask(lambda: model, "mse", (X, Y))
+
+
+def test_a_subclass_without_a_config_is_described():
+    class Model(keras.Model):
+        def __init__(self, units):
+            super().__init__()
+            self.dense = keras.layers.Dense(units())
+
+        def build(self, shape):
+            self.dense.build(shape)
+
+        def call(self, x):
+            return self.dense(x)
+
+    def make_model():
+        model = Model(lambda: 1)
+        model.build((None, 3))
+        return model
+
+    task = tasks.KerasModelTask(make_model, "mse", (X, Y), name="mine")
+    description = task.get_config()["model"]
+    assert description == {"class_name": "Model", "shapes": [[3, 1], [1]]}
+    batch = task.batches("train", 0)(tf.constant(0))
+    assert np.isfinite(task.loss(task.init_params(1), batch))
