@@ -1,5 +1,7 @@
 """Meta-gradients against closed forms and finite differences."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -158,6 +160,18 @@ RULES = {
     "momentum": rules.Momentum(0.05, 0.8),
     "adam": rules.Adam(0.1, 0.8, 0.9, 0.01),
 }
+
+
+def test_every_rule_is_tested_below():
+    public = {getattr(rules, name) for name in rules.__all__}
+    concrete = {
+        c
+        for c in public
+        if inspect.isclass(c)
+        and issubclass(c, rules.UpdateRule)
+        and c not in (rules.UpdateRule, rules.CoordinatewiseRule)
+    }
+    assert {type(rule) for rule in RULES.values()} == concrete
 
 
 @pytest.mark.parametrize("second_derivatives", [False, True])
