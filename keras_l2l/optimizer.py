@@ -156,12 +156,12 @@ class LearnedOptimizer(keras.optimizers.Optimizer):
         self._pack_state = _packer(state)
         # This may run while a train step is being traced, where only an
         # initializer may set a value: each one computes its own.
-        for i, (path, leaf) in enumerate(base.named_leaves(state)):
+        for path, leaf in base.named_leaves(state):
             variable = self.add_variable(
                 shape=leaf.shape,
-                initializer=lambda shape, dtype, i=i: keras.tree.flatten(
-                    self.rule.init_state(shapes)
-                )[i],
+                initializer=lambda shape, dtype, path=path: dict(
+                    base.named_leaves(self.rule.init_state(shapes))
+                )[path],
                 dtype="float32",
                 name="state_" + path.replace("/", "_"),
             )
@@ -196,8 +196,8 @@ class LearnedOptimizer(keras.optimizers.Optimizer):
             self._trainable_variables, updates, strict=True
         ):
             self.assign_add(variable, learning_rate * update)
-        for variable, value in zip(
-            self._state, keras.tree.flatten(state), strict=True
+        for variable, (_, value) in zip(
+            self._state, base.named_leaves(state), strict=True
         ):
             self.assign(variable, value)
 
@@ -265,7 +265,7 @@ class LearnedOptimizer(keras.optimizers.Optimizer):
 def _packer(nest):
     """Returns a function from a flat list to a nest of this structure."""
     template = keras.tree.map_structure(lambda leaf: 0, nest)
-    return functools.partial(keras.tree.pack_sequence_as, template)
+    return functools.partial(base.pack_leaves, template)
 
 
 def _resolve(rule, meta_params):

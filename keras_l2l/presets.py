@@ -179,7 +179,7 @@ def from_arrays(rule, arrays):
                 f"Received: {name} of dtype {array.dtype} with "
                 f"{np.size(array)} values, not all of them finite floats."
             )
-    return keras.tree.pack_sequence_as(
+    return base.pack_leaves(
         expected,
         [
             ops.convert_to_tensor(arrays[name], dtype="float32")

@@ -138,7 +138,9 @@ def count_params(tensors):
 
 
 def named_leaves(nest, name=""):
-    """Yields `("lstm_0/kernel", leaf)` in the order of `keras.tree.flatten`.
+    """Yields `("lstm_0/kernel", leaf)` for every leaf, dicts by sorted key.
+
+    The order is the same on every Keras backend; that of `keras.tree` is not.
 
     Args:
         nest: Nest of dicts, lists and tuples.
@@ -152,6 +154,25 @@ def named_leaves(nest, name=""):
         return
     for key, child in children:
         yield from named_leaves(child, f"{name}/{key}" if name else str(key))
+
+
+def pack_leaves(structure, leaves):
+    """Returns a nest like `structure`, of leaves in `named_leaves`' order."""
+    return _pack(structure, iter(leaves))
+
+
+def _pack(structure, leaves):
+    if isinstance(structure, dict):
+        packed = {
+            key: _pack(structure[key], leaves) for key in sorted(structure)
+        }
+        return {key: packed[key] for key in structure}
+    if isinstance(structure, (list, tuple)):
+        children = [_pack(child, leaves) for child in structure]
+        if hasattr(structure, "_fields"):
+            return type(structure)(*children)
+        return type(structure)(children)
+    return next(leaves)
 
 
 def serialize(rule):

@@ -1,4 +1,5 @@
-import keras
+import collections
+
 import numpy as np
 import pytest
 
@@ -6,11 +7,23 @@ from keras_l2l import rules
 from keras_l2l.rules import base
 
 
-def test_named_leaves_are_in_the_order_of_flatten():
-    nest = {"b": [1, (2, 3)], "a": {"y": 4, "x": 5}, "10": 6, "9": 7}
+def test_named_leaves_and_back():
+    point = collections.namedtuple("Point", "y x")
+    nest = {"b": [1, (2, 3)], "a": point(4, {"z": 5}), "10": 6, "9": 7}
     named = dict(base.named_leaves(nest))
-    assert list(named.values()) == keras.tree.flatten(nest)
-    assert list(named) == ["10", "9", "a/x", "a/y", "b/0", "b/1/0", "b/1/1"]
+    assert named == {
+        "10": 6,
+        "9": 7,
+        "a/0": 4,
+        "a/1/z": 5,
+        "b/0": 1,
+        "b/1/0": 2,
+        "b/1/1": 3,
+    }
+    packed = base.pack_leaves(nest, named.values())
+    assert packed == nest
+    assert list(packed) == list(nest)
+    assert type(packed["a"]) is point
 
 
 def test_count_params_of_the_paper():
