@@ -1,12 +1,14 @@
 """`LearnedOptimizer`: a Keras optimizer around a learned update rule."""
 
+import contextlib
 import functools
-import os
 
 import keras
 from keras import ops
 
+from keras_l2l import gradients as gradients_lib
 from keras_l2l import presets as presets_lib
+from keras_l2l import restoring
 from keras_l2l.rules import base
 
 
@@ -18,7 +20,7 @@ class _Presets:
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
-class LearnedOptimizer(keras.optimizers.Optimizer):
+class LearnedOptimizer(restoring.RestorableOptimizer):
     """Optimizer whose update is emitted by a learned rule.
 
     ```
@@ -95,7 +97,7 @@ class LearnedOptimizer(keras.optimizers.Optimizer):
             gradient_accumulation_steps=gradient_accumulation_steps,
             **kwargs,
         )
-        self.rule, meta_params = _resolve(rule, meta_params)
+        self.rule, meta_params = presets_lib.resolve(rule, meta_params)
         # Flat lists only: Keras wraps nested containers in tracked ones. The
         # values also live in `get_config`, see there.
         self._meta_params = [
@@ -142,30 +144,46 @@ class LearnedOptimizer(keras.optimizers.Optimizer):
     def build(self, variables):
         if self.built:
             return
-        strategy = getattr(self, "_distribution_strategy", None)
-        if strategy is not None and strategy.num_replicas_in_sync > 1:
-            raise NotImplementedError(
-                "LearnedOptimizer runs on one replica. Received: a "
-                f"{type(strategy).__name__} of "
-                f"{strategy.num_replicas_in_sync}. Build the model outside "
-                "the strategy's scope."
-            )
         super().build(variables)
+        variables = self._updated_variables()
         shapes = [tuple(v.shape) for v in variables]
         state = self.rule.init_state(shapes)
         self._pack_state = _packer(state)
-        # This may run while a train step is being traced, where only an
-        # initializer may set a value: each one computes its own.
-        for path, leaf in base.named_leaves(state):
-            variable = self.add_variable(
-                shape=leaf.shape,
-                initializer=lambda shape, dtype, path=path: dict(
-                    base.named_leaves(self.rule.init_state(shapes))
-                )[path],
-                dtype="float32",
-                name="state_" + path.replace("/", "_"),
-            )
-            self._state.append(variable)
+        with self._where(variables):
+            for path, leaf in base.named_leaves(state):
+                # This may run while a train step is being traced, where only
+                # an initializer may set a value: each computes its own.
+                variable = self.add_variable(
+                    shape=leaf.shape,
+                    initializer=lambda shape, dtype, path=path: dict(
+                        base.named_leaves(self.rule.init_state(shapes))
+                    )[path],
+                    dtype="float32",
+                    name="state_" + path.replace("/", "_"),
+                )
+                self._state.append(variable)
+        self.check_restored()
+
+    def _updated_variables(self):
+        """Returns the variables that the rule updates."""
+        # Those that Keras overwrites with their gradient need no state.
+        return [
+            v
+            for v in self._trainable_variables
+            if not self._overwrite_variable_with_gradient(v)
+        ]
+
+    def _where(self, variables):
+        """Returns the context in which state for these variables is made.
+
+        Under a `tf.distribute.Strategy` it raises for variables of another
+        scope than the optimizer's, as for Keras' own optimizers.
+        """
+        strategy = getattr(self, "_distribution_strategy", None)
+        if strategy is None or not variables:
+            return contextlib.nullcontext()
+        variable = getattr(variables[0], "value", variables[0])
+        return strategy.extended.colocate_vars_with(variable)
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """Updates all variables with one call of the rule.
@@ -173,16 +191,48 @@ class LearnedOptimizer(keras.optimizers.Optimizer):
         Keras' public hook, `update_step`, sees one variable at a time; rules
         work on all of them at once.
         """
-        gradients, mask = self._complete(grads, trainable_variables)
+        if keras.backend.backend() == "tensorflow":
+            # Sums the gradients over replicas, then calls the method below.
+            super()._backend_update_step(
+                grads, trainable_variables, learning_rate
+            )
+        else:
+            self._update(grads, trainable_variables, learning_rate)
+
+    def _distributed_tf_update_step(
+        self, distribution, grads_and_vars, learning_rate
+    ):
+        grads, variables = zip(*grads_and_vars, strict=True)
+        # Once on each replica, on that replica's part of every variable.
+        distribution.extended.update(
+            variables[0],
+            lambda _, grads, rate: self._update(grads, variables, rate),
+            args=(grads, learning_rate),
+            group=False,
+        )
+
+    def _update(self, grads, variables, learning_rate):
+        updated = self._updated_variables()
+        received = {
+            self._var_key(v): g for g, v in zip(grads, variables, strict=True)
+        }
+        gradients, mask = zip(
+            *[
+                gradients_lib.dense_and_mask(
+                    received.get(self._var_key(v)), tuple(v.shape)
+                )
+                for v in updated
+            ],
+            strict=True,
+        )
         inputs = base.StepInputs(
-            gradients=gradients,
+            gradients=list(gradients),
             params=[
-                ops.cast(ops.convert_to_tensor(v), "float32")
-                for v in self._trainable_variables
+                ops.cast(ops.convert_to_tensor(v), "float32") for v in updated
             ],
             loss=None,
             iteration=ops.convert_to_tensor(self.iterations),
-            mask=mask,
+            mask=list(mask),
         )
         updates, state = self.rule.step(
             self._pack_meta_params(
@@ -192,55 +242,13 @@ class LearnedOptimizer(keras.optimizers.Optimizer):
             self._pack_state([ops.convert_to_tensor(v) for v in self._state]),
         )
         learning_rate = ops.cast(learning_rate, "float32")
-        for variable, update in zip(
-            self._trainable_variables, updates, strict=True
-        ):
-            self.assign_add(variable, learning_rate * update)
+        for variable, update in zip(updated, updates, strict=True):
+            update = ops.cast(learning_rate * update, variable.dtype)
+            self.assign_add(variable, update)
         for variable, (_, value) in zip(
             self._state, base.named_leaves(state), strict=True
         ):
             self.assign(variable, value)
-
-    def _complete(self, grads, trainable_variables):
-        """Returns one float32 gradient per built variable, and the mask.
-
-        Variables that have no gradient this time stay untouched.
-        """
-        received = {
-            self._get_variable_index(v): ops.cast(g, "float32")
-            for g, v in zip(grads, trainable_variables, strict=True)
-        }
-        gradients, mask = [], []
-        for i, variable in enumerate(self._trainable_variables):
-            gradients.append(
-                received[i]
-                if i in received
-                else ops.zeros(variable.shape, dtype="float32")
-            )
-            mask.append(None if i in received else False)
-        complete = len(received) == len(self._trainable_variables)
-        return gradients, None if complete else mask
-
-    def load_own_variables(self, store):
-        """Restores the variables, or raises where Keras would only warn."""
-        received = {key: tuple(store[key].shape) for key in store.keys()}
-        expected = {
-            str(i): tuple(v.shape) for i, v in enumerate(self.variables)
-        }
-        if received != expected:
-            differences = "; ".join(
-                f"variable {key}: expected {expected.get(key, 'none')}, "
-                f"received {received.get(key, 'none')}"
-                for key in sorted(set(expected) | set(received), key=int)
-                if expected.get(key) != received.get(key)
-            )
-            raise ValueError(
-                f"The saved optimizer must have the {len(expected)} variables "
-                f"of this one, in shape. Received: {len(received)}. "
-                f"{differences}. Load it into an optimizer of the same rule, "
-                "built on the same model."
-            )
-        super().load_own_variables(store)
 
     def get_config(self):
         # The values are part of the configuration because Keras rebuilds an
@@ -266,25 +274,3 @@ def _packer(nest):
     """Returns a function from a flat list to a nest of this structure."""
     template = keras.tree.map_structure(lambda leaf: 0, nest)
     return functools.partial(base.pack_leaves, template)
-
-
-def _resolve(rule, meta_params):
-    if isinstance(rule, base.UpdateRule):
-        if meta_params is None:
-            return rule, rule.init_meta_params(seed=0)
-        arrays = presets_lib.to_arrays(rule, meta_params)
-        return rule, presets_lib.from_arrays(rule, arrays)
-    if meta_params is not None:
-        raise ValueError(
-            "`meta_params` need a `rule` that is a keras_l2l.UpdateRule. "
-            f"Received: rule={rule!r}. Pass the rule that they belong to."
-        )
-    if rule is None:
-        return presets_lib.load_preset(presets_lib.DEFAULT)
-    if isinstance(rule, (str, os.PathLike)):
-        return presets_lib.load_preset(rule)
-    raise ValueError(
-        "`rule` must be a keras_l2l.UpdateRule, a preset name or a preset "
-        f"folder. Received: rule={rule!r} (of type {type(rule).__name__}). "
-        f"Presets in this package: {', '.join(presets_lib.shipped())}."
-    )

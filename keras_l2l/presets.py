@@ -134,6 +134,38 @@ def load_preset(name_or_dir):
     return rule, from_arrays(rule, arrays)
 
 
+def resolve(rule, meta_params):
+    """Returns the `(rule, meta_params)` that a user's arguments mean.
+
+    Args:
+        rule: `UpdateRule`, name or folder of a preset, or `None`.
+        meta_params: Nest of tensors, or `None`.
+
+    Raises:
+        ValueError: if `rule` is something else, or `meta_params` are not the
+            rule's.
+    """
+    if isinstance(rule, base.UpdateRule):
+        if meta_params is None:
+            return rule, rule.init_meta_params(seed=0)
+        arrays = to_arrays(rule, meta_params)
+        return rule, from_arrays(rule, arrays)
+    if meta_params is not None:
+        raise ValueError(
+            "`meta_params` need a `rule` that is a keras_l2l.UpdateRule. "
+            f"Received: rule={rule!r}. Pass the rule that they belong to."
+        )
+    if rule is None:
+        return load_preset(DEFAULT)
+    if isinstance(rule, (str, os.PathLike)):
+        return load_preset(rule)
+    raise ValueError(
+        "`rule` must be a keras_l2l.UpdateRule, a preset name or a preset "
+        f"folder. Received: rule={rule!r} (of type {type(rule).__name__}). "
+        f"Presets in this package: {', '.join(shipped())}."
+    )
+
+
 def to_arrays(rule, meta_params):
     """Returns meta-parameters as a flat dict `"lstm_0/kernel"` -> array.
 

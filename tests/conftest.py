@@ -12,6 +12,12 @@ import tensorflow as tf  # noqa: E402
 import keras_l2l  # noqa: E402
 from keras_l2l import tasks  # noqa: E402
 
+# Two CPUs for tests of distribution; nothing else notices.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+
 
 def to_float64(nest):
     """Returns a nest with its float tensors in float64."""

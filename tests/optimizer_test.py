@@ -227,14 +227,6 @@ def test_loading_another_rules_state_is_an_error(tmp_path):
         other.load_weights(tmp_path / "model.weights.h5")
 
 
-def test_several_replicas_are_refused():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
-        variable = keras.Variable(np.ones(2, "float32"))
-        with pytest.raises(NotImplementedError, match="one replica"):
-            lstm().build([variable])
-
-
 @pytest.mark.parametrize("rule", [3, ["x"], object()])
 def test_rule_of_a_wrong_type(rule):
     with pytest.raises(

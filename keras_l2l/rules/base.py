@@ -110,26 +110,44 @@ class CoordinatewiseRule(UpdateRule):
     def step(self, meta_params, inputs, state):
         shapes = [tuple(g.shape) for g in inputs.gradients]
         gradient = _join(inputs.gradients)
-        mask = None
-        if inputs.mask is not None:
+
+        def free():
+            return self.coordinate_step(
+                meta_params, gradient, state, inputs.iteration
+            )
+
+        if inputs.mask is None:
+            update, new_state = free()
+        else:
             mask = _join(
                 [
                     ops.broadcast_to(True if m is None else m, shape)
                     for m, shape in zip(inputs.mask, shapes, strict=True)
                 ]
             )
-            # A non-finite gradient times a zero derivative is still NaN, so
-            # what is masked must not enter the rule at all.
-            gradient = ops.where(mask, gradient, ops.zeros_like(gradient))
-        update, new_state = self.coordinate_step(
-            meta_params, gradient, state, inputs.iteration
-        )
-        if mask is not None:
-            update = _select(mask, update, ops.zeros_like(update))
-            new_state = keras.tree.map_structure(
-                lambda new, old: _select(mask, new, old), new_state, state
+            # Most steps mask nothing, and selecting the state costs as much
+            # as half a step: only where something is masked.
+            update, new_state = ops.cond(
+                ops.all(mask),
+                free,
+                lambda: self._masked_step(
+                    meta_params, gradient, state, inputs.iteration, mask
+                ),
             )
         return _split(update, shapes), new_state
+
+    def _masked_step(self, meta_params, gradient, state, iteration, mask):
+        # A NaN must not enter the rule: it spreads by 0 * NaN.
+        update, new_state = self.coordinate_step(
+            meta_params,
+            ops.where(mask, gradient, ops.zeros_like(gradient)),
+            state,
+            iteration,
+        )
+        new_state = keras.tree.map_structure(
+            lambda new, old: _select(mask, new, old), new_state, state
+        )
+        return _select(mask, update, ops.zeros_like(update)), new_state
 
 
 def count_params(tensors):
