@@ -21,9 +21,10 @@ def dense_and_mask(gradient, shape):
     if gradient is None:
         return ops.zeros(shape, "float32"), ops.zeros(shape, "bool")
     if hasattr(gradient, "dense_shape"):
-        rows = {"segment_ids": gradient.indices, "num_segments": shape[0]}
+        indices = ops.convert_to_tensor(gradient.indices)
+        rows = {"segment_ids": indices, "num_segments": shape[0]}
         values = ops.cast(gradient.values, "float32")
-        ones = ops.ones_like(gradient.indices, dtype="float32")
+        ones = ops.ones_like(indices, dtype="float32")
         gradient = ops.segment_sum(values, **rows)
         present = ops.segment_sum(ones, **rows) > 0
         present = ops.reshape(present, (-1,) + (1,) * (len(shape) - 1))
