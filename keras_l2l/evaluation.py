@@ -59,8 +59,7 @@ def training_curves(make_optimizer, task, horizon, split, seeds):
             f"Received: horizon={horizon!r}, seeds={seeds!r}"
         )
     seeds = [tf.constant(split_seed(split, int(s)), tf.int64) for s in seeds]
-    params = task.sample(seeds[0]).init_params(seeds[0])
-    variables = [keras.Variable(p) for p in params]
+    variables = task.variables()
     optimizer = make_optimizer()
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ValueError(

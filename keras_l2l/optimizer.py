@@ -1,12 +1,12 @@
 """`LearnedOptimizer`: a Keras optimizer around a learned update rule."""
 
 import contextlib
-import functools
 
 import keras
 from keras import ops
 
 from keras_l2l import gradients as gradients_lib
+from keras_l2l import memory
 from keras_l2l import presets as presets_lib
 from keras_l2l import restoring
 from keras_l2l.rules import base
@@ -49,6 +49,9 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
         clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum,
             ema_overwrite_frequency, loss_scale_factor,
             gradient_accumulation_steps: as in `keras.optimizers.Adam`.
+        save_state: Bool, whether saved models hold the rule's state, which is
+            80 times the weights for the paper's LSTM. Without it, training
+            goes on with a fresh state. Defaults to `True`.
         name: String.
 
     Raises:
@@ -65,6 +68,8 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
     """
 
     presets = _Presets()
+    # Share of the free memory above which building the state warns.
+    memory_share = 0.5
 
     def __init__(
         self,
@@ -80,6 +85,7 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
         ema_overwrite_frequency=None,
         loss_scale_factor=None,
         gradient_accumulation_steps=None,
+        save_state=True,
         name=None,
         **kwargs,
     ):
@@ -97,6 +103,7 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
             gradient_accumulation_steps=gradient_accumulation_steps,
             **kwargs,
         )
+        self.save_state = save_state
         self.rule, meta_params = presets_lib.resolve(rule, meta_params)
         # Flat lists only: Keras wraps nested containers in tracked ones. The
         # values also live in `get_config`, see there.
@@ -109,7 +116,7 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
             )
             for path, value in base.named_leaves(meta_params)
         ]
-        self._pack_meta_params = _packer(meta_params)
+        self._pack_meta_params = base.packer(meta_params)
         self._state = []
 
     @classmethod
@@ -146,9 +153,13 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
             return
         super().build(variables)
         variables = self._updated_variables()
+        self.rule = self.rule.for_variables(variables)
         shapes = [tuple(v.shape) for v in variables]
+        memory.warn_if_scarce(
+            4 * self.rule.state_size(shapes), self.memory_share
+        )
         state = self.rule.init_state(shapes)
-        self._pack_state = _packer(state)
+        self._pack_state = base.packer(state)
         with self._where(variables):
             for path, leaf in base.named_leaves(state):
                 # This may run while a train step is being traced, where only
@@ -163,6 +174,16 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
                 )
                 self._state.append(variable)
         self.check_restored()
+
+    def estimate_memory(self, model):
+        """Returns the bytes of state that training a model will take.
+
+        Args:
+            model: Built `keras.Model`. Nothing is allocated.
+        """
+        variables = model.trainable_variables
+        shapes = [tuple(v.shape) for v in variables]
+        return 4 * self.rule.for_variables(variables).state_size(shapes)
 
     def _updated_variables(self):
         """Returns the variables that the rule updates."""
@@ -182,8 +203,10 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
         strategy = getattr(self, "_distribution_strategy", None)
         if strategy is None or not variables:
             return contextlib.nullcontext()
-        variable = getattr(variables[0], "value", variables[0])
-        return strategy.extended.colocate_vars_with(variable)
+        first = variables[0]
+        return strategy.extended.colocate_vars_with(
+            first.value if isinstance(first, keras.Variable) else first
+        )
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """Updates all variables with one call of the rule.
@@ -256,6 +279,7 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
         # when it must skip the saved variables.
         return {
             **super().get_config(),
+            "save_state": self.save_state,
             "rule": base.serialize(self.rule),
             "meta_params": presets_lib.encode(self.rule, self.meta_params),
         }
@@ -268,9 +292,3 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
             meta_params = presets_lib.decode(rule, config["meta_params"])
             config = {**config, "rule": rule, "meta_params": meta_params}
         return super().from_config(config, custom_objects)
-
-
-def _packer(nest):
-    """Returns a function from a flat list to a nest of this structure."""
-    template = keras.tree.map_structure(lambda leaf: 0, nest)
-    return functools.partial(base.pack_leaves, template)

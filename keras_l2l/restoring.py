@@ -14,7 +14,12 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
     it does whenever an optimizer is loaded before it is built. Here the values
     of variables to come are kept until they are made; a real difference
     raises.
+
+    Attributes:
+        save_state: Bool, whether what `build` made is saved.
     """
+
+    save_state = True
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -40,6 +45,12 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
         """Raises if values were loaded for variables that are not there."""
         _check_shapes([v.shape for v in self._loaded], [])
 
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        if self.built and not self.save_state:
+            for i in range(self._unbuilt_count, len(self.variables)):
+                del store[str(i)]
+
     def load_own_variables(self, store):
         """Restores the variables, or raises where Keras would only warn.
 
@@ -51,7 +62,7 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
         if not self.built:
             values, later = values[: len(variables)], values[len(variables) :]
         elif len(values) == self._unbuilt_count:
-            # Saved before `build`: it had no state yet.
+            # Saved before `build`, or without its state.
             variables = variables[: len(values)]
         _check_shapes(
             [v.shape for v in values], [tuple(v.shape) for v in variables]

@@ -17,9 +17,19 @@ from keras_l2l import rules
 from keras_l2l import runs
 from keras_l2l import tasks
 
+
+@keras.saving.register_keras_serializable(package="tests")
+def _is_scalar(variable):
+    return variable.shape == ()
+
+
 SHAPES = [(), (3,), (2, 3), (3, 3, 2, 4)]
 # What a class needs that has no default; a new class needs a line only then.
 ARGUMENTS = {
+    rules.Partition: lambda: rules.Partition(
+        [("1|2", rules.CoordinatewiseLSTM()), (_is_scalar, rules.Adam())],
+        default=rules.Momentum(),
+    ),
     tasks.Quadratic: lambda: tasks.Quadratic(tf.eye(3), tf.ones(3)),
     tasks.KerasModelTask: regression_task,
     estimators.TruncatedBackprop: lambda: estimators.TruncatedBackprop(
@@ -68,6 +78,12 @@ every_estimator = parametrize(
 
 def random_step(rule, shapes, dtype="float32", seed=0, mask=None):
     """Returns what `rule.step` gets: meta-parameters, inputs and state."""
+    rule = rule.for_variables(
+        [
+            keras.Variable(np.zeros(s), name=f"param_{i}")
+            for i, s in enumerate(shapes)
+        ]
+    )
     rng = np.random.default_rng(seed)
     gradients = [tf.constant(rng.normal(size=s), dtype) for s in shapes]
     params = [tf.constant(rng.normal(size=s), dtype) for s in shapes]
@@ -78,7 +94,7 @@ def random_step(rule, shapes, dtype="float32", seed=0, mask=None):
     inputs = rules.StepInputs(
         gradients, params, tf.constant(1.0, dtype), tf.constant(0), mask
     )
-    return meta_params, inputs, state
+    return rule, meta_params, inputs, state
 
 
 @every_rule
@@ -90,7 +106,7 @@ def test_every_rule_is_public(rule):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_rule_keeps_shapes_and_dtype(rule, dtype):
     rule = make(rule)
-    meta_params, inputs, state = random_step(rule, SHAPES, dtype)
+    rule, meta_params, inputs, state = random_step(rule, SHAPES, dtype)
     for _ in range(2):
         updates, new_state = rule.step(meta_params, inputs, state)
         assert [tuple(u.shape) for u in updates] == SHAPES
@@ -121,9 +137,10 @@ def test_rule_survives_serialization(rule):
     copy = rules.deserialize(rules.serialize(rule))
     assert type(copy) is type(rule)
     assert copy.get_config() == rule.get_config()
-    meta_params, inputs, state = random_step(rule, SHAPES)
-    expected, _ = rule.step(meta_params, inputs, state)
-    received, _ = copy.step(meta_params, inputs, state)
+    bound, meta_params, inputs, state = random_step(rule, SHAPES)
+    expected, _ = bound.step(meta_params, inputs, state)
+    bound, *_ = random_step(copy, SHAPES)
+    received, _ = bound.step(meta_params, inputs, state)
     for a, b in zip(expected, received, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -133,7 +150,7 @@ def test_permuting_coordinates_permutes_updates(rule):
     rule = make(rule)
     if not isinstance(rule, rules.CoordinatewiseRule):
         pytest.skip("not coordinatewise")
-    meta_params, inputs, state = random_step(rule, [(12,)], "float64")
+    rule, meta_params, inputs, state = random_step(rule, [(12,)], "float64")
     order = np.random.default_rng(1).permutation(12)
     permuted = inputs._replace(
         gradients=[tf.gather(inputs.gradients[0], order)]
@@ -151,7 +168,7 @@ def test_permuting_coordinates_permutes_updates(rule):
 def test_masked_coordinates_stay_untouched(rule):
     rule = make(rule)
     mask = [None, False, tf.constant([[True, False, True]] * 2), None]
-    meta_params, inputs, state = random_step(rule, SHAPES)
+    rule, meta_params, inputs, state = random_step(rule, SHAPES)
     _, state = rule.step(meta_params, inputs, state)
     free, _ = rule.step(meta_params, inputs, state)
     updates, _ = rule.step(meta_params, inputs._replace(mask=mask), state)
@@ -165,8 +182,8 @@ def test_masked_coordinates_stay_untouched(rule):
 @every_rule
 def test_rule_is_not_traced_again(rule):
     rule = make(rule)
+    rule, meta_params, inputs, state = random_step(rule, SHAPES)
     step = tf.function(rule.step)
-    meta_params, inputs, state = random_step(rule, SHAPES)
     for _ in range(2):
         _, state = step(meta_params, inputs, state)
     assert step.experimental_get_tracing_count() == 1

@@ -33,10 +33,21 @@ def leaves(nest):
     ]
 
 
+class _InTwoTensors(tasks.Quadratic):
+    """A quadratic whose parameters are two tensors."""
+
+    def init_params(self, seed):
+        (x,) = super().init_params(seed)
+        return [x[:2], x[2:]]
+
+    def loss(self, params, batch):
+        return super().loss([tf.concat(params, 0)], batch)
+
+
 def float64_quadratic(seed=0, n=4):
     """Returns a well-conditioned quadratic task in float64."""
     rng = np.random.default_rng(seed)
-    return tasks.Quadratic(
+    return _InTwoTensors(
         tf.constant(rng.normal(size=(n, n)) / n + np.eye(n)),
         tf.constant(rng.normal(size=n)),
     )

@@ -102,6 +102,8 @@ def adapted(source):
         (r"\boptimizers\.(SGD|AdamW|Adam)\b", r"support.\1"),
         (r'optimizer="sgd"', 'optimizer="acceptance>SGD"'),
         (r'"adam"', '"keras_l2l>LearnedOptimizer"'),
+        # Imported for its own backend only, and not installed everywhere.
+        (r"(?m)^import jax$", ""),
     ):
         source = re.sub(pattern, replacement, source)
     return "import support\n" + source

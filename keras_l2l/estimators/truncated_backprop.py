@@ -61,7 +61,7 @@ class TruncatedBackprop(base.GradientEstimator):
             )
         if second_derivatives:
             check_second_derivatives(task.sample(0))
-        self.rule = rule
+        self.rule = rule.for_variables(task.variables())
         self.task = task
         self.horizon = horizon
         self.unroll_length = unroll_length

@@ -10,6 +10,7 @@ from keras_l2l.rules.coordinatewise_lstm import CoordinatewiseLSTM
 from keras_l2l.rules.hand_designed import SGD
 from keras_l2l.rules.hand_designed import Adam
 from keras_l2l.rules.hand_designed import Momentum
+from keras_l2l.rules.partition import Partition
 
 __all__ = [
     "SGD",
@@ -17,6 +18,7 @@ __all__ = [
     "CoordinatewiseLSTM",
     "CoordinatewiseRule",
     "Momentum",
+    "Partition",
     "StepInputs",
     "UpdateRule",
     "count_params",

@@ -1,5 +1,6 @@
 """The pure update rule: what every optimizer of this package is made of."""
 
+import functools
 import typing
 
 import keras
@@ -42,6 +43,15 @@ class UpdateRule:
     `CoordinatewiseRule`.
     """
 
+    def for_variables(self, variables):
+        """Returns the rule to use for these variables, by default itself.
+
+        Args:
+            variables: List of the `keras.Variable`s (or what has their
+                `path`, `shape` and `dtype`) that are going to be updated.
+        """
+        return self
+
     def init_meta_params(self, seed):
         """Returns fresh meta-parameters: a nest of dicts of float tensors."""
         raise NotImplementedError
@@ -54,6 +64,10 @@ class UpdateRule:
                 tensors, in the order of `StepInputs.gradients`.
         """
         raise NotImplementedError
+
+    def state_size(self, shapes):
+        """Returns the number of floats in the state for these shapes."""
+        return count_params(self.init_state(shapes))
 
     def step(self, meta_params, inputs, state):
         """Computes one update of every optimizee tensor.
@@ -106,6 +120,11 @@ class CoordinatewiseRule(UpdateRule):
 
     def init_state(self, shapes):
         return self.init_coordinate_state(sum(map(_size, shapes)))
+
+    def state_size(self, shapes):
+        # Of one coordinate, so that nothing large is allocated.
+        per_coordinate = count_params(self.init_coordinate_state(1))
+        return per_coordinate * sum(map(_size, shapes))
 
     def step(self, meta_params, inputs, state):
         shapes = [tuple(g.shape) for g in inputs.gradients]
@@ -177,6 +196,12 @@ def named_leaves(nest, name=""):
 def pack_leaves(structure, leaves):
     """Returns a nest like `structure`, of leaves in `named_leaves`' order."""
     return _pack(structure, iter(leaves))
+
+
+def packer(nest):
+    """Returns the function from a list of leaves to a nest like this one."""
+    structure = keras.tree.map_structure(lambda leaf: 0, nest)
+    return functools.partial(pack_leaves, structure)
 
 
 def _pack(structure, leaves):

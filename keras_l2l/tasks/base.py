@@ -1,5 +1,6 @@
 """What an optimizee is, and which data and seeds may be used for what."""
 
+import keras
 import tensorflow as tf
 
 SPLITS = ("train", "meta_valid", "test")
@@ -72,6 +73,18 @@ class TaskFamily:
                 every task of the family.
         """
         raise NotImplementedError
+
+    def variables(self):
+        """Returns new `keras.Variable`s, one for each optimizee parameter.
+
+        For the optimizers that `evaluation` runs, and for rules that choose
+        by a variable's path.
+        """
+        params = self.sample(0).init_params(0)
+        return [
+            keras.Variable(param, name=f"param_{i}")
+            for i, param in enumerate(params)
+        ]
 
     def get_config(self):
         """Returns a JSON-able description, written beside every result."""

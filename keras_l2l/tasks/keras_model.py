@@ -94,6 +94,9 @@ class KerasModelTask(base.Task):
             self._latest = (int(seed), self._new_model(seed))
         return self._latest[1]
 
+    def variables(self):
+        return self._new_model(seed=0).trainable_variables
+
     def init_params(self, seed):
         variables = self._model_of(seed).trainable_variables
         return [tf.convert_to_tensor(v) for v in variables]

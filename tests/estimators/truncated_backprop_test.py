@@ -159,6 +159,9 @@ RULES = {
     "sgd": rules.SGD(0.05),
     "momentum": rules.Momentum(0.05, 0.8),
     "adam": rules.Adam(0.1, 0.8, 0.9, 0.01),
+    "partition": rules.Partition(
+        [("param_0", rules.CoordinatewiseLSTM((5,)))], rules.SGD(0.05)
+    ),
 }
 
 
@@ -177,7 +180,8 @@ def test_every_rule_is_tested_below():
 @pytest.mark.parametrize("second_derivatives", [False, True])
 @pytest.mark.parametrize("name", RULES)
 def test_meta_gradient_equals_finite_differences(name, second_derivatives):
-    rule, task, length = RULES[name], float64_quadratic(), 6
+    task, length = float64_quadratic(), 6
+    rule = RULES[name].for_variables(task.variables())
     meta_params = to_float64(rule.init_meta_params(0))
     estimator = TruncatedBackprop(
         rule, task, length, length, second_derivatives

@@ -1,0 +1,177 @@
+"""Several rules in one model: which rule updates which variable."""
+
+import re
+
+import keras
+
+from keras_l2l.rules import base
+
+
+@keras.saving.register_keras_serializable(package="keras_l2l")
+class Partition(base.UpdateRule):
+    """Updates each variable by the first rule whose selector chooses it.
+
+    Args:
+        members: List of pairs `(selector, rule)`. A selector is a regular
+            expression, searched for in the variable's path (such as
+            `"sequential/conv2d/kernel"`), or a function from a variable to a
+            bool, which must be registered with
+            `keras.saving.register_keras_serializable` to be saved.
+        default: `UpdateRule` for the variables that no selector chooses.
+
+    Raises:
+        ValueError: if a member is not such a pair, or a rule is no rule.
+
+    Example:
+    >>> rule = keras_l2l.rules.Partition(
+    ...     [("embedding", keras_l2l.rules.Adam())],
+    ...     default=keras_l2l.CoordinatewiseLSTM(),
+    ... )
+    >>> optimizer = keras_l2l.LearnedOptimizer(rule=rule)
+
+    Reference:
+        Andrychowicz et al., 2016 (arXiv 1606.04474), section 3.3: one LSTM
+        for convolutional and one for dense parameters.
+    """
+
+    def __init__(self, members, default):
+        for member in [*members, (lambda variable: True, default)]:
+            if (
+                not isinstance(member, (tuple, list))
+                or len(member) != 2
+                or not (isinstance(member[0], str) or callable(member[0]))
+                or not isinstance(member[1], base.UpdateRule)
+            ):
+                raise ValueError(
+                    "`members` must be pairs (selector, rule) of a regular "
+                    "expression or a function, and a keras_l2l.UpdateRule; "
+                    f"`default` must be such a rule. Received: {member!r}"
+                )
+        self.members = [tuple(member) for member in members]
+        self.default = default
+        self._indices = None
+
+    def _rules(self):
+        """Returns the rules by name, in the order of selection."""
+        names = [f"member_{i}" for i in range(len(self.members))]
+        chosen = [rule for _, rule in self.members]
+        return dict(
+            zip([*names, "default"], [*chosen, self.default], strict=True)
+        )
+
+    def for_variables(self, variables):
+        bound = type(self)(self.members, self.default)
+        selectors = [*(s for s, _ in self.members), lambda variable: True]
+        chosen = [
+            next(i for i, s in enumerate(selectors) if _selects(s, variable))
+            for variable in variables
+        ]
+        bound._indices = {
+            name: [i for i, c in enumerate(chosen) if c == number]
+            for number, name in enumerate(self._rules())
+        }
+        return bound
+
+    def init_meta_params(self, seed):
+        return {
+            name: rule.init_meta_params(seed)
+            for name, rule in self._rules().items()
+        }
+
+    def init_state(self, shapes):
+        return {
+            name: self._rules()[name].init_state([shapes[i] for i in indices])
+            for name, indices in self._bound().items()
+        }
+
+    def state_size(self, shapes):
+        return sum(
+            self._rules()[name].state_size([shapes[i] for i in indices])
+            for name, indices in self._bound().items()
+        )
+
+    def step(self, meta_params, inputs, state):
+        updates, new_state = [None] * len(inputs.gradients), {}
+        for name, indices in self._bound().items():
+            member_updates, new_state[name] = self._rules()[name].step(
+                meta_params[name], _choose(inputs, indices), state[name]
+            )
+            for i, update in zip(indices, member_updates, strict=True):
+                updates[i] = update
+        return updates, new_state
+
+    def _bound(self):
+        """Returns member names -> indices, of members with variables."""
+        if self._indices is None:
+            raise ValueError(
+                "A Partition must know the variables before it is used. Call "
+                "rule.for_variables(variables) and use what it returns."
+            )
+        return {name: i for name, i in self._indices.items() if i}
+
+    def get_config(self):
+        return {
+            "members": [
+                [_serialize_selector(selector), base.serialize(rule)]
+                for selector, rule in self.members
+            ],
+            "default": base.serialize(self.default),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(
+            [
+                (_deserialize_selector(selector), base.deserialize(rule))
+                for selector, rule in config["members"]
+            ],
+            base.deserialize(config["default"]),
+        )
+
+
+def _selects(selector, variable):
+    if callable(selector):
+        return selector(variable)
+    # Raw tf.Variables have a name only.
+    path = getattr(variable, "path", variable.name)
+    return re.search(selector, path) is not None
+
+
+def _choose(inputs, indices):
+    """Returns the inputs of some of the tensors."""
+
+    def choose(values):
+        return None if values is None else [values[i] for i in indices]
+
+    return inputs._replace(
+        gradients=choose(inputs.gradients),
+        params=choose(inputs.params),
+        mask=choose(inputs.mask),
+    )
+
+
+def _serialize_selector(selector):
+    if isinstance(selector, str):
+        return selector
+    name = keras.saving.get_registered_name(selector)
+    if keras.saving.get_registered_object(name) is not selector:
+        raise ValueError(
+            "A function that selects variables must be registered with Keras "
+            f"to be saved. Received: {selector!r}. Decorate it with "
+            "@keras.saving.register_keras_serializable(package=...), or use a "
+            "regular expression."
+        )
+    return {"registered_name": name}
+
+
+def _deserialize_selector(config):
+    if isinstance(config, str):
+        return config
+    name = config["registered_name"]
+    selector = keras.saving.get_registered_object(name)
+    if selector is None:
+        raise ValueError(
+            f"The function {name!r} that selects variables must be registered "
+            "with Keras. Import the module that defines it first."
+        )
+    return selector

@@ -1,0 +1,143 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import leaves
+
+import keras_l2l
+from keras_l2l import rules
+from keras_l2l import tasks
+
+X = np.random.default_rng(0).integers(0, 9, size=(32, 4))
+Y = X.sum(axis=1, keepdims=True) / 9
+
+
+def make_model():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((4,), dtype="int32"),
+            keras.layers.Embedding(9, 3, name="words"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(5, activation="tanh"),
+            keras.layers.Dense(1),
+        ]
+    )
+
+
+def partition():
+    return rules.Partition(
+        [
+            ("words", rules.Adam(0.01)),
+            (lambda v: len(v.shape) == 1, rules.SGD(0.1)),
+        ],
+        default=keras_l2l.CoordinatewiseLSTM(units=(4,)),
+    )
+
+
+def test_each_variable_is_updated_by_its_rule():
+    model = make_model()
+    optimizer = keras_l2l.LearnedOptimizer(rule=partition())
+    variables = model.trainable_variables
+    gradients = [tf.ones(v.shape) * 0.5 for v in variables]
+    before = leaves(variables)
+    optimizer.apply(gradients, variables)
+    moves = [a - b for a, b in zip(leaves(variables), before, strict=True)]
+    np.testing.assert_allclose(moves[0], -0.01, rtol=1e-4)
+    np.testing.assert_allclose(moves[2], -0.05, rtol=1e-4)
+    np.testing.assert_allclose(moves[4], -0.05, rtol=1e-4)
+    # The LSTM's alone, on the two kernels.
+    rule = keras_l2l.CoordinatewiseLSTM(units=(4,))
+    kernels = [gradients[1], gradients[3]]
+    expected, _ = rule.step(
+        rule.init_meta_params(0),
+        rules.StepInputs(kernels, None, None, 0),
+        rule.init_state([k.shape for k in kernels]),
+    )
+    np.testing.assert_allclose(moves[1], expected[0], rtol=1e-3)
+    np.testing.assert_allclose(moves[3], expected[1], rtol=1e-3)
+
+
+def test_state_is_that_of_the_members():
+    model = make_model()
+    optimizer = keras_l2l.LearnedOptimizer(rule=partition())
+    floats = 2 * 27 + (60 + 5) * 8
+    assert optimizer.estimate_memory(model) == 4 * floats
+    optimizer.build(model.trainable_variables)
+    assert rules.count_params(leaves(optimizer._state)) == floats
+
+
+def test_fit_and_save_continue_exactly(tmp_path):
+    rule = rules.Partition(
+        [("words", rules.Adam(0.01)), ("kernel", rules.CoordinatewiseLSTM())],
+        default=rules.Momentum(0.01),
+    )
+    model = make_model()
+    model.compile(keras_l2l.LearnedOptimizer(rule=rule), "mse")
+    model.fit(X, Y, verbose=0, epochs=2, shuffle=False)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for m in (model, loaded):
+        m.fit(X, Y, verbose=0, epochs=2, shuffle=False)
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_preset_and_meta_training(tmp_path):
+    task = tasks.KerasModelTask(make_model, "mse", (X, Y), batch_size=8)
+    rule = rules.Partition(
+        [("words", rules.CoordinatewiseLSTM((3,)))], rules.SGD(0.05)
+    )
+    result = keras_l2l.meta_train(
+        rule,
+        task,
+        tmp_path,
+        horizon=4,
+        unroll_length=2,
+        meta_steps=4,
+        validation_interval=2,
+        validation_episodes=1,
+        verbose=0,
+    )
+    start = dict(rules.base.named_leaves(rule.init_meta_params(0)))
+    for name, value in rules.base.named_leaves(result.meta_params):
+        moved = np.abs(np.asarray(value - start[name])).max()
+        assert moved > 0, name
+    optimizer = keras_l2l.LearnedOptimizer.from_preset(tmp_path / "preset")
+    model = make_model()
+    model.compile(optimizer, "mse")
+    model.fit(X, Y, verbose=0)
+
+
+def test_first_selector_wins_and_raw_variables_have_names():
+    rule = rules.Partition(
+        [("a", rules.SGD(1.0)), ("a|b", rules.SGD(2.0))], rules.SGD(3.0)
+    )
+    variables = [tf.Variable(0.0, name=name) for name in ("a", "b", "c")]
+    optimizer = keras_l2l.LearnedOptimizer(rule=rule)
+    optimizer.apply([tf.constant(1.0)] * 3, variables)
+    assert [float(v) for v in variables] == [-1.0, -2.0, -3.0]
+
+
+def test_unregistered_function_cannot_be_saved():
+    with pytest.raises(ValueError, match="register_keras_serializable"):
+        keras_l2l.LearnedOptimizer(rule=partition()).get_config()
+
+
+def test_use_before_the_variables_are_known():
+    with pytest.raises(ValueError, match="for_variables"):
+        partition().init_state([(3,)])
+
+
+@pytest.mark.parametrize(
+    "members, default",
+    [
+        ([("a", rules.SGD)], rules.SGD()),
+        ([(3, rules.SGD())], rules.SGD()),
+        ([rules.SGD()], rules.SGD()),
+        ([], None),
+    ],
+)
+def test_bad_members(members, default):
+    with pytest.raises(ValueError, match="must be pairs"):
+        rules.Partition(members, default)
