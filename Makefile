@@ -1,5 +1,6 @@
 # make demo: meta-train, evaluate and use a learned optimizer (10 minutes).
 # make test: the test suite.      make setup: what both need.
+# make backends: JAX and PyTorch, so that `make test` tests on them too.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -8,7 +9,7 @@ RUN := runs/demo
 # TensorFlow's start-up remarks (no GPU, which instructions) are noise here.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo lint setup test
+.PHONY: backends demo lint setup test
 
 setup: $(VENV)/installed
 
@@ -17,6 +18,10 @@ $(VENV)/installed: setup.py .ci/constraints.txt
 	$(PY) -m pip install --quiet --constraint .ci/constraints.txt \
 		--editable ".[test]"
 	touch $@
+
+backends: setup
+	$(PY) -m pip install --quiet --constraint .ci/constraints.txt \
+		--editable ".[test,backends]"
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -34,5 +34,10 @@ setuptools.setup(
     packages=setuptools.find_packages(include=["keras_l2l", "keras_l2l.*"]),
     package_data={"keras_l2l": ["weights/*/*"]},
     install_requires=["keras>=3.10", "numpy>=1.26"],
-    extras_require={"train": TRAIN, "test": TRAIN + TEST},
+    extras_require={
+        "train": TRAIN,
+        "test": TRAIN + TEST,
+        # To test on: `LearnedOptimizer` itself needs none of them.
+        "backends": ["jax", "torch"],
+    },
 )

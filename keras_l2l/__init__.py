@@ -2,6 +2,7 @@
 
 import importlib
 
+from keras_l2l import backends
 from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l.optimizer import LearnedOptimizer
@@ -27,6 +28,8 @@ __all__ = [
 
 def __getattr__(name):
     # What needs TensorFlow is imported on first use: optimizing does not.
+    if name in ("evaluation", "meta_train", "tasks"):
+        backends.require_tensorflow(f"keras_l2l.{name}")
     if name == "meta_train":
         return importlib.import_module("keras_l2l.meta_training").meta_train
     if name in ("evaluation", "tasks"):

@@ -11,7 +11,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "keras_l2l"
 # Importer -> the modules of this package it may import, by first component.
 ARROWS = {
-    "__init__": {"presets", "rules", "optimizer"},
+    "__init__": {"backends", "presets", "rules", "optimizer"},
+    "backends": set(),
     "preprocess": set(),
     "cells": set(),
     "runs": set(),

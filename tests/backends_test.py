@@ -1,0 +1,99 @@
+"""The same training on TensorFlow, JAX and PyTorch, where installed."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+OTHERS = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec(name) is None,
+            reason=f"{name} is not installed: make backends",
+        ),
+    )
+    for name in ("jax", "torch")
+]
+
+
+def run(backend, *arguments):
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done
+
+
+def train(output, backend, *others):
+    """Runs one_backend.py; returns its folder."""
+    folder = output / backend
+    folder.mkdir()
+    done = run(backend, "tests/one_backend.py", folder, *others)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tensorflow(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("runs"), "tensorflow")
+
+
+def assert_close(path, expected):
+    received, expected = np.load(path), np.load(expected)
+    for name in ("losses", "weights"):
+        np.testing.assert_allclose(
+            received[name], expected[name], rtol=1e-5, atol=1e-5
+        )
+    assert len(received["losses"]) == 20
+    return received["losses"]
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_trajectory_and_files_are_those_of_tensorflow(
+    backend, tensorflow, tmp_path
+):
+    there = train(tmp_path, backend, tensorflow)
+    losses = assert_close(there / "trained.npz", tensorflow / "trained.npz")
+    assert losses[-1] < 0.1 * losses[0]
+    continued = tensorflow / "continued.npz"
+    assert_close(there / "from_tensorflow.npz", continued)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_a_file_of_another_backend_continues_on_tensorflow(
+    backend, tensorflow, tmp_path
+):
+    there = train(tmp_path, backend)
+    back = train(tmp_path, "tensorflow", there)
+    assert_close(back / f"from_{backend}.npz", there / "continued.npz")
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "keras_l2l.meta_train",
+        "from keras_l2l import evaluation",
+        "keras_l2l.tasks",
+    ],
+)
+def test_what_needs_tensorflow_says_so(backend, statement):
+    code = (
+        "import sys; sys.modules['tensorflow'] = None; import keras_l2l; "
+        + statement
+    )
+    done = run(backend, "-c", code)
+    assert done.returncode == 1
+    *_, message = done.stderr.strip().splitlines()
+    assert "must run on Keras' TensorFlow backend. Received: " in message
+    assert "KERAS_BACKEND=tensorflow" in message

@@ -1,0 +1,81 @@
+"""Trains with the default preset on one Keras backend, for backends_test.
+
+Arguments: output folder, and the folders of other backends' `.keras` files to
+continue from. TensorFlow cannot be imported where it is not the backend.
+"""
+
+import os
+import pathlib
+import sys
+
+if os.environ["KERAS_BACKEND"] != "tensorflow":
+    sys.modules["tensorflow"] = None
+
+import keras
+import numpy as np
+
+import keras_l2l
+
+STEPS = 20
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(32, 6)).astype("float32")
+TOKENS = RNG.integers(0, 5, size=(32, 3))
+Y = X[:, :3].argmax(axis=1)
+
+
+def classifier():
+    """Returns a model with dense, convolutional and embedding variables."""
+    tokens = keras.Input((3,), dtype="int32", name="tokens")
+    features = keras.Input((6,), name="features")
+    image = keras.layers.Reshape((3, 2))(features)
+    image = keras.layers.Conv1D(4, 2, activation="relu")(image)
+    parts = [
+        keras.layers.Flatten()(image),
+        keras.layers.Flatten()(keras.layers.Embedding(5, 2)(tokens)),
+        keras.layers.Dense(8, activation="sigmoid")(features),
+    ]
+    outputs = keras.layers.Dense(3)(keras.layers.Concatenate()(parts))
+    model = keras.Model({"features": features, "tokens": tokens}, outputs)
+    rng = np.random.default_rng(1)
+    model.set_weights(
+        [
+            0.1 * rng.normal(size=w.shape).astype("float32")
+            for w in model.get_weights()
+        ]
+    )
+    model.compile(
+        keras_l2l.LearnedOptimizer(clipnorm=1.0, weight_decay=0.001),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    return model
+
+
+def train(model):
+    """Returns the losses and the final weights of more training."""
+    history = model.fit(
+        {"features": X, "tokens": TOKENS},
+        Y,
+        batch_size=len(X),
+        epochs=STEPS,
+        shuffle=False,
+        verbose=0,
+    )
+    flat = np.concatenate([w.ravel() for w in model.get_weights()])
+    return {"losses": history.history["loss"], "weights": flat}
+
+
+def main(output, *others):
+    """Writes `model.keras` and what came out, one `.npz` per training."""
+    output = pathlib.Path(output)
+    model = classifier()
+    np.savez(output / "trained.npz", **train(model))
+    if not others:
+        model.save(output / "model.keras")
+        np.savez(output / "continued.npz", **train(model))
+    for other in map(pathlib.Path, others):
+        loaded = keras.models.load_model(other / "model.keras")
+        np.savez(output / f"from_{other.name}.npz", **train(loaded))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
