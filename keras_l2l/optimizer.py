@@ -51,7 +51,8 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
             gradient_accumulation_steps: as in `keras.optimizers.Adam`.
         save_state: Bool, whether saved models hold the rule's state, which is
             80 times the weights for the paper's LSTM. Without it, training
-            goes on with a fresh state. Defaults to `True`.
+            goes on with a fresh state. A `LossScaleOptimizer` around this one
+            saves it all the same. Defaults to `True`.
         name: String.
 
     Raises:

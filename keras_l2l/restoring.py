@@ -6,6 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+# Variables of a LossScaleOptimizer: iterations, learning rate, steps, scale.
+_WRAPPER = 4
+
 
 class RestorableOptimizer(keras.optimizers.Optimizer):
     """An optimizer that never skips saved variables silently.
@@ -34,7 +37,7 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
         if self._loaded:
             value, *rest = self._loaded
             self._loaded = tuple(rest)
-            _check_shapes([value.shape], [tuple(shape)])
+            _check_shapes([value], [(kwargs.get("name"), tuple(shape))])
 
             def initializer(shape, dtype):
                 return ops.convert_to_tensor(value, dtype)
@@ -43,7 +46,7 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
 
     def check_restored(self):
         """Raises if values were loaded for variables that are not there."""
-        _check_shapes([v.shape for v in self._loaded], [])
+        _check_shapes(self._loaded, [])
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
@@ -57,33 +60,49 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
         Raises:
             ValueError: if number or shapes differ.
         """
+        if not store.keys():
+            # Saved without an optimizer, or under another dtype policy, where
+            # it stood in no LossScaleOptimizer: nothing to compare with. This
+            # warns.
+            super().load_own_variables(store)
+            return
         values = [np.asarray(store[str(i)]) for i in range(len(store.keys()))]
         variables, later = self.variables, ()
+        if self.built and len(values) == _WRAPPER + len(variables):
+            # Saved under a float16 policy, in Keras' LossScaleOptimizer, which
+            # puts its own variables in front.
+            values = values[_WRAPPER:]
         if not self.built:
             values, later = values[: len(variables)], values[len(variables) :]
         elif len(values) == self._unbuilt_count:
             # Saved before `build`, or without its state.
             variables = variables[: len(values)]
-        _check_shapes(
-            [v.shape for v in values], [tuple(v.shape) for v in variables]
-        )
+        _check_shapes(values, [(v.path, tuple(v.shape)) for v in variables])
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         self._loaded = tuple(later)
 
 
-def _check_shapes(received, expected):
-    """Raises, naming both sides, if saved variables are not these."""
-    if received != expected:
-        pairs = itertools.zip_longest(expected, received, fillvalue="none")
-        differences = "; ".join(
-            f"variable {i}: expected {e}, received {r}"
-            for i, (e, r) in enumerate(pairs)
-            if e != r
+def _check_shapes(values, shapes):
+    """Raises, naming both sides, if saved values are not of these shapes.
+
+    Args:
+        values: List of arrays.
+        shapes: List of `(name, shape)` of the variables they are for.
+    """
+    received = [value.shape for value in values]
+    if received != [shape for _, shape in shapes]:
+        pairs = itertools.zip_longest(
+            shapes, received, fillvalue=("one more", "none")
         )
+        differences = [
+            f"{name}: expected {e}, received {r}"
+            for (name, e), r in pairs
+            if e != r
+        ]
         raise ValueError(
-            f"The saved optimizer must have the {len(expected)} variables of "
-            f"this one, in shape. Received: {len(received)}. {differences}. "
-            "Load it into an optimizer of the same rule and arguments, for "
-            "the same model."
+            f"The saved optimizer must have the {len(shapes)} variables of "
+            f"this one, in shape. Received: {len(received)}. "
+            f"{'; '.join(differences[:4])}. Load it into an optimizer of the "
+            "same rule and arguments, for the same model."
         )

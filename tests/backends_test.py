@@ -97,3 +97,24 @@ def test_what_needs_tensorflow_says_so(backend, statement):
     *_, message = done.stderr.strip().splitlines()
     assert "must run on Keras' TensorFlow backend. Received: " in message
     assert "KERAS_BACKEND=tensorflow" in message
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None, reason="jax is not installed"
+)
+def test_jax_fit_notices_changed_meta_parameters():
+    code = """
+import keras, numpy, keras_l2l
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+model.compile(keras_l2l.LearnedOptimizer(), "mse")
+x, y = numpy.ones((8, 3)), numpy.ones((8, 1))
+def moved():
+    before = model.get_weights()[0]
+    model.fit(x, y, verbose=0)
+    return abs(model.get_weights()[0] - before).max()
+print(moved() > 0.001)
+for variable in keras.tree.flatten(model.optimizer.meta_params["output"]):
+    variable.assign(0.0 * variable)
+print(moved() == 0)
+"""
+    assert run("jax", "-c", code).stdout.split() == ["True", "True"]

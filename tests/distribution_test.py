@@ -1,5 +1,12 @@
 """`LearnedOptimizer` under `tf.distribute`: as on one device, or as Adam."""
 
+import contextlib
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -62,3 +69,48 @@ def test_optimizer_made_outside_the_scope_raises(strategy, make):
         variable = keras.Variable(np.ones(3, "float32"))
         with pytest.raises(RuntimeError, match="Mixing different"):
             optimizer.build([variable])
+
+
+def run_workers(folder, number):
+    """Trains with local workers; returns what each of them ended with."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for each in sockets:
+            each.bind(("localhost", 0))
+        ports = [each.getsockname()[1] for each in sockets]
+    addresses = ",".join(f"localhost:{port}" for port in ports)
+    root = pathlib.Path(__file__).parent.parent
+    files = [folder / f"worker_{i}_of_{number}.npz" for i in range(number)]
+    processes = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "tests/one_worker.py",
+                *(str(file), addresses, str(i)),
+            ],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i, file in enumerate(files)
+    ]
+    try:
+        errors = [p.communicate(timeout=120)[1] for p in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert all(p.returncode == 0 for p in processes), errors
+    return [dict(np.load(file)) for file in files]
+
+
+def test_multi_worker_custom_loop_equals_one_worker(tmp_path):
+    first, second = run_workers(tmp_path, 2)
+    (alone,) = run_workers(tmp_path, 1)
+    assert first.keys() == second.keys() == alone.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name])
+        # The logarithm of a small gradient magnifies its rounding in the state.
+        tolerance = 1e-6 if name == "weights" else 1e-5
+        np.testing.assert_allclose(value, alone[name], tolerance, tolerance)
+    assert first["iterations"] == 5

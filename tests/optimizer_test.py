@@ -132,16 +132,6 @@ def test_saved_model_continues_exactly(arguments, tmp_path):
     assert_same(loaded.get_weights(), model.get_weights())
 
 
-def test_saved_weights_continue_exactly(tmp_path):
-    model = classifier(lstm(), dropout=0)
-    fit(model)
-    model.save_weights(tmp_path / "model.weights.h5")
-    other = classifier(lstm(), dropout=0)
-    other.optimizer.build(other.trainable_variables)
-    other.load_weights(tmp_path / "model.weights.h5")
-    assert fit(other) == fit(model)
-
-
 def test_learning_rate_scales_the_update():
     def moved(learning_rate):
         variable = keras.Variable(np.zeros(3, "float32"))
@@ -213,18 +203,6 @@ def test_meta_params_are_copied():
         second.meta_params["output"]["bias"]
         is not (first.meta_params["output"]["bias"])
     )
-
-
-def test_loading_another_rules_state_is_an_error(tmp_path):
-    model = classifier(lstm())
-    fit(model, epochs=1)
-    model.save_weights(tmp_path / "model.weights.h5")
-    other = classifier(
-        keras_l2l.LearnedOptimizer(rule=keras_l2l.CoordinatewiseLSTM((3, 4)))
-    )
-    other.optimizer.build(other.trainable_variables)
-    with pytest.raises(ValueError, match=r"expected \(12,\), received \(20,\)"):
-        other.load_weights(tmp_path / "model.weights.h5")
 
 
 @pytest.mark.parametrize("rule", [3, ["x"], object()])

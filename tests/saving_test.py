@@ -1,0 +1,292 @@
+"""Wherever an optimizer is saved, training continues exactly, or it raises."""
+
+import copy
+import pickle
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import leaves
+
+import keras_l2l
+from keras_l2l import rules
+
+X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
+Y = X[:, :3].argmax(axis=1)
+RULE = rules.CoordinatewiseLSTM(units=(5, 4))
+
+
+@pytest.fixture
+def dtype_policy():
+    before = keras.config.dtype_policy()
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy(before)
+
+
+def optimizer(seed=7, rule=RULE, **arguments):
+    return keras_l2l.LearnedOptimizer(
+        rule=rule, meta_params=rule.init_meta_params(seed), **arguments
+    )
+
+
+def classifier(seed=7, **arguments):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8, activation="sigmoid"),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.compile(
+        optimizer(seed, **arguments),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    return model
+
+
+def fit(model, epochs=2, **arguments):
+    history = model.fit(
+        X,
+        Y,
+        batch_size=16,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        **arguments,
+    )
+    return history.history["loss"]
+
+
+def assert_same(a, b):
+    for x, y in zip(leaves(a), leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def meta_params_of(seed):
+    return RULE.init_meta_params(seed)
+
+
+# The table "where the meta-parameters live", a row each. A model with another
+# seed has other meta-parameters, so that only what was saved can bring them.
+
+
+def test_keras_file(tmp_path):
+    model = classifier()
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(loaded.optimizer.meta_params, meta_params_of(7))
+    assert fit(loaded) == fit(model)
+
+
+def test_keras_file_of_a_model_never_trained(tmp_path):
+    model = classifier()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(loaded.optimizer.meta_params, meta_params_of(7))
+    assert fit(loaded) == fit(model)
+
+
+def test_keras_file_of_mixed_float16_under_float32(tmp_path, dtype_policy):
+    dtype_policy("mixed_float16")
+    model = classifier()
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    dtype_policy("float32")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    saved = model.optimizer.inner_optimizer
+    assert isinstance(loaded.optimizer, keras_l2l.LearnedOptimizer)
+    assert_same(loaded.optimizer.variables, saved.variables)
+
+
+def test_keras_file_of_mixed_float16_continues(tmp_path, dtype_policy):
+    dtype_policy("mixed_float16")
+    model = classifier()
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(loaded.optimizer.variables, model.optimizer.variables)
+    assert fit(loaded) == fit(model)
+
+
+def test_keras_file_of_float32_under_mixed_float16(tmp_path, dtype_policy):
+    # Keras' LossScaleOptimizer skips the state, around Adam too.
+    model = classifier()
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    dtype_policy("mixed_float16")
+    with pytest.warns(UserWarning, match="Skipping variable loading"):
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    inner = loaded.optimizer.inner_optimizer
+    assert_same(inner.meta_params, meta_params_of(7))
+    fit(loaded)
+    assert inner.iterations.numpy() == 8
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_weights_file(tmp_path, built):
+    model = classifier()
+    fit(model)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = classifier(seed=8)
+    if built:
+        other.optimizer.build(other.trainable_variables)
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert_same(other.optimizer.meta_params, meta_params_of(7))
+    assert fit(other) == fit(model)
+    assert_same(other.optimizer.variables, model.optimizer.variables)
+
+
+def test_weights_file_where_the_learning_rate_is_a_schedule(tmp_path):
+    model = classifier()
+    fit(model)
+    model.save_weights(tmp_path / "model.weights.h5")
+    schedule = keras.optimizers.schedules.CosineDecay(1.0, 20)
+    other = classifier(seed=8, learning_rate=schedule)
+    other.optimizer.build(other.trainable_variables)
+    before = leaves(other.optimizer.variables)
+    with pytest.raises(ValueError, match="the 13 variables of.*Received: 14"):
+        other.load_weights(tmp_path / "model.weights.h5")
+    assert_same(other.optimizer.variables, before)
+
+
+def test_weights_file_of_another_model(tmp_path):
+    model = classifier()
+    fit(model)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = classifier(rule=rules.CoordinatewiseLSTM((3, 4)))
+    other.optimizer.build(other.trainable_variables)
+    with pytest.raises(ValueError, match=r"expected \(12,\), received \(20,\)"):
+        other.load_weights(tmp_path / "model.weights.h5")
+
+
+@pytest.mark.parametrize("other", [{"use_ema": True}, {"rule": rules.SGD()}])
+def test_weights_file_into_an_unbuilt_optimizer_of_another_kind(
+    tmp_path, other
+):
+    model = classifier()
+    fit(model)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = classifier(**other)
+    with pytest.raises(ValueError, match="must have the .* variables"):
+        other.load_weights(tmp_path / "model.weights.h5")
+        fit(other)
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))]
+)
+@pytest.mark.parametrize("steps", [0, 3])
+def test_deepcopy_and_pickle(duplicate, steps):
+    variable = keras.Variable(np.ones(3, "float32"))
+    original = optimizer(use_ema=True)
+    for _ in range(steps):
+        original.apply([tf.ones(3)], [variable])
+    twin, twin_variable = duplicate(original), keras.Variable(variable)
+    for _ in range(2):
+        original.apply([tf.ones(3)], [variable])
+        twin.apply([tf.ones(3)], [twin_variable])
+    np.testing.assert_array_equal(variable, twin_variable)
+    assert_same(twin.variables, original.variables)
+
+
+def test_config_and_name():
+    model = classifier()
+    fit(model)
+    original = model.optimizer
+    for twin in (
+        keras_l2l.LearnedOptimizer.from_config(original.get_config()),
+        keras.optimizers.deserialize(keras.optimizers.serialize(original)),
+    ):
+        assert_same(twin.meta_params, meta_params_of(7))
+    by_name = keras.optimizers.get("keras_l2l>LearnedOptimizer")
+    assert isinstance(by_name, keras_l2l.LearnedOptimizer)
+
+
+def test_tensorflow_checkpoint(tmp_path):
+    model = classifier()
+    fit(model)
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+    path = checkpoint.save(str(tmp_path / "checkpoint"))
+    other = classifier(seed=8)
+    other.optimizer.build(other.trainable_variables)
+    tf.train.Checkpoint(model=other, optimizer=other.optimizer).restore(
+        path
+    ).assert_existing_objects_matched()
+    assert_same(other.optimizer.meta_params, meta_params_of(7))
+    assert fit(other) == fit(model)
+
+
+def test_saved_model_of_plain_variables(tmp_path):
+    module = tf.Module()
+    model = classifier()
+    fit(model)
+    module.values = [v.value for v in model.optimizer.variables]
+    tf.saved_model.save(module, str(tmp_path / "plain"))
+    loaded = tf.saved_model.load(str(tmp_path / "plain"))
+    assert_same(list(loaded.values), model.optimizer.variables)
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_model_checkpoint(tmp_path, weights_only):
+    path = tmp_path / f"best{'.weights.h5' if weights_only else '.keras'}"
+    model = classifier()
+    callback = keras.callbacks.ModelCheckpoint(
+        path, save_weights_only=weights_only
+    )
+    fit(model, callbacks=[callback])
+    if weights_only:
+        loaded = classifier(seed=8)
+        loaded.load_weights(path)
+    else:
+        loaded = keras.models.load_model(path)
+    assert fit(loaded) == fit(model)
+
+
+def test_backup_and_restore(tmp_path):
+    class Interruption(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    expected = classifier()
+    losses = fit(expected, epochs=4)
+    folder = tmp_path / "backup"
+    backup = keras.callbacks.BackupAndRestore(folder)
+    with pytest.raises(KeyboardInterrupt):
+        fit(classifier(), epochs=4, callbacks=[backup, Interruption()])
+    resumed = classifier(seed=8)
+    backup = keras.callbacks.BackupAndRestore(folder)
+    assert fit(resumed, epochs=4, callbacks=[backup]) == losses[2:]
+    assert_same(resumed.optimizer.variables, expected.optimizer.variables)
+
+
+def test_state_left_out_on_request(tmp_path):
+    sizes = {}
+    for save_state in (True, False):
+        model = classifier(save_state=save_state)
+        fit(model)
+        path = tmp_path / f"{save_state}.keras"
+        model.save(path)
+        sizes[save_state] = path.stat().st_size
+        loaded = keras.models.load_model(path)
+        assert loaded.optimizer.save_state is save_state
+        assert_same(loaded.optimizer.meta_params, meta_params_of(7))
+        assert loaded.optimizer.iterations.numpy() == 8
+        assert any(np.any(v) for v in leaves(loaded.optimizer._state)) is (
+            save_state
+        )
+        fit(loaded)
+    assert sizes[False] < sizes[True]
+
+
+def test_state_that_was_left_out_goes_into_an_optimizer_with_state(tmp_path):
+    model = classifier(save_state=False)
+    fit(model)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = classifier(seed=8)
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert_same(other.optimizer.meta_params, meta_params_of(7))
+    fit(other)
