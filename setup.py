@@ -17,8 +17,8 @@ TRAIN = [
     "matplotlib>=3.8",
     "scikit-learn>=1.3",
     "scipy>=1.15",
-    "tensorboard>=2.18",
-    "tensorflow>=2.18",
+    "tensorboard>=2.16",
+    "tensorflow>=2.16.1",
     "tensorflow-datasets>=4.9.7",
 ]
 TEST = ["dill", "pytest>=8", "pytest-xdist", "ruff"]

@@ -71,7 +71,7 @@ def save_preset(rule, meta_params, directory):
     """
     arrays = to_arrays(rule, meta_params)
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    np.savez(buffer, **arrays)
     files = {
         _CONFIG: runs.to_json(base.serialize(rule)),
         _META_PARAMS: buffer.getvalue(),

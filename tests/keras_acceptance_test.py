@@ -13,6 +13,7 @@ import sys
 from xml.etree import ElementTree
 
 import keras
+import pytest
 
 SUPPORT = """
 import keras
@@ -112,6 +113,8 @@ def adapted(source):
 def test_keras_own_tests(tmp_path):
     (tmp_path / "support.py").write_text(SUPPORT)
     root = pathlib.Path(keras.__file__).parent / "src"
+    if not (root / FILES[0]).exists():
+        pytest.skip(f"the wheel of Keras {keras.version()} holds no tests")
     for name in FILES:
         path = tmp_path / pathlib.Path(name).name
         path.write_text(adapted((root / name).read_text()))

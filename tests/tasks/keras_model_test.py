@@ -9,6 +9,7 @@ from conftest import regression_task
 
 import keras_l2l
 from keras_l2l import evaluation
+from keras_l2l import runs
 from keras_l2l import tasks
 
 X = np.arange(300.0).reshape(100, 3) / 100
@@ -220,6 +221,9 @@ def test_a_subclass_without_a_config_is_described():
 
     task = tasks.KerasModelTask(make_model, "mse", (X, Y), name="mine")
     description = task.get_config()["model"]
-    assert description == {"class_name": "Model", "shapes": [[3, 1], [1]]}
+    # Older versions of Keras have a configuration of it, newer ones not.
+    assert description["class_name"] == "Model"
+    assert description.get("shapes", [[3, 1], [1]]) == [[3, 1], [1]]
+    assert runs.to_json(description)
     batch = task.batches("train", 0)(tf.constant(0))
     assert np.isfinite(task.loss(task.init_params(1), batch))
