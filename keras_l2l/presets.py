@@ -15,7 +15,6 @@ import hashlib
 import io
 import os
 import pathlib
-import tempfile
 import zipfile
 import zlib
 
@@ -84,15 +83,9 @@ def save_preset(rule, meta_params, directory):
             }
         ),
     }
-    directory = runs.require_empty(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    # Renaming a finished folder means that nobody ever sees half a preset.
-    with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
-        finished = pathlib.Path(temporary) / directory.name
-        finished.mkdir()
+    with runs.new_folder(directory) as folder:
         for name, content in files.items():
-            (finished / name).write_bytes(content)
-        os.replace(finished, directory)
+            (folder / name).write_bytes(content)
 
 
 def load_preset(name_or_dir):

@@ -1,5 +1,6 @@
-"""What a run writes: JSON files, whole or not at all, and never over others."""
+"""What a run writes: whole or not at all, and never over other files."""
 
+import contextlib
 import json
 import math
 import os
@@ -43,6 +44,24 @@ def require_new(path):
             "exists. Choose another name, or move that file away first."
         )
     return path
+
+
+@contextlib.contextmanager
+def new_folder(directory):
+    """Yields a folder to fill, which becomes `directory` once it is filled.
+
+    Nobody ever sees half a folder, and where filling it raises, none is left.
+
+    Raises:
+        FileExistsError: if `directory` holds something.
+    """
+    directory = require_empty(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
+        folder = pathlib.Path(temporary) / directory.name
+        folder.mkdir()
+        yield folder
+        os.replace(folder, directory)
 
 
 def to_json(content):

@@ -42,6 +42,23 @@ def test_require_empty(tmp_path):
             runs.require_empty(path)
 
 
+def test_a_new_folder_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "parent" / "folder"
+    with runs.new_folder(target) as folder:
+        (folder / "file").write_text("content")
+        assert not target.exists()
+    assert [path.name for path in target.parent.iterdir()] == ["folder"]
+    assert (target / "file").read_text() == "content"
+    with pytest.raises(FileExistsError, match="must be new or empty"):
+        with runs.new_folder(target):
+            pass
+    with pytest.raises(InterruptedError):
+        with runs.new_folder(tmp_path / "parent" / "other") as folder:
+            (folder / "file").write_text("half")
+            raise InterruptedError
+    assert [path.name for path in target.parent.iterdir()] == ["folder"]
+
+
 def test_require_new(tmp_path):
     assert runs.require_new(tmp_path / "new") == tmp_path / "new"
     with pytest.raises(FileExistsError, match="must be new"):
