@@ -19,6 +19,7 @@ __all__ = [
     "StepInputs",
     "UpdateRule",
     "evaluation",
+    "export",
     "meta_train",
     "presets",
     "rules",
@@ -32,6 +33,6 @@ def __getattr__(name):
         backends.require_tensorflow(f"keras_l2l.{name}")
     if name == "meta_train":
         return importlib.import_module("keras_l2l.meta_training").meta_train
-    if name in ("evaluation", "tasks"):
+    if name in ("evaluation", "export", "tasks"):
         return importlib.import_module(f"keras_l2l.{name}")
     raise AttributeError(f"module 'keras_l2l' has no attribute {name!r}")

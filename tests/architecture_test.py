@@ -35,6 +35,7 @@ ARROWS = {
         "unroll",
     },
     "evaluation": {"results", "runs", "tasks"},
+    "export": {"rules", "runs"},
     "plots": {"runs"},
     "recorder": set(),
     "results": set(),
@@ -42,6 +43,7 @@ ARROWS = {
 TENSORFLOW = {
     "estimators",
     "evaluation",
+    "export",
     "meta_training",
     "recorder",
     "tasks",
@@ -93,8 +95,8 @@ def test_importing_the_package_is_light():
     code = (
         "import sys, keras; before = set(sys.modules); import keras_l2l; "
         "print(sorted(n for n in set(sys.modules) - before if '.' not in n), "
-        "[n for n in ('tasks', 'evaluation', 'meta_training', 'unroll') "
-        "if f'keras_l2l.{n}' in sys.modules])"
+        "[n for n in ('tasks', 'evaluation', 'export', 'meta_training', "
+        "'unroll') if f'keras_l2l.{n}' in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -26,12 +26,15 @@ MODULES = [
 def test_readme_code_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     names = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    # Both models were trained, and the run is where the text says it is.
+    # Both models were trained, and all is where the text says it is.
     assert (tmp_path / "runs" / "mine" / "preset").is_dir()
+    assert (tmp_path / "exported" / "step" / "saved_model.pb").is_file()
+    assert names["result"]["loss"] < 0.5
+    assert names["value"] < 1
     evaluated = names["model"].evaluate(names["x"], names["y"], verbose=0)
     assert evaluated < 0.5
     # 500 meta-steps are a taste: no race with Adam, but it has learned.

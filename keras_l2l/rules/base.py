@@ -149,13 +149,16 @@ class CoordinatewiseRule(UpdateRule):
             update, new_state = ops.cond(
                 ops.all(mask),
                 free,
-                lambda: self._masked_step(
+                lambda: self.masked_coordinate_step(
                     meta_params, gradient, state, inputs.iteration, mask
                 ),
             )
         return _split(update, shapes), new_state
 
-    def _masked_step(self, meta_params, gradient, state, iteration, mask):
+    def masked_coordinate_step(
+        self, meta_params, gradient, state, iteration, mask
+    ):
+        """Is `coordinate_step`, but nothing changes where `mask` is False."""
         # A NaN must not enter the rule: it spreads by 0 * NaN.
         update, new_state = self.coordinate_step(
             meta_params,
@@ -287,5 +290,5 @@ def _split(vector, shapes):
 
 
 def _select(mask, new, old):
-    mask = ops.reshape(mask, mask.shape + (1,) * (len(new.shape) - 1))
+    mask = ops.reshape(mask, (-1,) + (1,) * (len(new.shape) - 1))
     return ops.where(mask, new, old)

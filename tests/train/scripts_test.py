@@ -6,7 +6,12 @@ import pathlib
 import subprocess
 import sys
 
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
+
+import keras_l2l
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -91,12 +96,44 @@ def test_a_run_on_quadratics_and_another_rule(tmp_path):
     assert config["second_derivatives"] is True
 
 
-@pytest.mark.parametrize("script", ["meta_train", "evaluate", "plot", "fit"])
+def test_export_of_a_rule_and_of_a_training_step(tmp_path):
+    succeed(
+        "export",
+        "--preset=l2l_digits_mlp",
+        f"--output={tmp_path}/exported/rule",
+    )
+    loaded = tf.saved_model.load(tmp_path / "exported" / "rule")
+    update, _ = loaded.update(tf.constant([1.0, -1.0]), loaded.initial_state(2))
+    assert update[0] < 0 < update[1]
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras_l2l.LearnedOptimizer(), loss)
+    x, y = np.ones((4, 3), "float32"), np.array([0, 1, 1, 1])
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "batch.npz", x=x, y=y)
+    output = succeed(
+        "export",
+        f"--model={tmp_path}/model.keras",
+        f"--batch={tmp_path}/batch.npz",
+        f"--output={tmp_path}/exported/step",
+    )
+    assert f"{tmp_path}/exported/step" in output
+    loaded = tf.saved_model.load(tmp_path / "exported" / "step")
+    for _ in range(2):
+        expected = model.train_on_batch(x, y)
+        assert float(loaded.train_step(x, y)["loss"]) == expected
+
+
+@pytest.mark.parametrize(
+    "script", ["meta_train", "evaluate", "plot", "fit", "export"]
+)
 def test_help_reads_well(script):
     done = run(script, "--help")
     text = done.stdout + done.stderr
     assert f"python -m train.{script}" in text
-    assert "--[no]download" in text or script == "plot"
+    assert "--[no]download" in text or script in ("plot", "export")
 
 
 @pytest.mark.parametrize(
@@ -134,11 +171,30 @@ def test_help_reads_well(script):
             "without horizon",
         ),
         ("fit", ["--preset=nope"], "l2l_digits_mlp"),
+        ("export", ["--output=x"], "preset"),
+        ("export", ["--preset=nope", "--output=x"], "l2l_digits_mlp"),
+        (
+            "export",
+            ["--preset=l2l_digits_mlp", "--output=.."],
+            "new or empty",
+        ),
+        (
+            "export",
+            ["--model=nope.keras", "--batch=bad.json", "--output=x"],
+            "nope.keras",
+        ),
+        (
+            "export",
+            ["--model=model.keras", "--batch=bad.json", "--output=x"],
+            "arrays x and y",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_users_mistake_ends_in_one_message(tmp_path, script, flags, message):
     (tmp_path / "bad.json").write_text('{"results": 3}')
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.save(tmp_path / "model.keras")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", f"train.{script}", *flags],

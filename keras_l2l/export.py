@@ -1,0 +1,249 @@
+"""SavedModels that plain TensorFlow runs, without Keras or this package.
+
+Two things leave: a training step that goes on elsewhere, and the update rule
+alone, for any vector.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_l2l import runs
+from keras_l2l.rules import base
+
+
+def export_training_step(model, path, batch):
+    """Writes a SavedModel with which a model's training goes on bit for bit.
+
+    With the same TensorFlow on the same kind of machine, that is. The loaded
+    object has two functions, which are its signatures too:
+
+    - `train_step(x, y)` is `model.train_on_batch(x, y, return_dict=True)`:
+      it trains on the batch and returns a dict of its loss and metrics;
+    - `predict(x)` is the model without training, a dict of `predictions`.
+
+    Signatures take tensors only, by name: inputs that are nested, such as
+    `{"left": ..., "right": ...}`, are `x_left` and `x_right` there.
+
+    The loaded object can be checkpointed with `tf.train.Checkpoint`, and
+    saved again. Its variables are the lists `model` (in the order of
+    `model.variables`), `optimizer` (of `model.optimizer.variables`) and
+    `other` (metrics).
+
+    Args:
+        model: Built and compiled `keras.Model`, with any Keras optimizer. One
+            with `run_eagerly` becomes a graph, which rounds differently.
+        path: Path of a folder that does not exist or is empty.
+        batch: Pair `(x, y)` of a sample batch as for `train_on_batch`; only
+            its shapes and dtypes are used. The first dimension is left open;
+            floating-point numpy arrays count as `keras.config.floatx()`, as
+            in `fit`. Where more dimensions are open, pass a `tf.TensorSpec`
+            instead of an array, which is used as it is.
+
+    Raises:
+        FileExistsError: if the folder holds something.
+        ValueError: if the model is not built or compiled or is distributed,
+            Keras does not run on TensorFlow, or `batch` is not such a pair.
+    """
+    runs.require_empty(path)
+    _require_tensorflow()
+    _require_trainable(model)
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise ValueError(
+            "`batch` must be a pair (x, y). Received: a "
+            f"{type(batch).__name__}. Pass batch=(x[:1], y[:1])."
+        )
+    x, y = (
+        base.pack_leaves(
+            nest, [_spec(*leaf) for leaf in base.named_leaves(nest, name)]
+        )
+        for name, nest in zip(("x", "y"), batch, strict=True)
+    )
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    # The same compilation as in `fit`, for the same bits.
+    options = {"jit_compile": model.jit_compile, "autograph": False}
+
+    def train_step(x, y):
+        model.reset_metrics()
+        return model.train_step((x, y))
+
+    def predict(x):
+        return _flat(model(x, training=False), "predictions")
+
+    module = tf.Module()
+    module.train_step = tf.function(train_step, [x, y], **options)
+    module.predict = tf.function(predict, [x], **options)
+    # The bare variables: a Keras model with Dropout can't be tracked.
+    module.model = [v.value for v in model.variables]
+    module.optimizer = [v.value for v in model.optimizer.variables]
+    traced = module.train_step.get_concrete_function().graph
+    listed = {id(v) for v in [*module.model, *module.optimizer]}
+    module.other = [v for v in traced.variables if id(v) not in listed]
+    signatures = {"train_step": module.train_step, "predict": module.predict}
+    _save(module, path, signatures)
+
+
+def export_update_rule(optimizer, path):
+    """Writes a SavedModel of a learned optimizer alone, for any vector.
+
+    The loaded object has two functions:
+
+    - `initial_state(n)` returns the state of `n` coordinates, a dict of the
+      scalar `iteration` and tensors `state_...` of shape `[n, ...]`;
+    - `update(gradient, state)`, with `gradient` of shape `[n]`, returns a pair
+      of the update, shape `[n]`, and the next state.
+
+    ```
+    update, state = loaded.update(gradient, state)
+    params = params + learning_rate * update
+    ```
+
+    They are signatures too, where tensors are passed by name:
+    `update(gradient=..., **state)` returns a dict of `update` and the state.
+
+    Everything but the rule (learning rate, clipping, weight decay) is left to
+    the caller. Coordinates whose gradient is not finite stay untouched, value
+    and state. `update` is differentiable in gradient, state and the variables
+    in the list `meta_params`, and can be compiled by XLA.
+
+    Args:
+        optimizer: `LearnedOptimizer` whose rule is a `CoordinatewiseRule`.
+        path: Path of a folder that does not exist or is empty.
+
+    Raises:
+        FileExistsError: if the folder holds something.
+        ValueError: if `optimizer` is something else, or Keras does not run on
+            TensorFlow.
+    """
+    runs.require_empty(path)
+    _require_tensorflow()
+    rule = getattr(optimizer, "rule", None)
+    if not isinstance(rule, base.CoordinatewiseRule):
+        raise ValueError(
+            "`optimizer` must be a LearnedOptimizer whose rule is a "
+            "CoordinatewiseRule: only such a rule updates any vector. "
+            f"Received: {type(optimizer).__name__} with rule "
+            f"{type(rule).__name__}. Export a model that it trains, with "
+            "export_training_step."
+        )
+    module = tf.Module()
+    # Variables of their own: those of an optimizer are not trainable, so that
+    # a tape would not watch them.
+    named = list(base.named_leaves(optimizer.meta_params))
+    module.meta_params = [tf.Variable(v, name=_name(k)) for k, v in named]
+    pack_meta_params = base.packer(optimizer.meta_params)
+    one = rule.init_coordinate_state(1)
+    pack_state = base.packer(one)
+    specs = {
+        name: tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype, name)
+        for name, leaf in _flat(one, "state").items()
+    }
+
+    def initial_state(n):
+        state = _flat(rule.init_coordinate_state(n), "state")
+        return {**state, "iteration": tf.constant(0, tf.int64)}
+
+    def update(gradient, state):
+        # Without the `cond` of `rule.step`, whose gradient XLA can't compile.
+        update, new_state = rule.masked_coordinate_step(
+            pack_meta_params([tf.identity(v) for v in module.meta_params]),
+            gradient,
+            pack_state([state[name] for name in specs]),
+            state["iteration"],
+            tf.math.is_finite(gradient),
+        )
+        new_state = _flat(new_state, "state")
+        return update, {**new_state, "iteration": state["iteration"] + 1}
+
+    def update_signature(gradient, state):
+        update, state = module.update(gradient, state)
+        return {"update": update, **state}
+
+    counter = tf.TensorSpec([], tf.int64, "iteration")
+    inputs = [
+        tf.TensorSpec([None], tf.float32, "gradient"),
+        {**specs, "iteration": counter},
+    ]
+    module.initial_state = tf.function(
+        initial_state, [tf.TensorSpec([], tf.int32, "n")], autograph=False
+    )
+    module.update = tf.function(update, inputs, autograph=False)
+    signatures = {
+        "initial_state": module.initial_state,
+        "update": tf.function(update_signature, inputs, autograph=False),
+    }
+    _save(module, path, signatures)
+
+
+def _require_tensorflow():
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Keras must run on TensorFlow to write a SavedModel. Received: "
+            f"backend {keras.backend.backend()!r}. Save the model or preset, "
+            "and export it in a process with KERAS_BACKEND=tensorflow."
+        )
+
+
+def _require_trainable(model):
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            "`model` must be a keras.Model. Received: "
+            f"{model!r} (of type {type(model).__name__}). For an optimizer "
+            "alone use export_update_rule."
+        )
+    if not model.compiled or model.optimizer is None:
+        raise ValueError(
+            "`model` must be compiled. Received: a model without optimizer "
+            "and loss. Call model.compile(...) first."
+        )
+    if not model.built:
+        raise ValueError(
+            "`model` must be built. Received: a model without variables. "
+            "Call model.build(input_shape) or model.fit(...) first."
+        )
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(
+            "`model` must be on one replica. Received: a model on "
+            f"{replicas} replicas. Save it with model.save, and export what "
+            "keras.models.load_model returns outside of the strategy's scope."
+        )
+
+
+def _spec(path, value):
+    """Returns the named `tf.TensorSpec` of one leaf of a sample batch."""
+    if isinstance(value, tf.TensorSpec):
+        return tf.TensorSpec(value.shape, value.dtype, _name(path))
+    if not tf.is_tensor(value):
+        value = np.asarray(value)
+        if np.issubdtype(value.dtype, np.floating):
+            value = value.astype(keras.config.floatx())
+    if not value.shape:
+        raise ValueError(
+            "Every array of `batch` must have a batch dimension. Received: "
+            f"{path} = {value!r}. Pass batch=(x[:1], y[:1])."
+        )
+    return tf.TensorSpec([None, *value.shape[1:]], value.dtype, _name(path))
+
+
+def _flat(nest, name):
+    """Returns a nest as a dict `"state_lstm_0_cell"` -> leaf."""
+    return {_name(path): leaf for path, leaf in base.named_leaves(nest, name)}
+
+
+def _name(path):
+    return path.replace("/", "_")
+
+
+def _save(module, path, signatures):
+    """Writes a SavedModel, whole or not at all."""
+    with runs.new_folder(path) as folder:
+        try:
+            tf.saved_model.save(module, str(folder), signatures)
+        except AssertionError as error:
+            raise ValueError(
+                "The model must hold no resources but variables. Received: a "
+                "model with others, such as lookup tables. Take these layers "
+                "out of the model, and apply them to the data."
+            ) from error

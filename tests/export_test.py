@@ -1,0 +1,461 @@
+"""What leaves as SavedModel goes on in plain TensorFlow, bit for bit."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import leaves
+from keras import layers
+
+import keras_l2l
+from keras_l2l import export
+from keras_l2l import rules
+
+RNG = np.random.default_rng(0)
+# The batches differ in size.
+X = [RNG.normal(size=(n, 3)).astype("float32") for n in (8, 8, 5, 8)]
+Y = [x.sum(axis=1, keepdims=True) ** 2 for x in X]
+
+PLAIN = """
+import sys
+sys.modules["keras"] = sys.modules["keras_l2l"] = None
+import numpy as np
+import tensorflow as tf
+data = np.load("data.npz")
+"""
+GOES_ON = """
+def train(step, i):
+    return float(step.train_step(data[f"x{i}"], data[f"y{i}"])["loss"])
+
+first = tf.saved_model.load("step")
+losses = [train(first, 0), train(first, 1)]
+checkpoint = tf.train.Checkpoint(first).save("checkpoint")
+tf.saved_model.save(first, "again", signatures=first.signatures)
+again = tf.saved_model.load("again")
+restored = tf.saved_model.load("step")
+tf.train.Checkpoint(restored).restore(checkpoint).assert_consumed()
+losses.append(train(again, 2))
+signature = again.signatures["train_step"]
+result = signature(x=tf.constant(data["x3"]), y=tf.constant(data["y3"]))
+losses.append(float(result["loss"]))
+assert [train(restored, 2), train(restored, 3)] == losses[2:]
+variables = {
+    f"{name}_{kind}_{i}": variable
+    for name, step in {"again": again, "restored": restored}.items()
+    for kind in ("model", "optimizer")
+    for i, variable in enumerate(getattr(step, kind))
+}
+predictions = again.signatures["predict"](tf.constant(data["x0"]))
+np.savez("results.npz", losses=losses, **predictions, **variables)
+"""
+UPDATES = """
+results = {}
+for rule in ("lstm", "adam"):
+    loaded = tf.saved_model.load(rule)
+    for n in (1, 7, 1000):
+        params = tf.ones(n)
+        state = loaded.signatures["initial_state"](n=tf.constant(n))
+        for gradient in data[str(n)]:
+            result = loaded.signatures["update"](
+                gradient=tf.constant(gradient), **state
+            )
+            params += result.pop("update")
+            state = result
+        assert int(state["iteration"]) == 3
+        results[f"{rule}_{n}"] = params
+np.savez("results.npz", **results)
+"""
+
+
+def in_plain_tensorflow(code, folder, **arrays):
+    """Runs code where Keras and this package can't be imported.
+
+    It finds the arrays as `data`, and returns those that it saves as
+    `results.npz`.
+    """
+    np.savez(folder / "data.npz", **arrays)
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN + code],
+        cwd=folder,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return np.load(folder / "results.npz")
+
+
+def regression(optimizer=None, **arguments):
+    """Returns a compiled model with dropout and batch normalization."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.Dense(5, activation="tanh"),
+            layers.BatchNormalization(),
+            layers.Dropout(0.5),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(
+        optimizer or keras_l2l.LearnedOptimizer(), loss="mse", **arguments
+    )
+    return model
+
+
+def test_training_goes_on_without_keras(tmp_path):
+    schedule = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 0.8)
+    model = regression(keras_l2l.LearnedOptimizer(schedule))
+    model.train_on_batch(X[3], Y[3])
+    before = leaves(model.variables + model.optimizer.variables)
+    export.export_training_step(model, tmp_path / "step", (X[0], Y[0]))
+    after = leaves(model.variables + model.optimizer.variables)
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a, b)
+    arrays = {f"x{i}": x for i, x in enumerate(X)}
+    arrays |= {f"y{i}": y for i, y in enumerate(Y)}
+    results = in_plain_tensorflow(GOES_ON, tmp_path, **arrays)
+    losses = [
+        float(model.train_on_batch(x, y)) for x, y in zip(X, Y, strict=True)
+    ]
+    assert list(results["losses"]) == losses
+    assert len(set(losses)) == 4
+    np.testing.assert_array_equal(
+        results["predictions"], model.predict(X[0], verbose=0)
+    )
+    for name in ("again", "restored"):
+        for kind, variables in (
+            ("model", model.variables),
+            ("optimizer", model.optimizer.variables),
+        ):
+            for i, expected in enumerate(leaves(variables)):
+                received = results[f"{name}_{kind}_{i}"]
+                np.testing.assert_array_equal(received, expected)
+
+
+def many_arguments():
+    partition = rules.Partition(
+        [("kernel", rules.Adam())], default=rules.CoordinatewiseLSTM()
+    )
+    return regression(
+        keras_l2l.LearnedOptimizer(
+            rule=partition,
+            global_clipnorm=0.5,
+            weight_decay=0.01,
+            use_ema=True,
+            ema_overwrite_frequency=2,
+            gradient_accumulation_steps=2,
+        )
+    )
+
+
+def mixed_precision():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        return regression()
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+class OwnTrainStep(keras.Sequential):
+    """Trains its own way."""
+
+    def train_step(self, data):
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.abs(self(x, training=True) - y))
+        variables = self.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        return {"own": loss}
+
+
+def own_train_step():
+    model = OwnTrainStep([keras.Input((3,)), layers.Dense(1)])
+    model.compile(keras_l2l.LearnedOptimizer())
+    return model
+
+
+def recurrent():
+    """Returns a model with sparse gradients and sequences of any length."""
+    model = keras.Sequential(
+        [
+            keras.Input((None, 3)),
+            layers.Lambda(lambda x: keras.ops.cast(x[:, :, 0] > 0, "int32")),
+            layers.Embedding(3, 2),
+            layers.LSTM(2, dropout=0.2),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(keras_l2l.LearnedOptimizer(), loss="mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        many_arguments,
+        mixed_precision,
+        own_train_step,
+        lambda: regression(jit_compile=True),
+        lambda: regression(
+            keras.optimizers.Adam(0.01), metrics=["mae", "accuracy"]
+        ),
+    ],
+    ids=["many_arguments", "mixed_precision", "own_train_step", "jit", "adam"],
+)
+def test_every_kind_of_training_goes_on(tmp_path, make):
+    model = make()
+    export.export_training_step(model, tmp_path / "step", (X[0], Y[0]))
+    loaded = tf.saved_model.load(tmp_path / "step")
+    for x, y in zip(X, Y, strict=True):
+        expected = model.train_on_batch(x, y, return_dict=True)
+        received = loaded.train_step(x, y)
+        assert {k: float(v) for k, v in received.items()} == expected
+    for kind, variables in (
+        (loaded.model, model.variables),
+        (loaded.optimizer, model.optimizer.variables),
+    ):
+        for a, b in zip(leaves(list(kind)), leaves(variables), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_open_dimensions_are_given_as_specs(tmp_path):
+    model = recurrent()
+    spec = tf.TensorSpec([None, None, 3], tf.float32)
+    export.export_training_step(model, tmp_path / "step", (spec, Y[0]))
+    loaded = tf.saved_model.load(tmp_path / "step")
+    for length in (2, 4):
+        x = RNG.normal(size=(8, length, 3)).astype("float32")
+        expected = model.train_on_batch(x, Y[0])
+        assert float(loaded.train_step(x, Y[0])["loss"]) == expected
+    spec = loaded.signatures["train_step"].structured_input_signature[1]["x"]
+    assert spec.shape.as_list() == [None, None, 3]
+
+
+def test_nested_inputs_and_outputs(tmp_path):
+    inputs = {name: keras.Input((3,), name=name) for name in ("a", "b")}
+    total = layers.Add()([inputs["a"], inputs["b"]])
+    outputs = {name: layers.Dense(1, name=name)(total) for name in ("p", "q")}
+    model = keras.Model(inputs, outputs)
+    model.compile(keras_l2l.LearnedOptimizer(), loss={"p": "mse", "q": "mae"})
+    # Numpy's float64 is Keras' float32.
+    x, y = {"a": X[0], "b": -2.0 * X[1]}, {"p": Y[0], "q": Y[1]}
+    doubles = {name: value.astype("float64") for name, value in x.items()}
+    export.export_training_step(model, tmp_path / "step", (doubles, y))
+    loaded = tf.saved_model.load(tmp_path / "step")
+    tensors = {
+        f"{prefix}_{name}": tf.constant(value)
+        for prefix, nest in (("x", x), ("y", y))
+        for name, value in nest.items()
+    }
+    for train_step in (
+        lambda: loaded.train_step(x, y),
+        lambda: loaded.signatures["train_step"](**tensors),
+    ):
+        expected = model.train_on_batch(x, y, return_dict=True)
+        assert {k: float(v) for k, v in train_step().items()} == expected
+    for name, expected in model.predict(x, verbose=0).items():
+        received = loaded.predict(x)[f"predictions_{name}"]
+        np.testing.assert_array_equal(received, expected)
+
+
+def train_vector(optimizer, gradients):
+    """Returns what an optimizer makes of a vector of ones."""
+    params = keras.Variable(np.ones(gradients.shape[1], "float32"))
+    optimizer.build([params])
+
+    # In a graph, as in `fit`: eagerly, TensorFlow rounds differently.
+    @tf.function
+    def apply(gradient):
+        optimizer.apply([gradient], [params])
+
+    for gradient in gradients:
+        apply(tf.constant(gradient))
+    return params.numpy()
+
+
+def test_updates_without_keras(tmp_path):
+    gradients = {n: RNG.normal(size=(3, n)) for n in (1, 7, 1000)}
+    gradients = {n: g.astype("float32") for n, g in gradients.items()}
+    optimizers = {
+        "lstm": lambda: keras_l2l.LearnedOptimizer(),
+        "adam": lambda: keras_l2l.LearnedOptimizer(rule=rules.Adam(0.1)),
+    }
+    for name, make in optimizers.items():
+        export.export_update_rule(make(), tmp_path / name)
+    results = in_plain_tensorflow(
+        UPDATES, tmp_path, **{str(n): g for n, g in gradients.items()}
+    )
+    for name, make in optimizers.items():
+        for n in gradients:
+            expected = train_vector(make(), gradients[n])
+            np.testing.assert_array_equal(results[f"{name}_{n}"], expected)
+            assert (expected != 1).all()
+
+
+@pytest.fixture
+def loaded_rule(tmp_path):
+    """An exported LSTM, loaded, and its optimizer."""
+    optimizer = keras_l2l.LearnedOptimizer()
+    export.export_update_rule(optimizer, tmp_path / "rule")
+    return tf.saved_model.load(tmp_path / "rule"), optimizer
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_updates_are_differentiable(loaded_rule, jit_compile):
+    loaded, optimizer = loaded_rule
+    gradient = tf.constant(RNG.normal(size=7).astype("float32"))
+    start = loaded.initial_state(7)
+    floats = [start[name] for name in sorted(start) if name != "iteration"]
+
+    @tf.function(jit_compile=jit_compile)
+    def exported(gradient, state):
+        total = 0.0
+        for _ in range(3):
+            update, state = loaded.update(gradient, state)
+            total += tf.reduce_sum(update)
+        return total
+
+    with tf.GradientTape() as tape:
+        tape.watch([gradient, *floats])
+        total = exported(gradient, start)
+    received = tape.gradient(total, [gradient, *floats, *loaded.meta_params])
+    rule = optimizer.rule
+    state = rule.init_coordinate_state(7)
+    meta_params = keras.tree.map_structure(
+        tf.convert_to_tensor, optimizer.meta_params
+    )
+    watched = [
+        gradient,
+        *(leaf for _, leaf in rules.base.named_leaves(state)),
+        *(leaf for _, leaf in rules.base.named_leaves(meta_params)),
+    ]
+    with tf.GradientTape() as tape:
+        tape.watch(watched)
+        expected_total = 0.0
+        for i in range(3):
+            update, state = rule.coordinate_step(
+                meta_params, gradient, state, tf.constant(i)
+            )
+            expected_total += tf.reduce_sum(update)
+    expected = tape.gradient(expected_total, watched)
+    np.testing.assert_allclose(total, expected_total, rtol=1e-5)
+    assert len(received) == len(expected)
+    for a, b in zip(received, expected, strict=True):
+        largest = np.abs(b).max()
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6 * largest)
+        assert largest > 0
+
+
+def test_coordinates_without_finite_gradient_stay(loaded_rule):
+    loaded, _ = loaded_rule
+    gradients = tf.constant([[1.0, 2.0], [np.nan, 3.0], [-1.0, np.inf]])
+    state = loaded.initial_state(2)
+    _, first = loaded.update(gradients[0], state)
+    update, second = loaded.update(gradients[1], first)
+    assert update[0] == 0 and update[1] != 0
+    for name in set(first) - {"iteration"}:
+        np.testing.assert_array_equal(second[name][0], first[name][0])
+        assert np.abs(second[name][1] - first[name][1]).max() > 0
+    update, _ = loaded.update(gradients[2], second)
+    assert update[0] != 0 and update[1] == 0
+
+
+def uncompiled():
+    return keras.Sequential([keras.Input((3,)), layers.Dense(1)])
+
+
+def unbuilt():
+    model = keras.Sequential([layers.Dense(1)])
+    model.compile("adam", loss="mse")
+    return model
+
+
+def distributed():
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        return regression()
+
+
+def with_a_table():
+    table = layers.IntegerLookup(vocabulary=[1, 2])
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.Lambda(lambda x: keras.ops.cast(x, "int64")),
+            table,
+            layers.Embedding(3, 1),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
+    model.compile("adam", loss="mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    "make, batch, message",
+    [
+        (uncompiled, (X[0], Y[0]), r"must be compiled.*model\.compile"),
+        (unbuilt, (X[0], Y[0]), r"must be built.*model\.build"),
+        (distributed, (X[0], Y[0]), "on 2 replicas.*load_model"),
+        (with_a_table, (X[0], Y[0]), "no resources but variables.*tables"),
+        (keras.optimizers.Adam, (X[0], Y[0]), "export_update_rule"),
+        (regression, X[0], "pair.*ndarray"),
+        (regression, (X[0], 1.0), "batch dimension.*y = "),
+        (regression, (X[0][:, :2], Y[0]), "expected axis -1"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_failed_export_says_why_and_leaves_nothing(
+    tmp_path, make, batch, message
+):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        export.export_training_step(make(), tmp_path / "step", batch)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keras.optimizers.Adam(),
+        lambda: keras_l2l.LearnedOptimizer(
+            rule=rules.Partition([], rules.SGD())
+        ),
+    ],
+    ids=["adam", "partition"],
+)
+def test_only_coordinatewise_rules_are_exported(tmp_path, make):
+    with pytest.raises(ValueError, match="CoordinatewiseRule.*Received"):
+        export.export_update_rule(make(), tmp_path / "rule")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(FileExistsError, match="new or empty"):
+        export.export_training_step(regression(), tmp_path, (X[0], Y[0]))
+    with pytest.raises(FileExistsError, match="new or empty"):
+        export.export_update_rule(keras_l2l.LearnedOptimizer(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda path: export.export_training_step(None, path, (X[0], Y[0])),
+        lambda path: export.export_update_rule(None, path),
+    ],
+    ids=["training_step", "update_rule"],
+)
+def test_other_backends_are_refused(tmp_path, monkeypatch, call):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="'jax'.*KERAS_BACKEND=tensorflow"):
+        call(tmp_path / "exported")
+    assert list(tmp_path.iterdir()) == []
