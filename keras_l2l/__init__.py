@@ -29,7 +29,7 @@ __all__ = [
 
 def __getattr__(name):
     # What needs TensorFlow is imported on first use: optimizing does not.
-    if name in ("evaluation", "meta_train", "tasks"):
+    if name in ("evaluation", "export", "meta_train", "tasks"):
         backends.require_tensorflow(f"keras_l2l.{name}")
     if name == "meta_train":
         return importlib.import_module("keras_l2l.meta_training").meta_train

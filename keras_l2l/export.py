@@ -18,8 +18,8 @@ def export_training_step(model, path, batch):
     With the same TensorFlow on the same kind of machine, that is. The loaded
     object has two functions, which are its signatures too:
 
-    - `train_step(x, y)` is `model.train_on_batch(x, y, return_dict=True)`:
-      it trains on the batch and returns a dict of its loss and metrics;
+    - `train_step(x, y)` trains on the batch and returns a dict of its loss
+      and metrics, as `model.train_on_batch(x, y, return_dict=True)`;
     - `predict(x)` is the model without training, a dict of `predictions`.
 
     Signatures take tensors only, by name: inputs that are nested, such as
@@ -43,10 +43,9 @@ def export_training_step(model, path, batch):
     Raises:
         FileExistsError: if the folder holds something.
         ValueError: if the model is not built or compiled or is distributed,
-            Keras does not run on TensorFlow, or `batch` is not such a pair.
+            or `batch` is not such a pair.
     """
     runs.require_empty(path)
-    _require_tensorflow()
     _require_trainable(model)
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise ValueError(
@@ -113,11 +112,9 @@ def export_update_rule(optimizer, path):
 
     Raises:
         FileExistsError: if the folder holds something.
-        ValueError: if `optimizer` is something else, or Keras does not run on
-            TensorFlow.
+        ValueError: if `optimizer` is something else.
     """
     runs.require_empty(path)
-    _require_tensorflow()
     rule = getattr(optimizer, "rule", None)
     if not isinstance(rule, base.CoordinatewiseRule):
         raise ValueError(
@@ -174,15 +171,6 @@ def export_update_rule(optimizer, path):
         "update": tf.function(update_signature, inputs, autograph=False),
     }
     _save(module, path, signatures)
-
-
-def _require_tensorflow():
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "Keras must run on TensorFlow to write a SavedModel. Received: "
-            f"backend {keras.backend.backend()!r}. Save the model or preset, "
-            "and export it in a process with KERAS_BACKEND=tensorflow."
-        )
 
 
 def _require_trainable(model):

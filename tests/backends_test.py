@@ -84,6 +84,7 @@ def test_a_file_of_another_backend_continues_on_tensorflow(
     [
         "keras_l2l.meta_train",
         "from keras_l2l import evaluation",
+        "keras_l2l.export",
         "keras_l2l.tasks",
     ],
 )

@@ -91,6 +91,12 @@ def in_plain_tensorflow(code, folder, **arrays):
     return np.load(folder / "results.npz")
 
 
+def train_on_batch(model, x, y, **arguments):
+    """Trains on a batch; returns its own metrics, also with an old Keras."""
+    model.reset_metrics()
+    return model.train_on_batch(x, y, **arguments)
+
+
 def regression(optimizer=None, **arguments):
     """Returns a compiled model with dropout and batch normalization."""
     keras.utils.set_random_seed(0)
@@ -112,7 +118,7 @@ def regression(optimizer=None, **arguments):
 def test_training_goes_on_without_keras(tmp_path):
     schedule = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 0.8)
     model = regression(keras_l2l.LearnedOptimizer(schedule))
-    model.train_on_batch(X[3], Y[3])
+    train_on_batch(model, X[3], Y[3])
     before = leaves(model.variables + model.optimizer.variables)
     export.export_training_step(model, tmp_path / "step", (X[0], Y[0]))
     after = leaves(model.variables + model.optimizer.variables)
@@ -122,7 +128,7 @@ def test_training_goes_on_without_keras(tmp_path):
     arrays |= {f"y{i}": y for i, y in enumerate(Y)}
     results = in_plain_tensorflow(GOES_ON, tmp_path, **arrays)
     losses = [
-        float(model.train_on_batch(x, y)) for x, y in zip(X, Y, strict=True)
+        float(train_on_batch(model, x, y)) for x, y in zip(X, Y, strict=True)
     ]
     assert list(results["losses"]) == losses
     assert len(set(losses)) == 4
@@ -215,7 +221,7 @@ def test_every_kind_of_training_goes_on(tmp_path, make):
     export.export_training_step(model, tmp_path / "step", (X[0], Y[0]))
     loaded = tf.saved_model.load(tmp_path / "step")
     for x, y in zip(X, Y, strict=True):
-        expected = model.train_on_batch(x, y, return_dict=True)
+        expected = train_on_batch(model, x, y, return_dict=True)
         received = loaded.train_step(x, y)
         assert {k: float(v) for k, v in received.items()} == expected
     for kind, variables in (
@@ -233,7 +239,7 @@ def test_open_dimensions_are_given_as_specs(tmp_path):
     loaded = tf.saved_model.load(tmp_path / "step")
     for length in (2, 4):
         x = RNG.normal(size=(8, length, 3)).astype("float32")
-        expected = model.train_on_batch(x, Y[0])
+        expected = train_on_batch(model, x, Y[0])
         assert float(loaded.train_step(x, Y[0])["loss"]) == expected
     spec = loaded.signatures["train_step"].structured_input_signature[1]["x"]
     assert spec.shape.as_list() == [None, None, 3]
@@ -259,7 +265,7 @@ def test_nested_inputs_and_outputs(tmp_path):
         lambda: loaded.train_step(x, y),
         lambda: loaded.signatures["train_step"](**tensors),
     ):
-        expected = model.train_on_batch(x, y, return_dict=True)
+        expected = train_on_batch(model, x, y, return_dict=True)
         assert {k: float(v) for k, v in train_step().items()} == expected
     for name, expected in model.predict(x, verbose=0).items():
         received = loaded.predict(x)[f"predictions_{name}"]
@@ -444,18 +450,3 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(FileExistsError, match="new or empty"):
         export.export_update_rule(keras_l2l.LearnedOptimizer(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda path: export.export_training_step(None, path, (X[0], Y[0])),
-        lambda path: export.export_update_rule(None, path),
-    ],
-    ids=["training_step", "update_rule"],
-)
-def test_other_backends_are_refused(tmp_path, monkeypatch, call):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ValueError, match="'jax'.*KERAS_BACKEND=tensorflow"):
-        call(tmp_path / "exported")
-    assert list(tmp_path.iterdir()) == []

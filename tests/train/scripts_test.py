@@ -122,18 +122,29 @@ def test_export_of_a_rule_and_of_a_training_step(tmp_path):
     assert f"{tmp_path}/exported/step" in output
     loaded = tf.saved_model.load(tmp_path / "exported" / "step")
     for _ in range(2):
+        model.reset_metrics()
         expected = model.train_on_batch(x, y)
         assert float(loaded.train_step(x, y)["loss"]) == expected
 
 
+def test_benchmark_of_the_startup(tmp_path):
+    output = succeed(
+        "benchmark", "--repeats=1", f"--output={tmp_path}/startup.json"
+    )
+    rows = json.loads((tmp_path / "startup.json").read_text())["rows"]
+    assert [row["what"] for row in rows] == ["import", "build", "trace"]
+    assert all(row["what"] in output and row["ratio"] > 0 for row in rows)
+
+
 @pytest.mark.parametrize(
-    "script", ["meta_train", "evaluate", "plot", "fit", "export"]
+    "script", ["benchmark", "evaluate", "export", "fit", "meta_train", "plot"]
 )
 def test_help_reads_well(script):
     done = run(script, "--help")
     text = done.stdout + done.stderr
     assert f"python -m train.{script}" in text
-    assert "--[no]download" in text or script in ("plot", "export")
+    reads_data = script in ("evaluate", "fit", "meta_train")
+    assert ("--[no]download" in text) is reads_data
 
 
 @pytest.mark.parametrize(
