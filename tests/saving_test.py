@@ -175,6 +175,18 @@ def test_weights_file_into_an_unbuilt_optimizer_of_another_kind(
         fit(other)
 
 
+def test_values_for_variables_that_are_never_made():
+    store = {}
+    original, variable = optimizer(), keras.Variable(np.ones(3, "float32"))
+    original.apply([tf.ones(3)], [variable])
+    original.save_own_variables(store)
+    store[str(len(store))] = np.ones(5)
+    other = optimizer()
+    other.load_own_variables(store)
+    with pytest.raises(ValueError, match=r"one more: expected none, .*\(5,\)"):
+        other.build([variable])
+
+
 @pytest.mark.parametrize(
     "duplicate", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))]
 )

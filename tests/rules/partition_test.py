@@ -35,6 +35,33 @@ def partition():
     )
 
 
+class Shrink(rules.UpdateRule):
+    """Halves every parameter, so that it needs their values."""
+
+    def init_meta_params(self, seed):
+        return {}
+
+    def init_state(self, shapes):
+        return {}
+
+    def step(self, meta_params, inputs, state):
+        return [-0.5 * p for p in inputs.params], state
+
+
+def test_members_see_their_own_parameters():
+    variables = [
+        keras.Variable(np.float32([i + 1.0, -1.0]), name=f"v{i}")
+        for i in range(4)
+    ]
+    optimizer = keras_l2l.LearnedOptimizer(
+        rule=rules.Partition([("v[13]", Shrink())], rules.SGD(1.0))
+    )
+    optimizer.apply([tf.ones(2)] * 4, variables)
+    np.testing.assert_array_equal(
+        leaves(variables), [[0.0, -2.0], [1.0, -0.5], [2.0, -2.0], [2.0, -0.5]]
+    )
+
+
 def test_each_variable_is_updated_by_its_rule():
     model = make_model()
     optimizer = keras_l2l.LearnedOptimizer(rule=partition())
