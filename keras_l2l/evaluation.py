@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_l2l import checks
 from keras_l2l import runs
 from keras_l2l.results import CRITERIA
 from keras_l2l.results import summarize
@@ -53,11 +54,10 @@ def training_curves(make_optimizer, task, horizon, split, seeds):
         ValueError: if an argument is of a wrong type or out of its range.
     """
     check_task(task)
-    if type(horizon) is not int or horizon < 1 or len(seeds) == 0:
-        raise ValueError(
-            "`horizon` must be an int of at least 1, and there must be seeds. "
-            f"Received: horizon={horizon!r}, seeds={seeds!r}"
-        )
+    checks.require_int("horizon", horizon)
+    if len(seeds) == 0:
+        raise ValueError(f"There must be seeds. Received: seeds={seeds!r}")
+    _require_function(make_optimizer)
     seeds = [tf.constant(split_seed(split, int(s)), tf.int64) for s in seeds]
     variables = task.variables()
     optimizer = make_optimizer()
@@ -128,6 +128,7 @@ def tune_learning_rate(
     Raises:
         ValueError: if every learning rate diverges.
     """
+    _require_function(make_optimizer)
     curves = np.stack(
         [
             training_curves(
@@ -244,3 +245,13 @@ def evaluate(
         "versions": runs.versions(),
         "results": results,
     }
+
+
+def _require_function(make_optimizer):
+    if not callable(make_optimizer):
+        raise ValueError(
+            "`make_optimizer` must be a function that returns a new "
+            "keras.optimizers.Optimizer, or a class of them. Received: "
+            f"{make_optimizer!r}. Pass lambda: keras.optimizers.Adam(0.01), "
+            "for example."
+        )

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_l2l import nests
 from keras_l2l import runs
 from keras_l2l.rules import base
 
@@ -53,8 +54,8 @@ def export_training_step(model, path, batch):
             f"{type(batch).__name__}. Pass batch=(x[:1], y[:1])."
         )
     x, y = (
-        base.pack_leaves(
-            nest, [_spec(*leaf) for leaf in base.named_leaves(nest, name)]
+        nests.pack_leaves(
+            nest, [_spec(*leaf) for leaf in nests.named_leaves(nest, name)]
         )
         for name, nest in zip(("x", "y"), batch, strict=True)
     )
@@ -127,11 +128,11 @@ def export_update_rule(optimizer, path):
     module = tf.Module()
     # Variables of their own: those of an optimizer are not trainable, so that
     # a tape would not watch them.
-    named = list(base.named_leaves(optimizer.meta_params))
+    named = list(nests.named_leaves(optimizer.meta_params))
     module.meta_params = [tf.Variable(v, name=_name(k)) for k, v in named]
-    pack_meta_params = base.packer(optimizer.meta_params)
+    pack_meta_params = nests.packer(optimizer.meta_params)
     one = rule.init_coordinate_state(1)
-    pack_state = base.packer(one)
+    pack_state = nests.packer(one)
     specs = {
         name: tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype, name)
         for name, leaf in _flat(one, "state").items()
@@ -217,7 +218,7 @@ def _spec(path, value):
 
 def _flat(nest, name):
     """Returns a nest as a dict `"state_lstm_0_cell"` -> leaf."""
-    return {_name(path): leaf for path, leaf in base.named_leaves(nest, name)}
+    return {_name(path): leaf for path, leaf in nests.named_leaves(nest, name)}
 
 
 def _name(path):

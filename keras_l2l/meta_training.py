@@ -6,6 +6,7 @@ import typing
 import keras
 import tensorflow as tf
 
+from keras_l2l import checks
 from keras_l2l import presets
 from keras_l2l import runs
 from keras_l2l import unroll as unroll_lib
@@ -140,21 +141,11 @@ def _check(arguments):
         "validation_interval",
         "validation_episodes",
     ):
-        if type(arguments[name]) is not int or arguments[name] < 1:
-            raise ValueError(
-                f"`{name}` must be an int of at least 1. Received: "
-                f"{name}={arguments[name]!r}"
-            )
-    if type(arguments["seed"]) is not int or arguments["seed"] < 0:
-        raise ValueError(
-            "`seed` must be an int of at least 0. Received: "
-            f"seed={arguments['seed']!r}"
-        )
-    if not arguments["meta_learning_rate"] > 0:
-        raise ValueError(
-            "`meta_learning_rate` must be a positive number. Received: "
-            f"meta_learning_rate={arguments['meta_learning_rate']!r}"
-        )
+        checks.require_int(name, arguments[name])
+    checks.require_int("seed", arguments["seed"], minimum=0)
+    checks.require_positive(
+        "meta_learning_rate", arguments["meta_learning_rate"]
+    )
 
 
 def _loop(run, recorder, meta_steps, validation_interval):

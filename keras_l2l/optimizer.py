@@ -7,16 +7,10 @@ from keras import ops
 
 from keras_l2l import gradients as gradients_lib
 from keras_l2l import memory
+from keras_l2l import nests
 from keras_l2l import presets as presets_lib
 from keras_l2l import restoring
 from keras_l2l.rules import base
-
-
-class _Presets:
-    """Class attribute that lists the presets in the wheel when read."""
-
-    def __get__(self, instance, owner):
-        return presets_lib.shipped()
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
@@ -68,7 +62,7 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
         Andrychowicz et al., 2016 (arXiv 1606.04474), section 2.
     """
 
-    presets = _Presets()
+    presets = presets_lib.ShippedPresets()
     # Share of the free memory above which building the state warns.
     memory_share = 0.5
 
@@ -115,9 +109,9 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
                 dtype="float32",
                 name="meta_params_" + path.replace("/", "_"),
             )
-            for path, value in base.named_leaves(meta_params)
+            for path, value in nests.named_leaves(meta_params)
         ]
-        self._pack_meta_params = base.packer(meta_params)
+        self._pack_meta_params = nests.packer(meta_params)
         self._state = []
 
     @classmethod
@@ -160,15 +154,15 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
             4 * self.rule.state_size(shapes), self.memory_share
         )
         state = self.rule.init_state(shapes)
-        self._pack_state = base.packer(state)
+        self._pack_state = nests.packer(state)
         with self._where(variables):
-            for path, leaf in base.named_leaves(state):
+            for path, leaf in nests.named_leaves(state):
                 # This may run while a train step is being traced, where only
                 # an initializer may set a value: each computes its own.
                 variable = self.add_variable(
                     shape=leaf.shape,
                     initializer=lambda shape, dtype, path=path: dict(
-                        base.named_leaves(self.rule.init_state(shapes))
+                        nests.named_leaves(self.rule.init_state(shapes))
                     )[path],
                     dtype="float32",
                     name="state_" + path.replace("/", "_"),
@@ -181,7 +175,15 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
 
         Args:
             model: Built `keras.Model`. Nothing is allocated.
+
+        Raises:
+            ValueError: if the model is not built.
         """
+        if not isinstance(model, keras.Model) or not model.built:
+            raise ValueError(
+                f"`model` must be a built keras.Model. Received: {model!r}. "
+                "Call model.build(input_shape) first."
+            )
         variables = model.trainable_variables
         shapes = [tuple(v.shape) for v in variables]
         return 4 * self.rule.for_variables(variables).state_size(shapes)
@@ -270,7 +272,7 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
             update = ops.cast(learning_rate * update, variable.dtype)
             self.assign_add(variable, update)
         for variable, (_, value) in zip(
-            self._state, base.named_leaves(state), strict=True
+            self._state, nests.named_leaves(state), strict=True
         ):
             self.assign(variable, value)
 

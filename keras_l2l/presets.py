@@ -23,6 +23,7 @@ import numpy as np
 from keras import ops
 
 import keras_l2l
+from keras_l2l import nests
 from keras_l2l import runs
 from keras_l2l.rules import base
 
@@ -54,6 +55,13 @@ def shipped():
         card.parent.name: runs.read_json(card)["description"]
         for card in sorted(_SHIPPED.glob("*/card.json"))
     }
+
+
+class ShippedPresets:
+    """Class attribute that is `shipped()` whenever it is read."""
+
+    def __get__(self, instance, owner):
+        return shipped()
 
 
 def save_preset(rule, meta_params, directory):
@@ -167,7 +175,7 @@ def to_arrays(rule, meta_params):
     """
     arrays = {
         name: ops.convert_to_numpy(ops.convert_to_tensor(value))
-        for name, value in base.named_leaves(meta_params)
+        for name, value in nests.named_leaves(meta_params)
     }
     from_arrays(rule, arrays)
     return arrays
@@ -182,7 +190,7 @@ def from_arrays(rule, arrays):
     """
     expected = rule.init_meta_params(0)
     shapes = {
-        name: tuple(value.shape) for name, value in base.named_leaves(expected)
+        name: tuple(value.shape) for name, value in nests.named_leaves(expected)
     }
     received = {name: tuple(a.shape) for name, a in arrays.items()}
     if shapes != received:
@@ -204,11 +212,11 @@ def from_arrays(rule, arrays):
                 f"Received: {name} of dtype {array.dtype} with "
                 f"{np.size(array)} values, not all of them finite floats."
             )
-    return base.pack_leaves(
+    return nests.pack_leaves(
         expected,
         [
             ops.convert_to_tensor(arrays[name], dtype="float32")
-            for name, _ in base.named_leaves(expected)
+            for name, _ in nests.named_leaves(expected)
         ],
     )
 
@@ -225,7 +233,7 @@ def decode(rule, encoded):
     """Returns the meta-parameters that `encode` made strings of."""
     shapes = {
         name: value.shape
-        for name, value in base.named_leaves(rule.init_meta_params(0))
+        for name, value in nests.named_leaves(rule.init_meta_params(0))
     }
     arrays = {}
     for name, string in encoded.items():

@@ -293,6 +293,14 @@ def test_memory_is_estimated_before_it_is_taken(monkeypatch):
     patient.optimizer.build(patient.trainable_variables)
 
 
+@pytest.mark.parametrize(
+    "model", [keras.Sequential([keras.layers.Dense(1)]), None]
+)
+def test_memory_of_an_unbuilt_model_is_unknown(model):
+    with pytest.raises(ValueError, match="must be a built keras.Model"):
+        keras_l2l.LearnedOptimizer().estimate_memory(model)
+
+
 def test_free_memory_is_known():
     free = memory.available()
     if free is None:

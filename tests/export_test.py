@@ -13,6 +13,7 @@ from keras import layers
 
 import keras_l2l
 from keras_l2l import export
+from keras_l2l import nests
 from keras_l2l import rules
 
 RNG = np.random.default_rng(0)
@@ -340,8 +341,8 @@ def test_updates_are_differentiable(loaded_rule, jit_compile):
     )
     watched = [
         gradient,
-        *(leaf for _, leaf in rules.base.named_leaves(state)),
-        *(leaf for _, leaf in rules.base.named_leaves(meta_params)),
+        *(leaf for _, leaf in nests.named_leaves(state)),
+        *(leaf for _, leaf in nests.named_leaves(meta_params)),
     ]
     with tf.GradientTape() as tape:
         tape.watch(watched)

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from keras_l2l import checks
 from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import base
 from keras_l2l.rules.base import UpdateRule
@@ -44,15 +45,8 @@ class TruncatedBackprop(base.GradientEstimator):
                 f"rule={rule!r} (of type {type(rule).__name__})."
             )
         check_task(task)
-        for name, value in (
-            ("horizon", horizon),
-            ("unroll_length", unroll_length),
-        ):
-            if type(value) is not int or value < 1:
-                raise ValueError(
-                    f"`{name}` must be an int of at least 1. Received: "
-                    f"{name}={value!r}"
-                )
+        checks.require_int("horizon", horizon)
+        checks.require_int("unroll_length", unroll_length)
         if horizon % unroll_length:
             raise ValueError(
                 "`unroll_length` must divide `horizon`. Received: "

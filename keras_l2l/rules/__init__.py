@@ -1,9 +1,9 @@
 """Update rules. A new rule is one module here and one line below."""
 
+from keras_l2l.nests import count_params
 from keras_l2l.rules.base import CoordinatewiseRule
 from keras_l2l.rules.base import StepInputs
 from keras_l2l.rules.base import UpdateRule
-from keras_l2l.rules.base import count_params
 from keras_l2l.rules.base import deserialize
 from keras_l2l.rules.base import serialize
 from keras_l2l.rules.coordinatewise_lstm import CoordinatewiseLSTM

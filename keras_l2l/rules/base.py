@@ -1,10 +1,12 @@
 """The pure update rule: what every optimizer of this package is made of."""
 
-import functools
+import math
 import typing
 
 import keras
 from keras import ops
+
+from keras_l2l import nests
 
 
 class StepInputs(typing.NamedTuple):
@@ -67,7 +69,7 @@ class UpdateRule:
 
     def state_size(self, shapes):
         """Returns the number of floats in the state for these shapes."""
-        return count_params(self.init_state(shapes))
+        return nests.count_params(self.init_state(shapes))
 
     def step(self, meta_params, inputs, state):
         """Computes one update of every optimizee tensor.
@@ -119,12 +121,12 @@ class CoordinatewiseRule(UpdateRule):
         raise NotImplementedError
 
     def init_state(self, shapes):
-        return self.init_coordinate_state(sum(map(_size, shapes)))
+        return self.init_coordinate_state(sum(map(math.prod, shapes)))
 
     def state_size(self, shapes):
         # Of one coordinate, so that nothing large is allocated.
-        per_coordinate = count_params(self.init_coordinate_state(1))
-        return per_coordinate * sum(map(_size, shapes))
+        per_coordinate = nests.count_params(self.init_coordinate_state(1))
+        return per_coordinate * sum(map(math.prod, shapes))
 
     def step(self, meta_params, inputs, state):
         shapes = [tuple(g.shape) for g in inputs.gradients]
@@ -172,59 +174,22 @@ class CoordinatewiseRule(UpdateRule):
         return _select(mask, update, ops.zeros_like(update)), new_state
 
 
-def count_params(tensors):
-    """Returns the number of scalars in a nest of tensors."""
-    return sum(_size(t.shape) for t in keras.tree.flatten(tensors))
-
-
-def named_leaves(nest, name=""):
-    """Yields `("lstm_0/kernel", leaf)` for every leaf, dicts by sorted key.
-
-    The order is the same on every Keras backend; that of `keras.tree` is not.
-
-    Args:
-        nest: Nest of dicts, lists and tuples.
-    """
-    if isinstance(nest, dict):
-        children = sorted(nest.items())
-    elif isinstance(nest, (list, tuple)):
-        children = enumerate(nest)
-    else:
-        yield name, nest
-        return
-    for key, child in children:
-        yield from named_leaves(child, f"{name}/{key}" if name else str(key))
-
-
-def pack_leaves(structure, leaves):
-    """Returns a nest like `structure`, of leaves in `named_leaves`' order."""
-    return _pack(structure, iter(leaves))
-
-
-def packer(nest):
-    """Returns the function from a list of leaves to a nest like this one."""
-    structure = keras.tree.map_structure(lambda leaf: 0, nest)
-    return functools.partial(pack_leaves, structure)
-
-
-def _pack(structure, leaves):
-    if isinstance(structure, dict):
-        packed = {
-            key: _pack(structure[key], leaves) for key in sorted(structure)
-        }
-        return {key: packed[key] for key in structure}
-    if isinstance(structure, (list, tuple)):
-        children = [_pack(child, leaves) for child in structure]
-        if hasattr(structure, "_fields"):
-            return type(structure)(*children)
-        return type(structure)(children)
-    return next(leaves)
-
-
 def serialize(rule):
-    """Returns `{"class_name": ..., "config": ...}` for a rule."""
+    """Returns `{"class_name": ..., "config": ...}` for a rule.
+
+    Raises:
+        ValueError: if the rule's class is not registered with Keras, so that
+            nothing could find it again.
+    """
+    name = keras.saving.get_registered_name(type(rule))
+    if keras.saving.get_registered_object(name) is not type(rule):
+        raise ValueError(
+            "A rule's class must be registered with Keras to be saved. "
+            f"Received: {type(rule).__name__}. Decorate it with "
+            "@keras.saving.register_keras_serializable(package=...)."
+        )
     return {
-        "class_name": keras.saving.get_registered_name(type(rule)),
+        "class_name": name,
         "config": rule.get_config(),
     }
 
@@ -267,19 +232,12 @@ def deserialize(config):
         ) from error
 
 
-def _size(shape):
-    size = 1
-    for dimension in shape:
-        size *= dimension
-    return size
-
-
 def _join(tensors):
     return ops.concatenate([ops.reshape(t, (-1,)) for t in tensors])
 
 
 def _split(vector, shapes):
-    sizes = [_size(shape) for shape in shapes]
+    sizes = [math.prod(shape) for shape in shapes]
     # Static slices, not `ops.split`: its gradient is the cheaper one and
     # zero-sized tensors are allowed.
     pieces, start = [], 0

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_l2l import cells
+from keras_l2l import checks
 from keras_l2l import preprocess
 from keras_l2l.rules import base
 
@@ -57,22 +58,15 @@ class CoordinatewiseLSTM(base.CoordinatewiseRule):
                 f"layer. Received: units={units!r}. For one layer of 20 units "
                 "pass units=(20,)."
             )
-        if any(type(u) is not int or u < 1 for u in units):
-            raise ValueError(
-                "`units` must hold ints of at least 1. Received: "
-                f"units={units!r}"
-            )
+        for value in units:
+            checks.require_int("units", value)
         if preprocessing not in ("log_and_sign", None):
             raise ValueError(
                 '`preprocessing` must be "log_and_sign" or None. Received: '
                 f"preprocessing={preprocessing!r}"
             )
-        for name, value in (("p", p), ("output_scale", output_scale)):
-            if not isinstance(value, (int, float)) or not value > 0:
-                raise ValueError(
-                    f"`{name}` must be a positive number. Received: "
-                    f"{name}={value!r}"
-                )
+        checks.require_positive("p", p)
+        checks.require_positive("output_scale", output_scale)
         self.units = tuple(units)
         self.preprocessing = preprocessing
         self.p = p

@@ -35,7 +35,12 @@ class Partition(base.UpdateRule):
     """
 
     def __init__(self, members, default):
-        for member in [*members, (lambda variable: True, default)]:
+        if not isinstance(members, (tuple, list)):
+            raise ValueError(
+                "`members` must be a list of pairs (selector, rule). "
+                f"Received: members={members!r}"
+            )
+        for member in [*members, ("", default)]:
             if (
                 not isinstance(member, (tuple, list))
                 or len(member) != 2
@@ -47,6 +52,8 @@ class Partition(base.UpdateRule):
                     "expression or a function, and a keras_l2l.UpdateRule; "
                     f"`default` must be such a rule. Received: {member!r}"
                 )
+            if isinstance(member[0], str):
+                _require_regular_expression(member[0])
         self.members = [tuple(member) for member in members]
         self.default = default
         self._indices = None
@@ -127,6 +134,16 @@ class Partition(base.UpdateRule):
             ],
             base.deserialize(config["default"]),
         )
+
+
+def _require_regular_expression(selector):
+    try:
+        re.compile(selector)
+    except re.error as error:
+        raise ValueError(
+            "A string that selects variables must be a regular expression. "
+            f"Received: {selector!r}: {error}"
+        ) from None
 
 
 def _selects(selector, variable):

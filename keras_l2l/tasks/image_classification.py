@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_l2l import checks
 from keras_l2l.tasks import base
 from keras_l2l.tasks import datasets
 
@@ -44,14 +45,9 @@ class ImageClassification(base.Task):
         data_dir=None,
         download=False,
     ):
-        for name, values in (
-            ("layer_sizes", layer_sizes),
-            ("batch_size", (batch_size,)),
-        ):
-            if any(type(value) is not int or value < 1 for value in values):
-                raise ValueError(
-                    f"`{name}` must be ints of at least 1. Received: {values}"
-                )
+        checks.require_int("batch_size", batch_size)
+        for value in layer_sizes:
+            checks.require_int("layer_sizes", value)
         self.dataset = dataset
         self.layer_sizes = tuple(layer_sizes)
         self.activation = activation

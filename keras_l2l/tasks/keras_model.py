@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_l2l import checks
 from keras_l2l.tasks import base
 
 
@@ -47,6 +48,13 @@ class KerasModelTask(base.Task):
     """
 
     def __init__(self, make_model, loss, data, batch_size=32, name=None):
+        checks.require_int("batch_size", batch_size)
+        if isinstance(make_model, keras.Model) or not callable(make_model):
+            raise ValueError(
+                "`make_model` must be a function that returns a new "
+                f"keras.Model. Received: {make_model!r}. Build the model "
+                "inside a function, and pass that."
+            )
         self._make_model = make_model
         self._model = self._new_model(seed=0)
         if self._new_model(seed=0) is self._model:
@@ -62,9 +70,32 @@ class KerasModelTask(base.Task):
         self._training = {"training": True} if has_training else {}
         self._latest = (0, self._model)
         self._loss = keras.losses.get(loss)
+        if self._loss is None:
+            raise ValueError(
+                '`loss` must be a Keras loss, such as "mse". Received: None'
+            )
         self._data = _divide(data)
         self.batch_size = batch_size
         self.name = name or self._model.name
+        self._try()
+
+    def _try(self):
+        """Raises if model, loss and data don't fit, before hours are spent."""
+        batch = self.batches("train", 0)(tf.constant(0, tf.int64))
+        try:
+            loss = self.loss(self.init_params(0), batch)
+        except Exception as error:
+            shapes = tf.nest.map_structure(lambda t: t.shape.as_list(), batch)
+            raise ValueError(
+                "Model and loss must accept a batch of the data. Received: x "
+                f"and y of shapes {shapes}, which failed with: {error}"
+            ) from error
+        if loss.shape.rank != 0 or not np.isfinite(loss):
+            raise ValueError(
+                "The loss of a freshly initialized model must be a finite "
+                f"scalar. Received: {loss}. Look for NaN in the data, and for "
+                "data that are not scaled."
+            )
 
     def _new_model(self, seed):
         # Keras draws every initial value and dropout seed from global

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from keras_l2l import checks
 from keras_l2l.tasks import base
 
 
@@ -21,11 +22,7 @@ class Quadratics(base.TaskFamily):
     name = "quadratics"
 
     def __init__(self, dimension=10):
-        if type(dimension) is not int or dimension < 1:
-            raise ValueError(
-                "`dimension` must be an int of at least 1. Received: "
-                f"dimension={dimension!r}"
-            )
+        checks.require_int("dimension", dimension)
         self.dimension = dimension
 
     def sample(self, seed):

@@ -5,6 +5,7 @@ import tensorflow as tf
 from conftest import leaves
 
 import keras_l2l
+from keras_l2l import nests
 from keras_l2l import rules
 from keras_l2l import tasks
 
@@ -126,8 +127,8 @@ def test_preset_and_meta_training(tmp_path):
         validation_episodes=1,
         verbose=0,
     )
-    start = dict(rules.base.named_leaves(rule.init_meta_params(0)))
-    for name, value in rules.base.named_leaves(result.meta_params):
+    start = dict(nests.named_leaves(rule.init_meta_params(0)))
+    for name, value in nests.named_leaves(result.meta_params):
         moved = np.abs(np.asarray(value - start[name])).max()
         assert moved > 0, name
     optimizer = keras_l2l.LearnedOptimizer.from_preset(tmp_path / "preset")
@@ -168,3 +169,14 @@ def test_use_before_the_variables_are_known():
 def test_bad_members(members, default):
     with pytest.raises(ValueError, match="must be pairs"):
         rules.Partition(members, default)
+
+
+@pytest.mark.parametrize("members", [None, {"a": rules.SGD()}])
+def test_members_must_be_a_list(members):
+    with pytest.raises(ValueError, match="must be a list of pairs"):
+        rules.Partition(members, rules.SGD())
+
+
+def test_a_string_must_be_a_regular_expression():
+    with pytest.raises(ValueError, match=r"Received: '\['"):
+        rules.Partition([("[", rules.SGD())], rules.SGD())

@@ -61,8 +61,8 @@ def test_splits_draw_from_disjoint_images(task):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"layer_sizes": (20, 0)}, "`layer_sizes` must be ints"),
-        ({"batch_size": 1.5}, "`batch_size` must be ints"),
+        ({"layer_sizes": (20, 0)}, "`layer_sizes` must be an int"),
+        ({"batch_size": 1.5}, "`batch_size` must be an int"),
         ({"activation": "nope"}, "nope"),
     ],
 )

@@ -227,3 +227,21 @@ def test_a_subclass_without_a_config_is_described():
     assert runs.to_json(description)
     batch = task.batches("train", 0)(tf.constant(0))
     assert np.isfinite(task.loss(task.init_params(1), batch))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"make_model": linear()}, "Build the model inside a function"),
+        ({"make_model": None}, "`make_model` must be a function"),
+        ({"loss": None}, "`loss` must be a Keras loss"),
+        ({"batch_size": 0}, "`batch_size` must be an int"),
+        ({"batch_size": 1.5}, "`batch_size` must be an int"),
+        ({"data": (X[:, :2], Y)}, r"\[32, 2\], \[32, 1\].*incompatible"),
+        ({"data": (X * np.nan, Y)}, "Look for NaN in the data"),
+    ],
+)
+def test_what_does_not_fit_is_refused_at_construction(arguments, message):
+    fitting = {"make_model": linear, "loss": "mse", "data": (X, Y)}
+    with pytest.raises(ValueError, match=message):
+        tasks.KerasModelTask(**{**fitting, **arguments})
