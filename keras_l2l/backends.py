@@ -1,5 +1,7 @@
 """What of this package runs on which Keras backend."""
 
+import functools
+
 import keras
 
 
@@ -20,3 +22,63 @@ def require_tensorflow(name):
             "KERAS_BACKEND=tensorflow before Keras is imported; the presets "
             "made there work in LearnedOptimizer on every backend."
         )
+
+
+def compiled(function, jit_compile=True):
+    """Returns a function as a graph on TensorFlow, of which XLA makes code.
+
+    On JAX `fit` compiles everything by itself; PyTorch runs what it gets.
+
+    Args:
+        function: Function of tensors. It may read and assign variables.
+        jit_compile: Bool, whether XLA compiles it, where XLA is to be had.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    function = tf.function(
+        function, jit_compile=jit_compile and _has_xla(), autograph=False
+    )
+    # Each model has its own, and traces it: nothing to warn of.
+    function._omit_frequent_tracing_warning = True
+    return function
+
+
+def writes_in_place():
+    """Returns whether a slice of a large tensor is written without a copy."""
+    match keras.backend.backend():
+        case "tensorflow":
+            return _has_xla()
+        case "jax":
+            return True
+    return False
+
+
+def bitcast(tensor, dtype):
+    """Returns the same bits as a tensor of another dtype of the same size."""
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            return tf.bitcast(tensor, dtype)
+        case "jax":
+            import jax
+
+            return jax.lax.bitcast_convert_type(tensor, dtype)
+        case "torch":
+            import torch
+
+            return tensor.view(getattr(torch, dtype))
+
+
+@functools.cache
+def _has_xla():
+    import tensorflow as tf
+
+    try:
+        with tf.init_scope():
+            tf.function(lambda: tf.zeros([]) + 1, jit_compile=True)()
+    except tf.errors.OpError:
+        return False
+    return True

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_l2l import backends
 from keras_l2l import nests
 from keras_l2l import runs
 from keras_l2l.rules import base
@@ -90,7 +91,7 @@ def export_update_rule(optimizer, path):
     The loaded object has two functions:
 
     - `initial_state(n)` returns the state of `n` coordinates, a dict of the
-      scalar `iteration` and tensors `state_...` of shape `[n, ...]`;
+      scalar `iteration` and tensors `state_...` of shape `[..., n]`;
     - `update(gradient, state)`, with `gradient` of shape `[n]`, returns a pair
       of the update, shape `[n]`, and the next state.
 
@@ -134,7 +135,7 @@ def export_update_rule(optimizer, path):
     one = rule.init_coordinate_state(1)
     pack_state = nests.packer(one)
     specs = {
-        name: tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype, name)
+        name: tf.TensorSpec([*leaf.shape[:-1], None], leaf.dtype, name)
         for name, leaf in _flat(one, "state").items()
     }
 
@@ -142,9 +143,11 @@ def export_update_rule(optimizer, path):
         state = _flat(rule.init_coordinate_state(n), "state")
         return {**state, "iteration": tf.constant(0, tf.int64)}
 
+    # The same compilation as in `LearnedOptimizer`, for the same bits.
+    step = backends.compiled(rule.masked_coordinate_step, rule.jit_compile)
+
     def update(gradient, state):
-        # Without the `cond` of `rule.step`, whose gradient XLA can't compile.
-        update, new_state = rule.masked_coordinate_step(
+        update, new_state = step(
             pack_meta_params([tf.identity(v) for v in module.meta_params]),
             gradient,
             pack_state([state[name] for name in specs]),

@@ -3,21 +3,32 @@
 from keras import ops
 
 
-def dense_and_mask(gradient, shape):
-    """Returns a gradient as a dense float32 tensor, and which of it is real.
-
-    Coordinates stay untouched, value and state, where there is no gradient:
-    everywhere for `None`, in the rows absent from a sparse gradient, and where
-    the gradient is NaN or infinite, which would poison the state for ever.
+def dense_and_present(gradients, shapes):
+    """Returns gradients as dense float32 tensors, and which of them are there.
 
     Args:
-        gradient: Tensor, `tf.IndexedSlices` (its repeated rows are summed) or
-            `None`.
-        shape: Tuple of ints, the variable's shape.
+        gradients: List of tensors, `tf.IndexedSlices` (their repeated rows are
+            summed) or `None`.
+        shapes: List of tuples of ints, the variables' shapes.
 
     Returns:
-        Tuple `(gradient, mask)`: tensors of shape `shape`, float32 and bool.
+        Tuple `(gradients, present)` of lists of float32 tensors of these
+        shapes, and of bool tensors: False in all of a gradient that is `None`,
+        and in the rows absent from a sparse one. Where everything is there,
+        as most of the time, `present` is a list of `None`.
     """
+    dense, present = zip(
+        *map(_dense_and_present, gradients, shapes), strict=True
+    )
+    if any(p is not None for p in present):
+        present = [
+            ops.ones(shape, "bool") if p is None else p
+            for p, shape in zip(present, shapes, strict=True)
+        ]
+    return list(dense), list(present)
+
+
+def _dense_and_present(gradient, shape):
     if gradient is None:
         return ops.zeros(shape, "float32"), ops.zeros(shape, "bool")
     if hasattr(gradient, "dense_shape"):
@@ -28,6 +39,18 @@ def dense_and_mask(gradient, shape):
         gradient = ops.segment_sum(values, **rows)
         present = ops.segment_sum(ones, **rows) > 0
         present = ops.reshape(present, (-1,) + (1,) * (len(shape) - 1))
-        return gradient, ops.logical_and(ops.isfinite(gradient), present)
-    gradient = ops.cast(gradient, "float32")
-    return gradient, ops.isfinite(gradient)
+        return gradient, ops.broadcast_to(present, shape)
+    return ops.cast(gradient, "float32"), None
+
+
+def mask(gradient, present):
+    """Returns where a rule may update, a bool tensor of the gradient's shape.
+
+    Coordinates stay untouched, value and state, where there is no gradient,
+    and where it is NaN or infinite, which would poison the state for ever.
+
+    Args:
+        gradient, present: As from `dense_and_present`.
+    """
+    finite = ops.isfinite(gradient)
+    return finite if present is None else ops.logical_and(finite, present)

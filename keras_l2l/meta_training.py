@@ -13,7 +13,7 @@ from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import Episode
 from keras_l2l.estimators import TruncatedBackprop
 from keras_l2l.recorder import Recorder
-from keras_l2l.rules.base import serialize
+from keras_l2l.rules import serialize
 from keras_l2l.tasks.base import split_seed
 
 

@@ -1,20 +1,21 @@
 """`LearnedOptimizer`: a Keras optimizer around a learned update rule."""
 
-import contextlib
-
 import keras
 from keras import ops
 
+from keras_l2l import backends
 from keras_l2l import gradients as gradients_lib
 from keras_l2l import memory
 from keras_l2l import nests
 from keras_l2l import presets as presets_lib
-from keras_l2l import restoring
+from keras_l2l import replicas
+from keras_l2l import storage
 from keras_l2l.rules import base
+from keras_l2l.rules import serialization
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
-class LearnedOptimizer(restoring.RestorableOptimizer):
+class LearnedOptimizer(replicas.WholeModelOptimizer):
     """Optimizer whose update is emitted by a learned rule.
 
     ```
@@ -47,11 +48,14 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
             80 times the weights for the paper's LSTM. Without it, training
             goes on with a fresh state. A `LossScaleOptimizer` around this one
             saves it all the same. Defaults to `True`.
+        state_dtype: `"float32"` (the default), or `"bfloat16"`, which takes
+            half of the memory and rounds the state to 8 bits after each step;
+            for rules that allow it, such as `CoordinatewiseLSTM`.
         name: String.
 
     Raises:
-        ValueError: if `rule` is none of the above, or `meta_params` are not
-            the rule's.
+        ValueError: if `rule` or `state_dtype` is none of the above or not for
+            this rule, or `meta_params` are not the rule's.
 
     Example:
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
@@ -81,6 +85,7 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
         loss_scale_factor=None,
         gradient_accumulation_steps=None,
         save_state=True,
+        state_dtype="float32",
         name=None,
         **kwargs,
     ):
@@ -100,6 +105,7 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
         )
         self.save_state = save_state
         self.rule, meta_params = presets_lib.resolve(rule, meta_params)
+        self._storage = storage.Storage(state_dtype, self.rule.rounds_state)
         # Flat lists only: Keras wraps nested containers in tracked ones. The
         # values also live in `get_config`, see there.
         self._meta_params = [
@@ -113,6 +119,9 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
         ]
         self._pack_meta_params = nests.packer(meta_params)
         self._state = []
+        self._compiled_step = replicas.one_per_device(
+            lambda: backends.compiled(self._step, self.rule.jit_compile)
+        )
 
     @classmethod
     def from_preset(cls, name_or_dir, **kwargs):
@@ -151,24 +160,32 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
         self.rule = self.rule.for_variables(variables)
         shapes = [tuple(v.shape) for v in variables]
         memory.warn_if_scarce(
-            4 * self.rule.state_size(shapes), self.memory_share
+            self._state_bytes(self.rule, shapes), self.memory_share
         )
-        state = self.rule.init_state(shapes)
-        self._pack_state = nests.packer(state)
+        self._division = self.rule.divide(shapes)
+        spec = [self.rule.state_spec(s) for s in self._division.shapes]
+        self._pack_state = nests.packer(spec)
         with self._where(variables):
-            for path, leaf in nests.named_leaves(state):
-                # This may run while a train step is being traced, where only
-                # an initializer may set a value: each computes its own.
+            for path, leaf in nests.named_leaves(spec):
+                # While a train step is traced, only initializers may set
+                # values. Each computes its own; as a graph, it does no other.
+                initial = backends.compiled(
+                    lambda path=path: self._initial_state()[path],
+                    jit_compile=False,
+                )
                 variable = self.add_variable(
                     shape=leaf.shape,
-                    initializer=lambda shape, dtype, path=path: dict(
-                        nests.named_leaves(self.rule.init_state(shapes))
-                    )[path],
-                    dtype="float32",
+                    initializer=lambda shape, dtype, initial=initial: initial(),
+                    dtype=self._storage.variable_dtype,
                     name="state_" + path.replace("/", "_"),
                 )
                 self._state.append(variable)
         self.check_restored()
+
+    def _initial_state(self):
+        """Returns the state as it is stored, by the paths of its variables."""
+        state = [self.rule.init_state(s) for s in self._division.shapes]
+        return dict(nests.named_leaves(self._storage.write(state)))
 
     def estimate_memory(self, model):
         """Returns the bytes of state that training a model will take.
@@ -186,95 +203,79 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
             )
         variables = model.trainable_variables
         shapes = [tuple(v.shape) for v in variables]
-        return 4 * self.rule.for_variables(variables).state_size(shapes)
+        return self._state_bytes(self.rule.for_variables(variables), shapes)
+
+    def _state_bytes(self, rule, shapes):
+        return self._storage.bytes * nests.count_params(rule.state_spec(shapes))
 
     def _updated_variables(self):
         """Returns the variables that the rule updates."""
-        # Those that Keras overwrites with their gradient need no state.
+        # Keras overwrites the others with their gradients.
         return [
             v
             for v in self._trainable_variables
             if not self._overwrite_variable_with_gradient(v)
         ]
 
-    def _where(self, variables):
-        """Returns the context in which state for these variables is made.
-
-        Under a `tf.distribute.Strategy` it raises for variables of another
-        scope than the optimizer's, as for Keras' own optimizers.
-        """
-        strategy = getattr(self, "_distribution_strategy", None)
-        if strategy is None or not variables:
-            return contextlib.nullcontext()
-        first = variables[0]
-        return strategy.extended.colocate_vars_with(
-            first.value if isinstance(first, keras.Variable) else first
-        )
-
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        """Updates all variables with one call of the rule.
-
-        Keras' public hook, `update_step`, sees one variable at a time; rules
-        work on all of them at once.
-        """
-        if keras.backend.backend() == "tensorflow":
-            # Sums the gradients over replicas, then calls the method below.
-            super()._backend_update_step(
-                grads, trainable_variables, learning_rate
-            )
-        else:
-            self._update(grads, trainable_variables, learning_rate)
-
-    def _distributed_tf_update_step(
-        self, distribution, grads_and_vars, learning_rate
-    ):
-        grads, variables = zip(*grads_and_vars, strict=True)
-        # Once on each replica, on that replica's part of every variable.
-        distribution.extended.update(
-            variables[0],
-            lambda _, grads, rate: self._update(grads, variables, rate),
-            args=(grads, learning_rate),
-            group=False,
-        )
-
-    def _update(self, grads, variables, learning_rate):
+    def _update(self, grads, variables, learning_rate, device):
         updated = self._updated_variables()
         received = {
             self._var_key(v): g for g, v in zip(grads, variables, strict=True)
         }
-        gradients, mask = zip(
-            *[
-                gradients_lib.dense_and_mask(
-                    received.get(self._var_key(v)), tuple(v.shape)
-                )
-                for v in updated
-            ],
+        gradients, present = gradients_lib.dense_and_present(
+            [received.get(self._var_key(v)) for v in updated],
+            [tuple(v.shape) for v in updated],
+        )
+        parts = zip(
+            self._division.split(gradients),
+            self._division.split(present),
             strict=True,
         )
+        step = self._compiled_step(device)
+        rate = ops.cast(learning_rate, "float32")
+        updates = self._division.join(
+            [
+                [rate * update for update in step(part, *inputs)]
+                for part, inputs in enumerate(parts)
+            ]
+        )
+        for variable, update in zip(updated, updates, strict=True):
+            self.assign_add(variable, ops.cast(update, variable.dtype))
+
+    def _step(self, part, gradients, present):
+        """Moves the state of one part on, and returns its updates."""
+        params = [
+            ops.cast(ops.convert_to_tensor(v), "float32")
+            if self.rule.uses_params
+            else None
+            for v in self._updated_variables()
+        ]
         inputs = base.StepInputs(
-            gradients=list(gradients),
-            params=[
-                ops.cast(ops.convert_to_tensor(v), "float32") for v in updated
-            ],
+            gradients=gradients,
+            params=self._division.split(params)[part],
             loss=None,
             iteration=ops.convert_to_tensor(self.iterations),
-            mask=list(mask),
+            mask=[
+                gradients_lib.mask(g, p)
+                for g, p in zip(gradients, present, strict=True)
+            ],
         )
-        updates, state = self.rule.step(
+        variables = self._pack_state(self._state)[part]
+        updates, stored = self.rule.step_in_place(
             self._pack_meta_params(
                 [ops.convert_to_tensor(v) for v in self._meta_params]
             ),
             inputs,
-            self._pack_state([ops.convert_to_tensor(v) for v in self._state]),
+            keras.tree.map_structure(ops.convert_to_tensor, variables),
+            self._storage,
         )
-        learning_rate = ops.cast(learning_rate, "float32")
-        for variable, update in zip(updated, updates, strict=True):
-            update = ops.cast(learning_rate * update, variable.dtype)
-            self.assign_add(variable, update)
-        for variable, (_, value) in zip(
-            self._state, nests.named_leaves(state), strict=True
+        for (_, variable), (_, value) in zip(
+            nests.named_leaves(variables),
+            nests.named_leaves(stored),
+            strict=True,
         ):
             self.assign(variable, value)
+        return updates
 
     def get_config(self):
         # The values are part of the configuration because Keras rebuilds an
@@ -283,7 +284,8 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
         return {
             **super().get_config(),
             "save_state": self.save_state,
-            "rule": base.serialize(self.rule),
+            "state_dtype": self._storage.dtype,
+            "rule": serialization.serialize(self.rule),
             "meta_params": presets_lib.encode(self.rule, self.meta_params),
         }
 
@@ -291,7 +293,7 @@ class LearnedOptimizer(restoring.RestorableOptimizer):
     def from_config(cls, config, custom_objects=None):
         if "rule" in config:
             with keras.saving.custom_object_scope(custom_objects or {}):
-                rule = base.deserialize(config["rule"])
+                rule = serialization.deserialize(config["rule"])
             meta_params = presets_lib.decode(rule, config["meta_params"])
             config = {**config, "rule": rule, "meta_params": meta_params}
         return super().from_config(config, custom_objects)

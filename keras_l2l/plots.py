@@ -1,4 +1,4 @@
-"""Figures from evaluation JSON; the only importer of matplotlib."""
+"""Figures from results in JSON; the only importer of matplotlib."""
 
 import matplotlib.figure
 import numpy as np
@@ -28,9 +28,7 @@ def plot_curves(evaluation, path):
             "`evaluation` must be a result of keras_l2l.evaluation.evaluate. "
             f"Received: a dict without {', '.join(sorted(missing))}."
         )
-    # A figure of its own: no pyplot, no global state, no display.
-    figure = matplotlib.figure.Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(height=4.5)
     steps = np.arange(1, evaluation["horizon"] + 1)
     for result in evaluation["results"]:
         tuned_for = result["tuned_for"]
@@ -62,5 +60,51 @@ def plot_curves(evaluation, path):
     )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def plot_frameworks(benchmark, path):
+    """Draws who takes how long for an update, as bars.
+
+    Args:
+        benchmark: Dict as written by `train.benchmark --benchmark=frameworks`.
+        path: As for `plot_curves`.
+
+    Raises:
+        FileExistsError: if the file exists.
+        ValueError: if `benchmark` is something else, or the format is not
+            one of matplotlib's.
+    """
+    path = runs.require_new(path)
+    if benchmark.get("benchmark") != "frameworks":
+        raise ValueError(
+            "`benchmark` must be a result of train.benchmark "
+            "--benchmark=frameworks. Received: a dict with "
+            f"{', '.join(map(str, benchmark))}."
+        )
+    rows = benchmark["rows"]
+    figure, axes = _figure(height=0.4 * len(rows) + 1)
+    bars = axes.barh(
+        [row["who"] for row in rows],
+        [row["ns"] for row in rows],
+        color=[
+            "black" if row["who"] == "keras_l2l" else "silver" for row in rows
+        ],
+    )
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.margins(x=0.1)
+    axes.invert_yaxis()
+    axes.set_xlabel("nanoseconds per parameter and update")
+    axes.set_title(f"The paper's LSTM on {benchmark['cores']} CPU cores")
+    _save(figure, path)
+
+
+def _figure(height):
+    # A figure of its own: no pyplot, no global state, no display.
+    figure = matplotlib.figure.Figure(figsize=(7, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

@@ -21,7 +21,7 @@ def log_and_sign(gradient, p=10.0):
         p: Positive float, how many e-foldings below 1 count as small.
 
     Returns:
-        Tensor of shape `[n, 2]` and the dtype of `gradient`.
+        Tensor of shape `[2, n]` and the dtype of `gradient`.
 
     Reference:
         Andrychowicz et al., 2016 (arXiv 1606.04474), appendix A.
@@ -33,6 +33,5 @@ def log_and_sign(gradient, p=10.0):
         [
             ops.log(magnitude) / p,
             ops.clip(math.exp(p) * gradient, -1.0, 1.0),
-        ],
-        axis=-1,
+        ]
     )

@@ -26,6 +26,7 @@ import keras_l2l
 from keras_l2l import nests
 from keras_l2l import runs
 from keras_l2l.rules import base
+from keras_l2l.rules import serialization
 
 DEFAULT = "l2l_digits_mlp"
 _SHIPPED = pathlib.Path(__file__).parent / "weights"
@@ -80,7 +81,7 @@ def save_preset(rule, meta_params, directory):
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     files = {
-        _CONFIG: runs.to_json(base.serialize(rule)),
+        _CONFIG: runs.to_json(serialization.serialize(rule)),
         _META_PARAMS: buffer.getvalue(),
         _METADATA: runs.to_json(
             {
@@ -120,7 +121,7 @@ def load_preset(name_or_dir):
             )
     try:
         metadata = runs.read_json(directory / _METADATA)
-        rule = base.deserialize(runs.read_json(directory / _CONFIG))
+        rule = serialization.deserialize(runs.read_json(directory / _CONFIG))
     except ValueError as error:
         raise PresetError(f"In {directory}: {error}") from error
     content = (directory / _META_PARAMS).read_bytes()

@@ -37,7 +37,8 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
         if self._loaded:
             value, *rest = self._loaded
             self._loaded = tuple(rest)
-            _check_shapes([value], [(kwargs.get("name"), tuple(shape))])
+            expected = (kwargs.get("name"), shape, kwargs.get("dtype"))
+            _check([value], [expected])
 
             def initializer(shape, dtype):
                 return ops.convert_to_tensor(value, dtype)
@@ -46,7 +47,7 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
 
     def check_restored(self):
         """Raises if values were loaded for variables that are not there."""
-        _check_shapes(self._loaded, [])
+        _check(self._loaded, [])
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
@@ -58,7 +59,8 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
         """Restores the variables, or raises where Keras would only warn.
 
         Raises:
-            ValueError: if number or shapes differ.
+            ValueError: if number or shapes differ, or integers stand where
+                floats should.
         """
         if not store.keys():
             # Saved without an optimizer, or under another dtype policy, where
@@ -77,23 +79,24 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
         elif len(values) == self._unbuilt_count:
             # Saved before `build`, or without its state.
             variables = variables[: len(values)]
-        _check_shapes(values, [(v.path, tuple(v.shape)) for v in variables])
+        _check(values, [(v.path, v.shape, v.dtype) for v in variables])
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         self._loaded = tuple(later)
 
 
-def _check_shapes(values, shapes):
-    """Raises, naming both sides, if saved values are not of these shapes.
+def _check(values, variables):
+    """Raises, naming both sides, if saved values are not of these variables.
 
     Args:
         values: List of arrays.
-        shapes: List of `(name, shape)` of the variables they are for.
+        variables: List of `(name, shape, dtype)` of the variables.
     """
-    received = [value.shape for value in values]
-    if received != [shape for _, shape in shapes]:
+    expected = [(name, _kind(shape, dtype)) for name, shape, dtype in variables]
+    received = [_kind(value.shape, value.dtype) for value in values]
+    if received != [kind for _, kind in expected]:
         pairs = itertools.zip_longest(
-            shapes, received, fillvalue=("one more", "none")
+            expected, received, fillvalue=("one more", "none")
         )
         differences = [
             f"{name}: expected {e}, received {r}"
@@ -101,8 +104,15 @@ def _check_shapes(values, shapes):
             if e != r
         ]
         raise ValueError(
-            f"The saved optimizer must have the {len(shapes)} variables of "
+            f"The saved optimizer must have the {len(expected)} variables of "
             f"this one, in shape. Received: {len(received)}. "
             f"{'; '.join(differences[:4])}. Load it into an optimizer of the "
             "same rule and arguments, for the same model."
         )
+
+
+def _kind(shape, dtype):
+    # Backends differ in how many bits they give to integers and floats. But
+    # the bits of a bfloat16 are integers, and no numbers.
+    integers = "int" in keras.backend.standardize_dtype(dtype)
+    return f"{tuple(shape)}{' of integers' if integers else ''}"

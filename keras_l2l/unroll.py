@@ -4,6 +4,7 @@ import typing
 
 import tensorflow as tf
 
+from keras_l2l import backends
 from keras_l2l.rules.base import StepInputs
 
 
@@ -75,16 +76,22 @@ def unroll(
         Tuple `(losses, carry)`, `losses` of shape `[unroll_length]`.
     """
 
+    step = _recomputed(rule.step, rule.jit_compile)
+
     def body(k, losses, carry):
         loss, gradients, non_trainable = _value_and_gradients(
             task, carry, batches
         )
         if not second_derivatives:
             gradients = [tf.stop_gradient(g) for g in gradients]
+            loss = _with_gradients(loss, carry.params, gradients)
         inputs = StepInputs(
-            gradients, carry.params, tf.stop_gradient(loss), carry.iteration
+            gradients,
+            carry.params if rule.uses_params else [None] * len(gradients),
+            tf.stop_gradient(loss),
+            carry.iteration,
         )
-        updates, state = rule.step(meta_params, inputs, carry.state)
+        updates, state = step(meta_params, inputs, carry.state)
         params = [p + u for p, u in zip(carry.params, updates, strict=True)]
         carry = Carry(params, state, non_trainable, carry.iteration + 1)
         return k + 1, losses.write(k, loss), carry
@@ -120,3 +127,71 @@ def _value_and_gradients(task, carry, batches):
         [tf.convert_to_tensor(g) for g in gradients],
         tf.nest.map_structure(tf.stop_gradient, non_trainable),
     )
+
+
+def _with_gradients(loss, params, gradients):
+    """Returns the loss, of which `gradients` are known to be the gradients.
+
+    The meta-gradient then need not compute them a second time.
+    """
+
+    @tf.custom_gradient
+    def known(*params):
+        del params
+        return tf.identity(loss), lambda upstream: [
+            upstream * g for g in gradients
+        ]
+
+    loss = tf.stop_gradient(loss)
+    return known(*params)
+
+
+def _recomputed(step, jit_compile):
+    """Returns a rule's step, of which the meta-gradient keeps only the inputs.
+
+    What is between inputs and outputs is four times as large as they are, and
+    computed again faster than it is written to memory and read.
+    """
+    # Not the whole unroll: compiling the optimizee gains nothing on CPUs, and
+    # takes long for a large one.
+    forward = backends.compiled(step, jit_compile)
+
+    def backward(inputs, upstream):
+        floats = list(filter(_is_float, tf.nest.flatten(inputs)))
+        with tf.GradientTape() as tape:
+            tape.watch(floats)
+            outputs = tf.nest.flatten(step(*inputs))
+        return tape.gradient(
+            outputs,
+            floats,
+            upstream,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+
+    backward = backends.compiled(backward, jit_compile)
+
+    def call(*inputs):
+        flat = tf.nest.flatten(inputs)
+        structure = None
+
+        # Of floats alone: nothing else has derivatives.
+        @tf.custom_gradient
+        def of_floats(*floats):
+            nonlocal structure
+            remaining = iter(floats)
+            received = tf.nest.pack_sequence_as(
+                inputs, [next(remaining) if _is_float(t) else t for t in flat]
+            )
+            structure = forward(*received)
+            return tf.nest.flatten(structure), lambda *upstream: backward(
+                received, upstream
+            )
+
+        outputs = of_floats(*filter(_is_float, flat))
+        return tf.nest.pack_sequence_as(structure, outputs)
+
+    return call
+
+
+def _is_float(tensor):
+    return tf.is_tensor(tensor) and tf.as_dtype(tensor.dtype).is_floating

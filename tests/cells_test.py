@@ -14,14 +14,17 @@ def test_lstm_step_equals_keras_lstm_cell():
     layer = keras.layers.LSTMCell(5, dtype="float64")
     layer.build((None, 3))
     layer.set_weights(list(weights.values()))
-    state = rng.normal(size=(7, 5)), rng.normal(size=(7, 5))
-    expected = state
+    # Keras' layers have coordinates first, the cells here last.
+    state = rng.normal(size=(5, 7)), rng.normal(size=(5, 7))
+    expected = [state[0].T, state[1].T]
     for _ in range(4):
-        inputs = rng.normal(size=(7, 3))
-        _, expected = layer(inputs, list(expected))
+        inputs = rng.normal(size=(3, 7))
+        _, expected = layer(inputs.T, list(expected))
         state = cells.lstm_step(inputs, state, weights)
-    np.testing.assert_allclose(state[0], expected[0], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(state[1], expected[1], rtol=0, atol=1e-12)
+    for received, e in zip(state, expected, strict=True):
+        np.testing.assert_allclose(
+            received, np.transpose(e), rtol=0, atol=1e-12
+        )
 
 
 def test_init_lstm_equals_keras_initialization():
@@ -54,8 +57,8 @@ def test_dense_by_hand():
         "kernel": np.array([[1.0], [2.0]]),
         "bias": np.array([10.0]),
     }
-    outputs = cells.dense(np.array([[3.0, 4.0], [0.0, -1.0]]), weights)
-    np.testing.assert_array_equal(outputs, [[21.0], [8.0]])
+    outputs = cells.dense(np.array([[3.0, 0.0], [4.0, -1.0]]), weights)
+    np.testing.assert_array_equal(outputs, [[21.0, 8.0]])
     assert {
         k: tuple(v.shape) for k, v in cells.init_dense(2, 1, 0).items()
     } == {"kernel": (2, 1), "bias": (1,)}

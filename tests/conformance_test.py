@@ -12,9 +12,11 @@ from conftest import float64_quadratic
 from conftest import leaves
 from conftest import regression_task
 
+from keras_l2l import chunks
 from keras_l2l import estimators
 from keras_l2l import rules
 from keras_l2l import runs
+from keras_l2l import storage
 from keras_l2l import tasks
 
 
@@ -121,6 +123,54 @@ def test_rule_keeps_shapes_and_dtype(rule, dtype):
 
 
 @every_rule
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_step_in_place_is_step_on_a_stored_state(rule, dtype, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", 7)
+    rule, meta_params, inputs, state = random_step(make(rule), SHAPES)
+    mask = [None, True, np.arange(6).reshape(2, 3) > 2, None]
+    inputs = inputs._replace(mask=mask)
+    _, state = rule.step(meta_params, inputs, state)
+    held = storage.Storage(dtype)
+    stored = held.write(state)
+    updates, new_stored = rule.step_in_place(meta_params, inputs, stored, held)
+    expected, new_state = rule.step(meta_params, inputs, held.read(stored))
+    assert {t.dtype.name for t in keras.tree.flatten(new_stored)} <= {
+        held.variable_dtype
+    }
+    for a, b in zip(leaves(updates), leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    # Half of the last bit of bfloat16.
+    rtol = 2**-8 if dtype == "bfloat16" else 0
+    for a, b in zip(
+        leaves(held.read(new_stored)), leaves(new_state), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-6)
+
+
+@every_rule
+def test_parts_are_independent(rule, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", 7)
+    rule, meta_params, inputs, state = random_step(make(rule), SHAPES)
+    expected, _ = rule.step(meta_params, inputs, state)
+    divided = rule.divide(SHAPES)
+    parts = [
+        rule.step(
+            meta_params,
+            inputs._replace(gradients=gradients, params=params),
+            rule.init_state(shapes),
+        )[0]
+        for gradients, params, shapes in zip(
+            divided.split(inputs.gradients),
+            divided.split(inputs.params),
+            divided.shapes,
+            strict=True,
+        )
+    ]
+    for a, b in zip(divided.join(parts), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@every_rule
 def test_rule_is_deterministic_and_depends_on_its_seed_alone(rule):
     rule = make(rule)
     for a, b in zip(
@@ -161,7 +211,7 @@ def test_permuting_coordinates_permutes_updates(rule):
         permuted_updates[0], tf.gather(updates[0], order), rtol=1e-12
     )
     for a, b in zip(leaves(state_1), leaves(permuted_state), strict=True):
-        np.testing.assert_allclose(a[order], b, rtol=1e-12)
+        np.testing.assert_allclose(a[..., order], b, rtol=1e-12)
 
 
 @every_rule

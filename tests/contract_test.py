@@ -59,7 +59,7 @@ def fit(model, epochs=1, x=X, y=Y):
 
 def state_of(optimizer):
     """Returns the rule's state, one row per coordinate."""
-    return np.concatenate([np.asarray(v) for v in optimizer._state], axis=1)
+    return np.concatenate([np.asarray(v) for v in optimizer._state]).T
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 import keras_l2l
 from keras_l2l import results
 from keras_l2l import runs
+from train import benchmark
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -47,6 +48,15 @@ def test_readme_code_runs(tmp_path, monkeypatch, capsys):
 )
 def test_readme_tables_are_the_committed_results(path):
     assert results.format_table(runs.read_json(path)) in README
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("train/results/benchmark/*.json")), ids=str
+)
+def test_readme_tables_are_the_committed_benchmarks(path):
+    content = runs.read_json(path)
+    assert content["benchmark"] == path.stem
+    assert benchmark.format_table(content["rows"]) in README
 
 
 def test_readme_scripts_and_files_exist():

@@ -23,6 +23,9 @@ from keras_l2l import rules
 
 @keras.saving.register_keras_serializable(package="acceptance")
 class MinusGradient(rules.CoordinatewiseRule):
+    # Hundreds of small models are trained for a step or two.
+    jit_compile = False
+
     def init_meta_params(self, seed):
         return {}
 

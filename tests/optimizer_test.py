@@ -5,6 +5,8 @@ import tensorflow as tf
 from conftest import leaves
 
 import keras_l2l
+from keras_l2l import backends
+from keras_l2l import chunks
 from keras_l2l import rules
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
@@ -168,12 +170,12 @@ def test_variable_without_gradient_stays_untouched():
     optimizer = lstm()
     optimizer.build([a, b])
     optimizer.apply([tf.ones(3), tf.ones(3)])
-    before = b.numpy(), [v.numpy()[3:] for v in optimizer._state]
+    before = b.numpy(), [v.numpy()[:, 3:] for v in optimizer._state]
     moved = a.numpy()
     with pytest.warns(UserWarning, match="Gradients do not exist"):
         optimizer.apply([tf.ones(3), None], [a, b])
     optimizer.apply([tf.ones(3)], [a])
-    assert_same(before, (b, [v.numpy()[3:] for v in optimizer._state]))
+    assert_same(before, (b, [v.numpy()[:, 3:] for v in optimizer._state]))
     assert np.abs(a.numpy() - moved).min() > 0
 
 
@@ -254,3 +256,127 @@ def test_default_trains_what_it_was_made_for():
     history = model.fit(X, X[:, :3].argmax(axis=1), epochs=25, verbose=0)
     first, *_, last = history.history["loss"]
     assert last < 0.3 * first
+
+
+def test_update_is_the_same_without_xla(monkeypatch):
+    # In parts and chunks.
+    monkeypatch.setattr(chunks, "CHUNK", 10)
+    model = classifier(lstm(), jit_compile=False)
+    fit(model)
+    monkeypatch.setattr(backends, "_has_xla", lambda: False)
+    plain = classifier(lstm(), jit_compile=False)
+    fit(plain)
+    for a, b in zip(leaves(model.weights), leaves(plain.weights), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
+def test_xla_is_found_or_missed():
+    assert backends._has_xla()
+
+    def fail(*args, **kwargs):
+        raise tf.errors.UnimplementedError(None, None, "no XLA")
+
+    backends._has_xla.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf, "function", lambda *args, **kwargs: fail)
+        assert not backends._has_xla()
+        assert not backends.writes_in_place()
+    backends._has_xla.cache_clear()
+
+
+def test_a_large_model_is_updated_in_parts():
+    shapes = [(2, chunks.CHUNK + 3), (2 * chunks.CHUNK,)]
+    rng = np.random.default_rng(0)
+    optimizer = keras_l2l.LearnedOptimizer()
+    variables = [keras.Variable(np.zeros(s, "float32")) for s in shapes]
+    rule = optimizer.rule
+    params = [tf.zeros(s) for s in shapes]
+    state = rule.init_state(shapes)
+    for i in range(2):
+        gradients = [rng.normal(size=s).astype("float32") for s in shapes]
+        if i == 1:
+            gradients[0][:, ::7] = np.nan
+        optimizer.apply([tf.constant(g) for g in gradients], variables)
+        mask = [np.isfinite(g) for g in gradients]
+        inputs = rules.StepInputs(gradients, params, None, i, mask)
+        updates, state = rule.step(optimizer.meta_params, inputs, state)
+        params = [p + u for p, u in zip(params, updates, strict=True)]
+    assert len(optimizer._division.shapes) == 2
+    for variable, expected in zip(variables, params, strict=True):
+        np.testing.assert_allclose(variable, expected, rtol=0, atol=1e-6)
+        assert (variable.numpy() != 0).all()
+
+
+def test_state_in_half_of_the_memory(tmp_path):
+    model = classifier(keras_l2l.LearnedOptimizer(), dropout=0)
+    half = classifier(
+        keras_l2l.LearnedOptimizer(state_dtype="bfloat16"), dropout=0
+    )
+    assert half.optimizer.estimate_memory(half) * 2 == (
+        model.optimizer.estimate_memory(model)
+    )
+    expected, losses = fit(model), fit(half)
+    sizes = [
+        sum(np.asarray(v).nbytes for v in m.optimizer._state)
+        for m in (model, half)
+    ]
+    assert sizes == [m.optimizer.estimate_memory(m) for m in (model, half)]
+    np.testing.assert_allclose(losses, expected, rtol=0.02)
+    assert losses != expected
+    half.save(tmp_path / "half.keras")
+    loaded = keras.models.load_model(tmp_path / "half.keras")
+    assert loaded.optimizer.get_config()["state_dtype"] == "bfloat16"
+    fit(half), fit(loaded)
+    assert_same(half.weights, loaded.weights)
+    assert_same(half.optimizer.variables, loaded.optimizer.variables)
+
+
+def test_state_of_moving_averages_is_not_rounded():
+    lstm_alone = rules.Partition([], rules.CoordinatewiseLSTM())
+    keras_l2l.LearnedOptimizer(rule=lstm_alone, state_dtype="bfloat16")
+    with_adam = rules.Partition([("a", rules.Adam())], lstm_alone)
+    for rule in (rules.Adam(), with_adam):
+        with pytest.raises(ValueError, match="small changes add up"):
+            keras_l2l.LearnedOptimizer(rule=rule, state_dtype="bfloat16")
+
+
+@pytest.mark.parametrize("saved, new", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("built", [False, True])
+def test_states_of_different_dtypes_are_not_mixed_up(saved, new, built):
+    optimizers = [
+        keras_l2l.LearnedOptimizer(state_dtype=dtype)
+        for dtype in ("float32", "bfloat16")
+    ]
+    variables = [keras.Variable(np.zeros(3))]
+    store = {}
+    optimizers[saved].build(variables)
+    optimizers[saved].save_own_variables(store)
+    if built:
+        optimizers[new].build(variables)
+    with pytest.raises(ValueError, match=r"\(20, 3\) of integers"):
+        optimizers[new].load_own_variables(store)
+        optimizers[new].build(variables)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class _WithoutXla(rules.SGD):
+    jit_compile = False
+
+    def coordinate_step(self, meta_params, gradient, state, iteration):
+        gradient = tf.ensure_shape(
+            tf.numpy_function(lambda g: g, [gradient], tf.float32),
+            gradient.shape,
+        )
+        return super().coordinate_step(meta_params, gradient, state, iteration)
+
+
+def test_a_rule_that_xla_cannot_compile():
+    variable = keras.Variable(np.zeros(3))
+    optimizer = keras_l2l.LearnedOptimizer(rule=_WithoutXla(0.5))
+    tf.function(lambda: optimizer.apply([tf.ones(3)], [variable]))()
+    np.testing.assert_array_equal(variable, [-0.5] * 3)
+
+
+def test_state_dtype_must_be_known():
+    with pytest.raises(ValueError, match="one of float32, bfloat16. Rec"):
+        keras_l2l.LearnedOptimizer(state_dtype="float16")

@@ -30,6 +30,29 @@ def make_evaluation(horizon=5):
     }
 
 
+BENCHMARK = {
+    "benchmark": "frameworks",
+    "cores": 2,
+    "rows": [
+        {"who": "keras_l2l", "ns": 100.0},
+        {"who": "jax jit", "ns": 300.0},
+    ],
+}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The list of the figures that are saved."""
+    figures = []
+    savefig = plots.matplotlib.figure.Figure.savefig
+    monkeypatch.setattr(
+        plots.matplotlib.figure.Figure,
+        "savefig",
+        lambda self, *a, **k: (figures.append(self), savefig(self, *a, **k)),
+    )
+    return figures
+
+
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
 def test_figure_is_written(tmp_path, suffix):
     path = tmp_path / "new" / f"curves.{suffix}"
@@ -39,14 +62,7 @@ def test_figure_is_written(tmp_path, suffix):
     assert marks[suffix] in start
 
 
-def test_what_is_drawn(tmp_path, monkeypatch):
-    drawn = []
-    savefig = plots.matplotlib.figure.Figure.savefig
-    monkeypatch.setattr(
-        plots.matplotlib.figure.Figure,
-        "savefig",
-        lambda self, *a, **k: (drawn.append(self), savefig(self, *a, **k)),
-    )
+def test_what_is_drawn(tmp_path, drawn):
     content = make_evaluation()
     plots.plot_curves(content, tmp_path / "curves.png")
     (axes,) = drawn[0].axes
@@ -64,14 +80,27 @@ def test_what_is_drawn(tmp_path, monkeypatch):
     assert len(axes.collections) == 3
 
 
+def test_bars_of_the_frameworks(tmp_path, drawn):
+    plots.plot_frameworks(BENCHMARK, tmp_path / "bars.png")
+    (axes,) = drawn[0].axes
+    assert [bar.get_width() for bar in axes.patches] == [100, 300]
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names == ["keras_l2l", "jax jit"]
+    assert (tmp_path / "bars.png").read_bytes()[1:4] == b"PNG"
+
+
 def test_a_figure_is_never_overwritten(tmp_path):
     (tmp_path / "curves.png").write_text("precious")
     with pytest.raises(FileExistsError, match="must be new"):
         plots.plot_curves(make_evaluation(), tmp_path / "curves.png")
+    with pytest.raises(FileExistsError, match="must be new"):
+        plots.plot_frameworks(BENCHMARK, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_text() == "precious"
 
 
 def test_something_else_is_refused(tmp_path):
     with pytest.raises(ValueError, match="without horizon, seeds, task"):
         plots.plot_curves({"results": 3}, tmp_path / "curves.png")
+    with pytest.raises(ValueError, match="dict with results"):
+        plots.plot_frameworks({"results": 3}, tmp_path / "curves.png")
     assert list(tmp_path.iterdir()) == []

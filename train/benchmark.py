@@ -1,9 +1,19 @@
-"""Measures speed, as ratios to Keras' Adam within one run.
+"""Measures speed, as ratios within one run.
 
-Prints a table and writes --output (JSON). Benchmarks:
+Prints a table and writes --output (JSON). Medians of --repeats rounds; in each
+round everything that is compared runs once, so that what slows the machine
+slows all alike. Benchmarks:
 
   startup: seconds to import the package, to build the optimizer for a model
-      of 100 variables, and to trace its train step.
+      of 100 variables, and to trace its train step, beside Adam.
+  update: nanoseconds per coordinate of one update, and memory, by the number
+      and size of variables, beside Adam.
+  frameworks: the same for 1,048,576 coordinates, beside the same LSTM in JAX
+      and PyTorch (where installed) and the time of its matrix products alone.
+  overhead: the share that the optimizer takes of a train step, for three
+      kinds of models.
+  meta_training: inner steps per second, beside JAX; seconds to the end of the
+      first meta-step, and memory, by horizon and unroll length.
 
 Example:
 
@@ -11,81 +21,26 @@ Example:
 """
 
 import os
-import statistics
-import subprocess
-import sys
-import time
+import pathlib
+import platform
 
-import keras
-import numpy as np
-import tensorflow as tf
 from absl import flags
 
-import keras_l2l
 from keras_l2l import runs
 from train import cli
+from train.benchmarks import meta_training
+from train.benchmarks import overhead
+from train.benchmarks import startup
+from train.benchmarks import update
 
-OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "learned": keras_l2l.LearnedOptimizer,
+# Each is a function of the number of repeats that returns a table's rows.
+BENCHMARKS = {
+    "startup": startup.startup,
+    "update": update.update,
+    "frameworks": update.frameworks,
+    "overhead": overhead.overhead,
+    "meta_training": meta_training.meta_training,
 }
-
-
-def startup(repeats):
-    """Returns rows of medians, alternating between the optimizers."""
-    # For Adam that is the import of Keras.
-    imports = {"adam": ("sys", "keras"), "learned": ("keras", "keras_l2l")}
-    times = {
-        ("import", name): [_import_seconds(*modules) for _ in range(repeats)]
-        for name, modules in imports.items()
-    }
-    _build_and_trace(keras.optimizers.SGD)  # What is slow once only.
-    for _ in range(repeats):
-        for name, make in OPTIMIZERS.items():
-            for what, seconds in _build_and_trace(make).items():
-                times.setdefault((what, name), []).append(seconds)
-    medians = {key: statistics.median(value) for key, value in times.items()}
-    return [
-        {
-            "what": what,
-            "adam_seconds": medians[what, "adam"],
-            "learned_seconds": medians[what, "learned"],
-            "ratio": medians[what, "learned"] / medians[what, "adam"],
-        }
-        for what in ("import", "build", "trace")
-    ]
-
-
-def _import_seconds(before, module):
-    code = (
-        f"import time, {before}; start = time.perf_counter(); "
-        f"import {module}; print(time.perf_counter() - start)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    return float(done.stdout)
-
-
-def _build_and_trace(make):
-    model = keras.Sequential(
-        [keras.Input((8,)), *(keras.layers.Dense(8) for _ in range(50))]
-    )
-    start = time.perf_counter()
-    optimizer = make()
-    optimizer.build(model.trainable_variables)
-    built = time.perf_counter()
-    model.compile(optimizer, "mse")
-    x = np.ones((4, 8), "float32")
-    batches = iter(tf.data.Dataset.from_tensors((x, x)).repeat())
-    model.make_train_function()
-    tracing = time.perf_counter()
-    # The first call also runs one step, of about a millisecond.
-    model.train_function(batches)
-    return {"build": built - start, "trace": time.perf_counter() - tracing}
-
-
-BENCHMARKS = {"startup": startup}
 
 
 def format_table(rows):
@@ -102,9 +57,18 @@ def format_table(rows):
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
+def _cpu():
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    names = [x.split(":")[1].strip() for x in lines if "model name" in x]
+    return names[0] if names else platform.machine()
+
+
 def define_flags():
     flags.DEFINE_enum(
-        "benchmark", "startup", sorted(BENCHMARKS), "What is measured."
+        "benchmark",
+        "startup",
+        sorted(BENCHMARKS),
+        "What is measured.",
     )
     flags.DEFINE_integer("repeats", 5, "Medians of this many.", lower_bound=1)
     flags.DEFINE_string("output", None, "New JSON file.", required=True)
@@ -119,7 +83,11 @@ def main():
         {
             "benchmark": values.benchmark,
             "repeats": values.repeats,
-            "cores": os.cpu_count(),
+            "cpu": _cpu(),
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_gb": round(
+                os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+            ),
             "versions": runs.versions(),
             "rows": rows,
         },

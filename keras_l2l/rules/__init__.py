@@ -4,13 +4,13 @@ from keras_l2l.nests import count_params
 from keras_l2l.rules.base import CoordinatewiseRule
 from keras_l2l.rules.base import StepInputs
 from keras_l2l.rules.base import UpdateRule
-from keras_l2l.rules.base import deserialize
-from keras_l2l.rules.base import serialize
 from keras_l2l.rules.coordinatewise_lstm import CoordinatewiseLSTM
 from keras_l2l.rules.hand_designed import SGD
 from keras_l2l.rules.hand_designed import Adam
 from keras_l2l.rules.hand_designed import Momentum
 from keras_l2l.rules.partition import Partition
+from keras_l2l.rules.serialization import deserialize
+from keras_l2l.rules.serialization import serialize
 
 __all__ = [
     "SGD",

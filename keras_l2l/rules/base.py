@@ -6,7 +6,8 @@ import typing
 import keras
 from keras import ops
 
-from keras_l2l import nests
+from keras_l2l import chunks
+from keras_l2l import division
 
 
 class StepInputs(typing.NamedTuple):
@@ -14,7 +15,8 @@ class StepInputs(typing.NamedTuple):
 
     Attributes:
         gradients: List of tensors, one per optimizee tensor.
-        params: List of tensors, the values before the step, same shapes.
+        params: List of tensors, the values before the step, same shapes; or
+            of `None` for a rule that has no use for them.
         loss: Scalar tensor, the loss that the gradients are of; `None` where
             the caller has none.
         iteration: Scalar integer tensor, inner steps taken so far (0 at the
@@ -43,7 +45,18 @@ class UpdateRule:
     `keras.saving.register_keras_serializable`, so that presets and saved
     models can name them. To treat all coordinates alike, start from
     `CoordinatewiseRule`.
+
+    Attributes:
+        uses_params: Bool, whether `step` looks at `StepInputs.params`.
+        jit_compile: Bool, whether XLA may compile the rule. It is faster, but
+            there are operations that it cannot compile.
+        rounds_state: Bool, whether the state may be rounded to bfloat16. Not
+            where small changes add up, as in moving averages.
     """
+
+    uses_params = True
+    jit_compile = True
+    rounds_state = False
 
     def for_variables(self, variables):
         """Returns the rule to use for these variables, by default itself.
@@ -67,9 +80,14 @@ class UpdateRule:
         """
         raise NotImplementedError
 
-    def state_size(self, shapes):
-        """Returns the number of floats in the state for these shapes."""
-        return nests.count_params(self.init_state(shapes))
+    def state_spec(self, shapes):
+        """Returns a nest of `keras.KerasTensor` like `init_state(shapes)`.
+
+        Rules with a large state override it, so that nothing is allocated.
+        """
+        return keras.tree.map_structure(
+            lambda t: keras.KerasTensor(t.shape), self.init_state(shapes)
+        )
 
     def step(self, meta_params, inputs, state):
         """Computes one update of every optimizee tensor.
@@ -85,6 +103,34 @@ class UpdateRule:
         """
         raise NotImplementedError
 
+    def divide(self, shapes):
+        """Returns how the tensors can be divided into parts.
+
+        `LearnedOptimizer` steps the parts side by side, each with a state as
+        from `init_state` for its shapes. By default there is one part.
+
+        Args:
+            shapes: As for `init_state`.
+        """
+        return division.Whole(shapes)
+
+    def step_in_place(self, meta_params, inputs, stored, storage):
+        """Is `step` where it is not differentiated, as in `fit`.
+
+        Rules with a large state take care here that little memory is
+        transient when XLA compiles it: `stored` is not used again.
+
+        Args:
+            meta_params, inputs: As for `step`.
+            stored: Nest like the state, of its tensors as they are stored.
+            storage: `keras_l2l.storage.Storage` to read and write them.
+
+        Returns:
+            Tuple `(updates, stored)`.
+        """
+        updates, state = self.step(meta_params, inputs, storage.read(stored))
+        return updates, storage.write(state)
+
     def get_config(self):
         """Returns the constructor's arguments as a JSON-able dict."""
         return {}
@@ -99,11 +145,26 @@ class CoordinatewiseRule(UpdateRule):
 
     `step` joins all tensors into one vector, calls `coordinate_step` once and
     splits the result, so a model of 100 tensors costs one cell call.
-    Subclasses implement `init_coordinate_state` and `coordinate_step`.
+    Subclasses implement `init_coordinate_state` and `coordinate_step`, and
+    leave `step` as it is.
+
+    Raises:
+        TypeError: where a subclass overrides `step`.
     """
 
+    uses_params = False
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "step" in vars(cls):
+            raise TypeError(
+                "A CoordinatewiseRule must be defined by `coordinate_step` "
+                f"alone. Received: {cls.__name__}, which overrides `step`. "
+                "Override `coordinate_step`, or subclass UpdateRule."
+            )
+
     def init_coordinate_state(self, n):
-        """Returns the state of `n` coordinates: tensors `[n, ...]`, nested."""
+        """Returns the state of `n` coordinates: tensors `[..., n]`, nested."""
         raise NotImplementedError
 
     def coordinate_step(self, meta_params, gradient, state, iteration):
@@ -123,113 +184,67 @@ class CoordinatewiseRule(UpdateRule):
     def init_state(self, shapes):
         return self.init_coordinate_state(sum(map(math.prod, shapes)))
 
-    def state_size(self, shapes):
-        # Of one coordinate, so that nothing large is allocated.
-        per_coordinate = nests.count_params(self.init_coordinate_state(1))
-        return per_coordinate * sum(map(math.prod, shapes))
+    def state_spec(self, shapes):
+        n = sum(map(math.prod, shapes))
+        return keras.tree.map_structure(
+            lambda t: keras.KerasTensor((*t.shape[:-1], n)),
+            self.init_coordinate_state(1),
+        )
+
+    def divide(self, shapes):
+        n = sum(map(math.prod, shapes))
+        return division.Vectors(shapes, chunks.part_size(n))
 
     def step(self, meta_params, inputs, state):
+        return self._step(
+            meta_params,
+            inputs,
+            lambda step, gradient, mask: step(gradient, state, mask),
+        )
+
+    def step_in_place(self, meta_params, inputs, stored, storage):
+        def run(step, gradient, mask):
+            def stored_step(gradient, stored, mask):
+                update, state = step(gradient, storage.read(stored), mask)
+                return update, storage.write(state)
+
+            return chunks.map_in_chunks(stored_step, gradient, stored, mask)
+
+        return self._step(meta_params, inputs, run)
+
+    def _step(self, meta_params, inputs, run):
         shapes = [tuple(g.shape) for g in inputs.gradients]
-        gradient = _join(inputs.gradients)
-
-        def free():
-            return self.coordinate_step(
-                meta_params, gradient, state, inputs.iteration
-            )
-
-        if inputs.mask is None:
-            update, new_state = free()
-        else:
+        mask = inputs.mask
+        if mask is not None:
             mask = _join(
                 [
                     ops.broadcast_to(True if m is None else m, shape)
-                    for m, shape in zip(inputs.mask, shapes, strict=True)
+                    for m, shape in zip(mask, shapes, strict=True)
                 ]
             )
-            # Most steps mask nothing, and selecting the state costs as much
-            # as half a step: only where something is masked.
-            update, new_state = ops.cond(
-                ops.all(mask),
-                free,
-                lambda: self.masked_coordinate_step(
-                    meta_params, gradient, state, inputs.iteration, mask
-                ),
-            )
+        update, new_state = run(
+            lambda gradient, state, mask: self.masked_coordinate_step(
+                meta_params, gradient, state, inputs.iteration, mask
+            ),
+            _join(inputs.gradients),
+            mask,
+        )
         return _split(update, shapes), new_state
 
     def masked_coordinate_step(
-        self, meta_params, gradient, state, iteration, mask
+        self, meta_params, gradient, state, iteration, mask=None
     ):
         """Is `coordinate_step`, but nothing changes where `mask` is False."""
+        if mask is None:
+            return self.coordinate_step(meta_params, gradient, state, iteration)
+        zeros = ops.zeros_like(gradient)
         # A NaN must not enter the rule: it spreads by 0 * NaN.
         update, new_state = self.coordinate_step(
-            meta_params,
-            ops.where(mask, gradient, ops.zeros_like(gradient)),
-            state,
-            iteration,
+            meta_params, ops.where(mask, gradient, zeros), state, iteration
         )
-        new_state = keras.tree.map_structure(
-            lambda new, old: _select(mask, new, old), new_state, state
+        return ops.where(mask, update, zeros), keras.tree.map_structure(
+            lambda new, old: ops.where(mask, new, old), new_state, state
         )
-        return _select(mask, update, ops.zeros_like(update)), new_state
-
-
-def serialize(rule):
-    """Returns `{"class_name": ..., "config": ...}` for a rule.
-
-    Raises:
-        ValueError: if the rule's class is not registered with Keras, so that
-            nothing could find it again.
-    """
-    name = keras.saving.get_registered_name(type(rule))
-    if keras.saving.get_registered_object(name) is not type(rule):
-        raise ValueError(
-            "A rule's class must be registered with Keras to be saved. "
-            f"Received: {type(rule).__name__}. Decorate it with "
-            "@keras.saving.register_keras_serializable(package=...)."
-        )
-    return {
-        "class_name": name,
-        "config": rule.get_config(),
-    }
-
-
-def deserialize(config):
-    """Rebuilds a rule from `serialize`'s dict.
-
-    Only classes registered with Keras are looked up, by name: nothing is
-    imported and no code in `config` is run.
-
-    Raises:
-        ValueError: if `config` does not name a registered rule, or the rule
-            does not accept the configuration.
-    """
-    try:
-        name, arguments = config["class_name"], config["config"]
-    except (TypeError, KeyError):
-        raise ValueError(
-            'A rule\'s configuration must be a dict with "class_name" and '
-            f'"config". Received: {config!r}'
-        ) from None
-    cls = keras.saving.get_registered_object(name)
-    if not (isinstance(cls, type) and issubclass(cls, UpdateRule)):
-        known = sorted(
-            registered
-            for registered, value in keras.saving.get_custom_objects().items()
-            if isinstance(value, type) and issubclass(value, UpdateRule)
-        )
-        raise ValueError(
-            "The rule's class must be registered with Keras. Received: "
-            f"class_name={name!r}. Registered rules: {', '.join(known)}. For "
-            "a rule of your own, import its module first; its class needs "
-            "@keras.saving.register_keras_serializable(package=...)."
-        )
-    try:
-        return cls.from_config(arguments)
-    except TypeError as error:
-        raise ValueError(
-            f"{name} does not accept the configuration {arguments!r}: {error}"
-        ) from error
 
 
 def _join(tensors):
@@ -245,8 +260,3 @@ def _split(vector, shapes):
         pieces.append(ops.reshape(vector[start : start + size], shape))
         start += size
     return pieces
-
-
-def _select(mask, new, old):
-    mask = ops.reshape(mask, (-1,) + (1,) * (len(new.shape) - 1))
-    return ops.where(mask, new, old)

@@ -16,7 +16,7 @@ class CoordinatewiseLSTM(base.CoordinatewiseRule):
     ```
     features = log_and_sign(gradient, p)      (or the gradient itself)
     hidden, cell = lstm_step(features, (hidden, cell))      for each layer
-    update = output_scale * (hidden @ kernel + bias)
+    update = output_scale * (kernel.T @ hidden + bias)
     ```
 
     With the default arguments the rule has 5,141 meta-parameters.
@@ -44,6 +44,8 @@ class CoordinatewiseLSTM(base.CoordinatewiseRule):
         Andrychowicz et al., 2016 (arXiv 1606.04474), section 2.1 and
         appendix A.
     """
+
+    rounds_state = True
 
     def __init__(
         self,
@@ -88,15 +90,15 @@ class CoordinatewiseLSTM(base.CoordinatewiseRule):
     def init_coordinate_state(self, n):
         return {
             f"lstm_{layer}": {
-                "hidden": ops.zeros((n, units), dtype="float32"),
-                "cell": ops.zeros((n, units), dtype="float32"),
+                "hidden": ops.zeros((units, n), dtype="float32"),
+                "cell": ops.zeros((units, n), dtype="float32"),
             }
             for layer, units in enumerate(self.units)
         }
 
     def coordinate_step(self, meta_params, gradient, state, iteration):
         if self.preprocessing is None:
-            outputs = ops.expand_dims(gradient, -1)
+            outputs = ops.expand_dims(gradient, 0)
         else:
             outputs = preprocess.log_and_sign(gradient, self.p)
         new_state = {}
@@ -109,7 +111,7 @@ class CoordinatewiseLSTM(base.CoordinatewiseRule):
             )
             new_state[name] = {"hidden": outputs, "cell": cell}
         update = cells.dense(outputs, meta_params["output"])
-        return self.output_scale * ops.squeeze(update, -1), new_state
+        return self.output_scale * ops.squeeze(update, 0), new_state
 
     def get_config(self):
         return {

@@ -5,6 +5,7 @@ import re
 import keras
 
 from keras_l2l.rules import base
+from keras_l2l.rules import serialization
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
@@ -58,6 +59,18 @@ class Partition(base.UpdateRule):
         self.default = default
         self._indices = None
 
+    @property
+    def uses_params(self):
+        return any(rule.uses_params for rule in self._rules().values())
+
+    @property
+    def jit_compile(self):
+        return all(rule.jit_compile for rule in self._rules().values())
+
+    @property
+    def rounds_state(self):
+        return all(rule.rounds_state for rule in self._rules().values())
+
     def _rules(self):
         """Returns the rules by name, in the order of selection."""
         names = [f"member_{i}" for i in range(len(self.members))]
@@ -86,22 +99,31 @@ class Partition(base.UpdateRule):
         }
 
     def init_state(self, shapes):
+        return self._of_members("init_state", shapes)
+
+    def state_spec(self, shapes):
+        return self._of_members("state_spec", shapes)
+
+    def _of_members(self, method, shapes):
         return {
-            name: self._rules()[name].init_state([shapes[i] for i in indices])
+            name: getattr(self._rules()[name], method)(
+                [shapes[i] for i in indices]
+            )
             for name, indices in self._bound().items()
         }
 
-    def state_size(self, shapes):
-        return sum(
-            self._rules()[name].state_size([shapes[i] for i in indices])
-            for name, indices in self._bound().items()
-        )
-
     def step(self, meta_params, inputs, state):
+        return self._step("step", meta_params, inputs, state)
+
+    def step_in_place(self, meta_params, inputs, stored, storage):
+        return self._step("step_in_place", meta_params, inputs, stored, storage)
+
+    def _step(self, method, meta_params, inputs, state, *args):
         updates, new_state = [None] * len(inputs.gradients), {}
         for name, indices in self._bound().items():
-            member_updates, new_state[name] = self._rules()[name].step(
-                meta_params[name], _choose(inputs, indices), state[name]
+            step = getattr(self._rules()[name], method)
+            member_updates, new_state[name] = step(
+                meta_params[name], _choose(inputs, indices), state[name], *args
             )
             for i, update in zip(indices, member_updates, strict=True):
                 updates[i] = update
@@ -119,20 +141,23 @@ class Partition(base.UpdateRule):
     def get_config(self):
         return {
             "members": [
-                [_serialize_selector(selector), base.serialize(rule)]
+                [_serialize_selector(selector), serialization.serialize(rule)]
                 for selector, rule in self.members
             ],
-            "default": base.serialize(self.default),
+            "default": serialization.serialize(self.default),
         }
 
     @classmethod
     def from_config(cls, config):
         return cls(
             [
-                (_deserialize_selector(selector), base.deserialize(rule))
+                (
+                    _deserialize_selector(selector),
+                    serialization.deserialize(rule),
+                )
                 for selector, rule in config["members"]
             ],
-            base.deserialize(config["default"]),
+            serialization.deserialize(config["default"]),
         )
 
 

@@ -153,6 +153,21 @@ def true_meta_loss(rule, task, carry, length):
     return meta_loss
 
 
+class _WithParams(rules.UpdateRule):
+    """update = -a gradient - b params gradient^2."""
+
+    def init_meta_params(self, seed):
+        return {"a": tf.constant(0.05), "b": tf.constant(0.001)}
+
+    def init_state(self, shapes):
+        return {}
+
+    def step(self, meta_params, inputs, state):
+        a, b = meta_params["a"], meta_params["b"]
+        pairs = zip(inputs.gradients, inputs.params, strict=True)
+        return [-a * g - b * p * g**2 for g, p in pairs], state
+
+
 RULES = {
     "lstm": rules.CoordinatewiseLSTM(),
     "lstm_raw": rules.CoordinatewiseLSTM((5,), None, output_scale=1.0),
@@ -178,10 +193,10 @@ def test_every_rule_is_tested_below():
 
 
 @pytest.mark.parametrize("second_derivatives", [False, True])
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", [*RULES, "params"])
 def test_meta_gradient_equals_finite_differences(name, second_derivatives):
     task, length = float64_quadratic(), 6
-    rule = RULES[name].for_variables(task.variables())
+    rule = RULES.get(name, _WithParams()).for_variables(task.variables())
     meta_params = to_float64(rule.init_meta_params(0))
     estimator = TruncatedBackprop(
         rule, task, length, length, second_derivatives

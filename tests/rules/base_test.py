@@ -61,3 +61,11 @@ def test_only_registered_rules_are_saved():
 
     with pytest.raises(ValueError, match="registered.*Received: Nameless"):
         rules.serialize(Nameless())
+
+
+def test_a_coordinatewise_rule_is_defined_by_its_coordinate_step():
+    with pytest.raises(TypeError, match="Wrong, which overrides `step`"):
+
+        class Wrong(rules.SGD):
+            def step(self, meta_params, inputs, state):
+                return inputs.gradients, state

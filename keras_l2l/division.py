@@ -1,0 +1,86 @@
+"""The tensors of a model, divided into parts that are updated side by side."""
+
+import itertools
+import math
+
+from keras import ops
+
+
+class Whole:
+    """One part, of all tensors as they are.
+
+    Args:
+        shapes: List of the tensors' shapes.
+    """
+
+    def __init__(self, shapes):
+        self.shapes = [list(shapes)]
+
+    def split(self, tensors):
+        """Returns the list of the tensors of each part.
+
+        Args:
+            tensors: List of tensors of these shapes, or of `None`, which
+                stays `None`.
+        """
+        return [list(tensors)]
+
+    def join(self, parts):
+        """Returns the tensors of which these are the parts."""
+        return parts[0]
+
+
+class Vectors:
+    """Parts of one vector each, which together hold all coordinates in order.
+
+    Args:
+        shapes: List of the tensors' shapes.
+        size: Int >= 1, coordinates in each part but the last, which has the
+            rest.
+    """
+
+    def __init__(self, shapes, size):
+        self._shapes = [tuple(shape) for shape in shapes]
+        sizes = [math.prod(shape) for shape in self._shapes]
+        ends = list(itertools.accumulate(sizes, initial=0))
+        # Of each part, its pieces: (tensor, start in it, end in it).
+        self._parts = [
+            [
+                (i, max(start - first, 0), min(start + size - first, n))
+                for i, (first, n) in enumerate(zip(ends, sizes, strict=False))
+                if start < first + n and first < start + size
+            ]
+            for start in range(0, max(ends[-1], 1), size)
+        ]
+        self.shapes = [
+            [(sum(end - start for _, start, end in part),)]
+            for part in self._parts
+        ]
+
+    def split(self, tensors):
+        if all(tensor is None for tensor in tensors):
+            return [[None] for _ in self._parts]
+        flat = [ops.reshape(t, (-1,)) for t in tensors]
+        return [
+            [_concatenate([flat[i][start:end] for i, start, end in part])]
+            for part in self._parts
+        ]
+
+    def join(self, parts):
+        pieces = [[] for _ in self._shapes]
+        for bounds, (vector,) in zip(self._parts, parts, strict=True):
+            position = 0
+            for i, start, end in bounds:
+                size = end - start
+                pieces[i].append(vector[position : position + size])
+                position += size
+        return [
+            ops.reshape(_concatenate(found), shape)
+            for found, shape in zip(pieces, self._shapes, strict=True)
+        ]
+
+
+def _concatenate(vectors):
+    if len(vectors) == 1:
+        return vectors[0]
+    return ops.concatenate(vectors) if vectors else ops.zeros((0,))

@@ -1,0 +1,67 @@
+"""Optimizers that update all variables of a model at once, on each replica."""
+
+import contextlib
+import functools
+
+import keras
+
+from keras_l2l import restoring
+
+
+class WholeModelOptimizer(restoring.RestorableOptimizer):
+    """An optimizer that updates all variables of a model in one call.
+
+    Subclasses implement `_update(grads, variables, learning_rate, device)`,
+    `device` being a string on TensorFlow, the replica's, and `None` elsewhere.
+    """
+
+    def _where(self, variables):
+        """Returns the context in which state for these variables is made.
+
+        Under a `tf.distribute.Strategy` it raises for variables of another
+        scope than the optimizer's, as for Keras' own optimizers.
+        """
+        strategy = getattr(self, "_distribution_strategy", None)
+        if strategy is None or not variables:
+            return contextlib.nullcontext()
+        first = variables[0]
+        return strategy.extended.colocate_vars_with(
+            first.value if isinstance(first, keras.Variable) else first
+        )
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        """Updates all variables with one call of the rule.
+
+        Keras' public hook, `update_step`, sees one variable at a time; rules
+        work on all of them at once.
+        """
+        if keras.backend.backend() == "tensorflow":
+            # Sums the gradients over replicas, then calls the method below.
+            super()._backend_update_step(
+                grads, trainable_variables, learning_rate
+            )
+        else:
+            self._update(grads, trainable_variables, learning_rate, None)
+
+    def _distributed_tf_update_step(
+        self, distribution, grads_and_vars, learning_rate
+    ):
+        grads, variables = zip(*grads_and_vars, strict=True)
+        # Once on each replica, on that replica's part of every variable.
+        distribution.extended.update(
+            variables[0],
+            lambda local, grads, rate: self._update(
+                grads, variables, rate, local.device
+            ),
+            args=(grads, learning_rate),
+            group=False,
+        )
+
+
+def one_per_device(make):
+    """Returns the function device -> `make()`, made once for each.
+
+    What TensorFlow has traced on one replica holds on to that replica's part
+    of the variables.
+    """
+    return functools.cache(lambda device: make())

@@ -1,0 +1,43 @@
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_l2l import storage
+
+STATE = {
+    "a": tf.constant([0.0, -1.0, 1e-30, 3e38, 1 + 2**-9, 1 + 3 * 2**-9]),
+    "b": [tf.constant([[1 / 3]])],
+}
+
+
+def test_float32_is_stored_as_it_is():
+    held = storage.Storage("float32")
+    assert (held.variable_dtype, held.bytes) == ("float32", 4)
+    assert held.write(STATE) is STATE
+    assert held.read(STATE) is STATE
+
+
+def test_bfloat16_is_stored_as_its_bits():
+    held = storage.Storage("bfloat16")
+    assert (held.variable_dtype, held.bytes) == ("int16", 2)
+    stored = held.write(STATE)
+    assert stored["a"].dtype == stored["b"][0].dtype == tf.int16
+    state = held.read(stored)
+    for received, value in zip(
+        (state["a"], state["b"][0]), (STATE["a"], STATE["b"][0]), strict=True
+    ):
+        assert received.dtype == tf.float32
+        expected = value.numpy().astype(ml_dtypes.bfloat16).astype("float32")
+        np.testing.assert_array_equal(received, expected)
+
+
+def test_dtype_must_be_known():
+    with pytest.raises(ValueError, match="one of float32, bfloat16. Received"):
+        storage.Storage("float16")
+
+
+def test_what_must_not_be_rounded_is_refused():
+    assert storage.Storage("float32", rounds=False).bytes == 4
+    with pytest.raises(ValueError, match="add up. Received: 'bfloat16'"):
+        storage.Storage("bfloat16", rounds=False)

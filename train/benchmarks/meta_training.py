@@ -1,0 +1,95 @@
+"""How fast meta-training is, and how much memory it takes."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_l2l
+from keras_l2l import estimators
+from train.benchmarks import other_frameworks
+from train.benchmarks import timing
+
+
+def meta_training(repeats):
+    """Returns rows by who, tasks, horizon and unroll length."""
+    rows = [
+        ("keras_l2l", 1, 100, 20),
+        ("keras_l2l", 4, 100, 20),
+        ("keras_l2l", 1, 1000, 20),
+        ("keras_l2l", 1, 100, 5),
+        ("keras_l2l", 1, 100, 50),
+        ("keras_l2l", 1, 100, 100),
+        ("jax", 1, 100, 20),
+        ("jax, checkpointed", 1, 100, 20),
+    ]
+    memory, work = {}, {}
+    for row in rows:
+        try:
+            memory[row] = timing.in_fresh_process(_first_step, *row)
+        except ImportError:
+            continue
+        work[row] = _meta_step(*row)
+        work[row]()
+    seconds = timing.alternate(work, repeats)
+    return [
+        {
+            "who": who,
+            "tasks": tasks,
+            "horizon": horizon,
+            "unroll": unroll_length,
+            "inner_steps_per_s": tasks * unroll_length / seconds[row],
+            "tasks_per_s": tasks * unroll_length / horizon / seconds[row],
+            **memory[row],
+        }
+        for row in work
+        for who, tasks, horizon, unroll_length in [row]
+    ]
+
+
+def _first_step(*row):
+    run = _meta_step(*row)
+    before = timing.reset_peak_mb()
+    return {
+        # With what is traced and compiled.
+        "first_s": timing.seconds(run),
+        "peak_mb": timing.peak_mb() - before,
+    }
+
+
+def _meta_step(who, tasks, horizon, unroll_length):
+    """Returns a function that takes one meta-step, on random images."""
+    sizes, batch_size = [784, 20, 10], 128
+    if who != "keras_l2l":
+        return other_frameworks.jax_meta_step(
+            sizes, batch_size, unroll_length, "checkpointed" in who
+        )
+    rng = np.random.default_rng(0)
+    data = rng.random((5000, sizes[0]), "float32"), rng.integers(0, 10, 5000)
+
+    def make_model():
+        hidden = [keras.layers.Dense(n, "sigmoid") for n in sizes[1:-1]]
+        logits = keras.layers.Dense(sizes[-1])
+        return keras.Sequential([keras.Input(sizes[:1]), *hidden, logits])
+
+    estimator = estimators.TruncatedBackprop(
+        keras_l2l.CoordinatewiseLSTM(),
+        keras_l2l.tasks.KerasModelTask(
+            make_model,
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            data,
+            batch_size,
+        ),
+        horizon,
+        unroll_length,
+    )
+    meta_params = estimator.rule.init_meta_params(0)
+
+    @tf.function
+    def estimate(episodes):
+        # All of it: what is not returned TensorFlow does not compute.
+        return [estimator.estimate(meta_params, e, 0) for e in episodes]
+
+    episodes = [estimator.init(i) for i in range(tasks)]
+    return lambda: [
+        tensor.numpy() for tensor in tf.nest.flatten(estimate(episodes))
+    ]

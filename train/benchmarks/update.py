@@ -1,0 +1,128 @@
+"""How long one update takes, of an optimizer alone."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_l2l
+from keras_l2l import chunks
+from train.benchmarks import other_frameworks
+from train.benchmarks import timing
+
+
+def update(repeats):
+    """Returns rows by the sizes of variables, and a row of bfloat16."""
+    sizes = (
+        (1, 10**4),
+        (100, 100),
+        (1, 10**5),
+        (1, 10**6),
+        (100, 10**4),
+        (1, 10**7),
+    )
+    rows = [(*size, "float32") for size in sizes]
+    rows += [(1, 10**6, "bfloat16"), (1, 10**7, "bfloat16")]
+    memory = {
+        row: timing.in_fresh_process(_update_memory, *row) for row in rows
+    }
+    # In turn, so that sizes can be compared with each other.
+    work = {}
+    for count, size, dtype in rows:
+        learned = keras_l2l.LearnedOptimizer(state_dtype=dtype)
+        work[count, size, dtype] = _apply(learned, count, size)
+    for count, size in sizes:
+        work[count, size, "adam"] = _apply(keras.optimizers.Adam(), count, size)
+    seconds = timing.alternate(work, repeats)
+    return [
+        {
+            "variables": count,
+            "coordinates": count * size,
+            "state": dtype,
+            "learned_ns": 1e9 * seconds[count, size, dtype] / count / size,
+            "adam_ns": 1e9 * seconds[count, size, "adam"] / count / size,
+            "times_adam": seconds[count, size, dtype]
+            / seconds[count, size, "adam"],
+            **memory[count, size, dtype],
+        }
+        for count, size, dtype in rows
+    ]
+
+
+def _update_memory(count, size, dtype):
+    # What compilation takes is not counted.
+    _apply(keras_l2l.LearnedOptimizer(), 1, 5 * chunks.CHUNK + 1)
+    optimizer = keras_l2l.LearnedOptimizer(state_dtype=dtype)
+    variables, gradients = _variables_and_gradients(count, size)
+    before = timing.reset_peak_mb()
+    optimizer.build(variables)
+    _apply_to(optimizer, variables, gradients)
+    state_mb = sum(
+        v.value.shape.num_elements() * v.value.dtype.size / 2**20
+        for v in optimizer._state
+    )
+    return {
+        "state_mb": state_mb,
+        "transient_mb": timing.peak_mb() - before - state_mb,
+    }
+
+
+def _apply(optimizer, count, size):
+    """Returns a function that applies one update, having done so twice."""
+    variables, gradients = _variables_and_gradients(count, size)
+    optimizer.build(variables)
+    return _apply_to(optimizer, variables, gradients)
+
+
+def _variables_and_gradients(count, size):
+    variables = [
+        keras.Variable(np.zeros(size, "float32")) for _ in range(count)
+    ]
+    gradients = [
+        tf.random.stateless_normal([size], [0, i]) for i in range(count)
+    ]
+    return variables, gradients
+
+
+def _apply_to(optimizer, variables, gradients):
+    apply = tf.function(lambda: optimizer.apply(gradients, variables))
+
+    def run():
+        apply()
+        variables[-1].numpy()  # Waits.
+
+    run()
+    run()
+    return run
+
+
+def frameworks(repeats, n=2**20, size=4096):
+    """Returns rows of nanoseconds per coordinate, by who computes them."""
+    matrix = tf.random.stateless_normal([size, size], [0, 0])
+    candidates = {
+        "matrix products alone": lambda: tf.matmul(matrix, matrix).numpy(),
+        "keras_l2l": _apply(keras_l2l.LearnedOptimizer(), 1, n),
+    }
+    chunk, chunks.CHUNK = chunks.CHUNK, n
+    candidates["keras_l2l, not in chunks"] = _apply(
+        keras_l2l.LearnedOptimizer(), 1, n
+    )
+    chunks.CHUNK = chunk
+    for name, make in other_frameworks.UPDATES.items():
+        try:
+            candidates[name] = make(n)
+        except ImportError:
+            continue
+        candidates[name]()
+        candidates[name]()
+    seconds = timing.alternate(candidates, repeats)
+    # 2 * 80 * (22 + 40) operations in the cells, none counted elsewhere.
+    seconds["matrix products alone"] *= n * 9920 / (2 * size**3)
+    return [
+        {
+            "who": name,
+            "ns": 1e9 * value / n,
+            "times_keras_l2l": value / seconds["keras_l2l"],
+            "share_of_matrix_rate": seconds["matrix products alone"] / value,
+        }
+        for name, value in seconds.items()
+    ]
