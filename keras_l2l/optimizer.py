@@ -1,7 +1,5 @@
 """`LearnedOptimizer`: a Keras optimizer around a learned update rule."""
 
-import math
-
 import keras
 from keras import ops
 
@@ -169,11 +167,11 @@ class LearnedOptimizer(replicas.WholeModelOptimizer):
         with self._where(variables):
             for path, leaf in nests.named_leaves(spec):
                 # While a train step is traced, only initializers may set
-                # values. Each computes its own, as a graph no other. Compiled,
-                # it takes longer to begin and less memory.
+                # values. Each computes its own, as a graph no other; compiled
+                # where it is rounded, so that nothing is held in between.
                 initial = backends.compiled(
                     lambda path=path: self._initial_state()[path],
-                    jit_compile=math.prod(leaf.shape) > 10**6,
+                    jit_compile=self._storage.dtype != "float32",
                 )
                 variable = self.add_variable(
                     shape=leaf.shape,
