@@ -7,6 +7,9 @@ import tensorflow as tf
 from keras_l2l import backends
 from keras_l2l.rules.base import StepInputs
 
+# Coordinates from which XLA is worth its calls, of half a millisecond each.
+_LARGE = 8192
+
 
 class Carry(typing.NamedTuple):
     """What one inner step hands to the next.
@@ -76,7 +79,8 @@ def unroll(
         Tuple `(losses, carry)`, `losses` of shape `[unroll_length]`.
     """
 
-    step = _recomputed(rule.step, rule.jit_compile)
+    size = sum(p.shape.num_elements() for p in carry.params)
+    step = _recomputed(rule.step, rule.jit_compile and size >= _LARGE)
 
     def body(k, losses, carry):
         loss, gradients, non_trainable = _value_and_gradients(
