@@ -7,7 +7,8 @@ import tensorflow as tf
 from keras_l2l import backends
 from keras_l2l.rules.base import StepInputs
 
-# Coordinates from which XLA is worth its calls, of half a millisecond each.
+# Coordinates from which a step is compiled. Below, runs took as long with XLA
+# as without.
 _LARGE = 8192
 
 
