@@ -69,26 +69,33 @@ def training_curves(make_optimizer, task, horizon, split, seeds):
     optimizer.build(variables)
     start = [v.numpy() for v in optimizer.variables]
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(seed, non_trainable):
         episode_task = task.sample(seed)
         batches = episode_task.batches(split, seed)
-        losses = tf.TensorArray(variables[0].dtype, horizon, element_shape=[])
-        for step in tf.range(horizon, dtype=tf.int64):
+
+        def stateful_loss(step, non_trainable):
+            return episode_task.stateful_loss(
+                [v.value for v in variables], non_trainable, batches(step)
+            )
+
+        def body(step, losses, non_trainable):
             with tf.GradientTape() as tape:
-                loss, non_trainable = episode_task.stateful_loss(
-                    [v.value for v in variables], non_trainable, batches(step)
-                )
+                loss, non_trainable = stateful_loss(step, non_trainable)
             gradients = tape.gradient(loss, [v.value for v in variables])
             optimizer.apply(gradients, variables)
-            if step > 0:
-                losses = losses.write(tf.cast(step, tf.int32) - 1, loss)
-        loss, _ = episode_task.stateful_loss(
-            [v.value for v in variables],
-            non_trainable,
-            batches(tf.constant(horizon, tf.int64)),
+            losses = losses.write(tf.cast(step, tf.int32), loss)
+            return step + 1, losses, non_trainable
+
+        losses = tf.TensorArray(variables[0].dtype, horizon, element_shape=[])
+        step, losses, non_trainable = tf.while_loop(
+            lambda step, *_: step < horizon,
+            body,
+            (tf.constant(0, tf.int64), losses, non_trainable),
         )
-        return losses.write(horizon - 1, loss).stack()
+        # The loop saw the losses before each update: shift them by one step.
+        last, _ = stateful_loss(step, non_trainable)
+        return tf.concat([losses.stack()[1:], last[None]], axis=0)
 
     curves = []
     for seed in seeds:

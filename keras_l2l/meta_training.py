@@ -208,7 +208,7 @@ class _Run:
         )
         return float(meta_loss), float(norm)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _meta_step(self, episodes, seed):
         meta_params = self.meta_params()
         # Calls of one traced function: they run side by side on the cores,
@@ -238,7 +238,7 @@ class _Run:
             seed, unroll_lib.init_carry(self._estimator.rule, task, seed)
         )
 
-    @tf.function
+    @tf.function(autograph=False)
     def validate(self):
         """Returns the losses of all validation episodes, `[n, horizon]`."""
         meta_params = self.meta_params()
@@ -249,7 +249,7 @@ class _Run:
             ]
         )
 
-    @tf.function
+    @tf.function(autograph=False)
     def _validation_losses(self, meta_params, episode):
         task = self._estimator.task.sample(episode.seed)
         losses, _ = unroll_lib.unroll(

@@ -7,10 +7,6 @@ import tensorflow as tf
 from keras_l2l import backends
 from keras_l2l.rules.base import StepInputs
 
-# Coordinates from which a step is compiled. Below, runs took as long with XLA
-# as without.
-_LARGE = 8192
-
 
 class Carry(typing.NamedTuple):
     """What one inner step hands to the next.
@@ -80,8 +76,7 @@ def unroll(
         Tuple `(losses, carry)`, `losses` of shape `[unroll_length]`.
     """
 
-    size = sum(p.shape.num_elements() for p in carry.params)
-    step = _recomputed(rule.step, rule.jit_compile and size >= _LARGE)
+    step = _recomputed(rule.step, rule.jit_compile)
 
     def body(k, losses, carry):
         loss, gradients, non_trainable = _value_and_gradients(

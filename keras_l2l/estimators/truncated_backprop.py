@@ -66,7 +66,7 @@ class TruncatedBackprop(base.GradientEstimator):
         carry = unroll_lib.init_carry(self.rule, self.task.sample(seed), seed)
         return base.Episode(seed, carry)
 
-    @tf.function
+    @tf.function(autograph=False)
     def estimate(self, meta_params, episode, seed):
         del seed  # Everything random here belongs to the episode.
         task = self.task.sample(episode.seed)

@@ -115,7 +115,11 @@ class Task(TaskFamily):
         raise NotImplementedError
 
     def loss(self, params, batch):
-        """Returns the scalar loss of `params` on one batch."""
+        """Returns the scalar loss of `params` on one batch.
+
+        In TensorFlow operations, as in a Keras layer: conditions on tensors
+        are `tf.cond`, not `if`.
+        """
         raise NotImplementedError
 
     def init_non_trainable(self, seed):
@@ -167,7 +171,7 @@ def check_second_derivatives(task, seed=0):
     params = task.init_params(seed)
     non_trainable = task.init_non_trainable(seed)
 
-    @tf.function
+    @tf.function(autograph=False)
     def loss(params, non_trainable):
         batch = task.batches("train", seed)(tf.constant(0, tf.int64))
         return task.stateful_loss(params, non_trainable, batch)[0]

@@ -84,7 +84,7 @@ def _meta_step(who, tasks, horizon, unroll_length):
     )
     meta_params = estimator.rule.init_meta_params(0)
 
-    @tf.function
+    @tf.function(autograph=False)
     def estimate(episodes):
         # All of it: what is not returned TensorFlow does not compute.
         return [estimator.estimate(meta_params, e, 0) for e in episodes]
