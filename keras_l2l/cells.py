@@ -62,12 +62,13 @@ def lstm_step(inputs, state, weights):
     # One product instead of two, whose sum would go through memory again.
     kernel = ops.concatenate([weights["kernel"], weights["recurrent_kernel"]])
     # sigmoid(x) = (1 + tanh(x / 2)) / 2, and tanh is the cheaper one. So all
-    # gates are of one kind.
+    # gates are of one kind. (Halved before it is transposed: the other way
+    # round, XLA in TensorFlow 2.16 makes the gradient of the kernel 0.)
     half = ops.convert_to_tensor(
         np.repeat([0.5, 0.5, 1.0, 0.5], hidden.shape[0]), kernel.dtype
     )
     gates = ops.matmul(
-        half[:, None] * ops.transpose(kernel), ops.concatenate([inputs, hidden])
+        ops.transpose(half * kernel), ops.concatenate([inputs, hidden])
     )
     gates = ops.tanh(gates + (half * weights["bias"])[:, None])
     i, f, c, o = ops.split(gates, 4)

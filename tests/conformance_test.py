@@ -171,6 +171,38 @@ def test_parts_are_independent(rule, monkeypatch):
 
 
 @every_rule
+def test_derivatives_are_right_when_compiled(rule):
+    # Of a size at which XLA multiplies matrices otherwise than of a small one.
+    rule, *inputs = random_step(make(rule), [(37, 40), (20,)])
+    _, inputs[2] = rule.step(*inputs)
+    floats = [
+        t
+        for t in tf.nest.flatten(inputs)
+        if tf.is_tensor(t) and t.dtype.is_floating
+    ]
+    rng = np.random.default_rng(0)
+
+    def derivatives():
+        with tf.GradientTape() as tape:
+            tape.watch(floats)
+            outputs = tf.nest.flatten(rule.step(*inputs))
+        return tape.gradient(outputs, floats, upstream)
+
+    outputs = tf.nest.flatten(rule.step(*inputs))
+    upstream = [tf.constant(rng.normal(size=t.shape), t.dtype) for t in outputs]
+    for compiled, expected in zip(
+        tf.function(derivatives, jit_compile=True)(),
+        derivatives(),
+        strict=True,
+    ):
+        if expected is not None:
+            scale = np.abs(expected).max()
+            np.testing.assert_allclose(
+                compiled, expected, rtol=1e-5, atol=1e-5 * scale
+            )
+
+
+@every_rule
 def test_rule_is_deterministic_and_depends_on_its_seed_alone(rule):
     rule = make(rule)
     for a, b in zip(

@@ -97,6 +97,34 @@ def test_initialization_leaves_the_callers_generators_alone():
     assert (random.random(), np.random.random()) == expected
 
 
+def test_initialization_leaves_tensorflows_compiled_graphs_alone(monkeypatch):
+    task = regression_task()
+    # It would empty TensorFlow's caches, which costs each episode 0.4 s.
+    monkeypatch.setattr(keras.utils, "set_random_seed", None)
+    assert not np.array_equal(task.init_params(1)[0], task.init_params(2)[0])
+
+
+def test_seed_decides_whatever_the_model_draws_from():
+    def make_model(draw):
+        return keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Dense(1, kernel_initializer=draw),
+            ]
+        )
+
+    for draw in (
+        lambda shape, dtype=None: np.random.normal(size=shape),
+        lambda shape, dtype=None: tf.random.normal(shape),
+    ):
+        task = tasks.KerasModelTask(
+            lambda draw=draw: make_model(draw), "mse", (X, Y)
+        )
+        first, other, again = (leaves(task.init_params(s)) for s in (1, 2, 1))
+        np.testing.assert_array_equal(first[0], again[0])
+        assert not np.array_equal(first[0], other[0])
+
+
 def test_integer_inputs_and_functions_as_losses():
     task = tasks.KerasModelTask(
         lambda: keras.Sequential(

@@ -81,7 +81,7 @@ def test_the_state_is_updated_in_place(dtype, size):
 def test_meta_training(who):
     if "jax" in who:
         pytest.importorskip("jax")
-    row = meta_training._first_step(who, 1, 4, 2)
+    row = meta_training._first_step(who, 64, 1, 4, 2)
     assert row["first_s"] > 0 and row["peak_mb"] > 0
 
 

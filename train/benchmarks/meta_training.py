@@ -11,16 +11,20 @@ from train.benchmarks import timing
 
 
 def meta_training(repeats):
-    """Returns rows by who, tasks, horizon and unroll length."""
+    """Returns rows by who, inputs, tasks, horizon and unroll length."""
     rows = [
-        ("keras_l2l", 1, 100, 20),
-        ("keras_l2l", 4, 100, 20),
-        ("keras_l2l", 1, 1000, 20),
-        ("keras_l2l", 1, 100, 5),
-        ("keras_l2l", 1, 100, 50),
-        ("keras_l2l", 1, 100, 100),
-        ("jax", 1, 100, 20),
-        ("jax, checkpointed", 1, 100, 20),
+        ("keras_l2l", 784, 1, 100, 20),
+        ("keras_l2l", 784, 4, 100, 20),
+        ("keras_l2l", 784, 1, 1000, 20),
+        ("keras_l2l", 784, 1, 100, 5),
+        ("keras_l2l", 784, 1, 100, 50),
+        ("keras_l2l", 784, 1, 100, 100),
+        ("jax", 784, 1, 100, 20),
+        ("jax, checkpointed", 784, 1, 100, 20),
+        ("keras_l2l", 64, 1, 100, 20),
+        ("keras_l2l, new episode", 64, 1, 100, 20),
+        ("jax", 64, 1, 100, 20),
+        ("jax, checkpointed", 64, 1, 100, 20),
     ]
     memory, work = {}, {}
     for row in rows:
@@ -34,6 +38,7 @@ def meta_training(repeats):
     return [
         {
             "who": who,
+            "layers": "-".join(map(str, _layers(inputs))),
             "tasks": tasks,
             "horizon": horizon,
             "unroll": unroll_length,
@@ -42,8 +47,12 @@ def meta_training(repeats):
             **memory[row],
         }
         for row in work
-        for who, tasks, horizon, unroll_length in [row]
+        for who, inputs, tasks, horizon, unroll_length in [row]
     ]
+
+
+def _layers(inputs):
+    return [inputs, 20, 10]
 
 
 def _first_step(*row):
@@ -56,10 +65,10 @@ def _first_step(*row):
     }
 
 
-def _meta_step(who, tasks, horizon, unroll_length):
+def _meta_step(who, inputs, tasks, horizon, unroll_length):
     """Returns a function that takes one meta-step, on random images."""
-    sizes, batch_size = [784, 20, 10], 128
-    if who != "keras_l2l":
+    sizes, batch_size = _layers(inputs), 128
+    if "jax" in who:
         return other_frameworks.jax_meta_step(
             sizes, batch_size, unroll_length, "checkpointed" in who
         )
@@ -89,7 +98,13 @@ def _meta_step(who, tasks, horizon, unroll_length):
         # All of it: what is not returned TensorFlow does not compute.
         return [estimator.estimate(meta_params, e, 0) for e in episodes]
 
-    episodes = [estimator.init(i) for i in range(tasks)]
-    return lambda: [
-        tensor.numpy() for tensor in tf.nest.flatten(estimate(episodes))
-    ]
+    def init():
+        return [estimator.init(i) for i in range(tasks)]
+
+    episodes = init()
+
+    def run():
+        now = init() if "new episode" in who else episodes
+        return [tensor.numpy() for tensor in tf.nest.flatten(estimate(now))]
+
+    return run
