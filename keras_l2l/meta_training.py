@@ -1,20 +1,20 @@
 """Meta-training: fits a rule's meta-parameters to a task."""
 
+import shutil
 import time
 import typing
-
-import keras
-import tensorflow as tf
+import warnings
 
 from keras_l2l import checks
+from keras_l2l import meta_run
 from keras_l2l import presets
 from keras_l2l import runs
-from keras_l2l import unroll as unroll_lib
-from keras_l2l.estimators import Episode
-from keras_l2l.estimators import TruncatedBackprop
+from keras_l2l import watch
+from keras_l2l.checkpoints import Checkpoints
+from keras_l2l.interruption import Interrupted
+from keras_l2l.interruption import Interruption
 from keras_l2l.recorder import Recorder
 from keras_l2l.rules import serialize
-from keras_l2l.tasks.base import split_seed
 
 
 class MetaTrainingResult(typing.NamedTuple):
@@ -23,8 +23,10 @@ class MetaTrainingResult(typing.NamedTuple):
     Attributes:
         meta_params: Nest of tensors, the best on the validation episodes.
         history: Dict of lists, one value per meta-step: `meta_loss` and
-            `meta_gradient_norm`; and one per validation: `validation`, dicts
-            with `meta_step`, `mean_loss`, `final_loss`.
+            `meta_gradient_norm`; one per validation: `validation`, dicts with
+            `meta_step`, `mean_loss`, `final_loss`; and one per meta-step that
+            was skipped: `skipped`, dicts with `meta_step`, `seeds`. And of
+            `seconds`, how long it took.
     """
 
     meta_params: typing.Any
@@ -45,6 +47,7 @@ def meta_train(
     validation_interval=250,
     validation_episodes=16,
     seed=0,
+    resume=False,
     verbose=1,
 ):
     """Meta-trains a rule by truncated backpropagation through time.
@@ -57,13 +60,19 @@ def meta_train(
     the lowest final loss there are the result.
 
     Writes to `output_dir`: `config.json` (all that reproduces the run),
-    `preset/` (for `LearnedOptimizer.from_preset`), `history.json` and `logs/`
-    (for TensorBoard).
+    `preset/` (for `LearnedOptimizer.from_preset`), `history.json`, `logs/`
+    (for TensorBoard) and, at each validation, `checkpoints/`. A run that was
+    killed goes on from the last of them with `resume=True`, and ends with the
+    same bits. SIGTERM and Ctrl-C end the current meta-step and write a
+    checkpoint first.
+
+    A meta-step whose loss or gradient is not finite is skipped with a
+    warning, and its episodes are abandoned.
 
     Args:
         rule: `UpdateRule`.
         task: `Task` or `TaskFamily`.
-        output_dir: Path of a new or empty folder.
+        output_dir: Path of a new or empty folder, or of the run to resume.
         horizon: Int, inner steps in an episode; a multiple of
             `unroll_length`.
         unroll_length: Int, inner steps per meta-step.
@@ -75,15 +84,22 @@ def meta_train(
         validation_interval: Int, meta-steps between validations.
         validation_episodes: Int.
         seed: Int >= 0; the whole run is repeatable from it.
+        resume: Bool, whether a run in `output_dir`, if there is one, goes on.
         verbose: 0 for silence, 1 for a progress bar.
 
     Returns:
         `MetaTrainingResult`.
 
     Raises:
-        FileExistsError: if `output_dir` holds something.
-        ValueError: if an argument is out of its range, or `unroll_length`
-            does not divide `horizon`.
+        FileExistsError: if `output_dir` holds something that is not resumed.
+        ValueError: if an argument is out of its range, `unroll_length` does
+            not divide `horizon`, or a run would be resumed with another
+            configuration.
+        keras_l2l.checkpoints.CheckpointError: if all checkpoints are damaged.
+        keras_l2l.interruption.Interrupted: on SIGTERM or Ctrl-C.
+        keras_l2l.watch.MetaTrainingError: if the run has gone wrong: many
+            skipped meta-steps, or validations worse than the first, in a row.
+            The best meta-parameters before that are in `preset/`.
 
     Reference:
         Andrychowicz et al., 2016 (arXiv 1606.04474), section 3.
@@ -91,32 +107,20 @@ def meta_train(
     arguments = {
         name: value
         for name, value in locals().items()
-        if name not in ("rule", "task", "output_dir", "verbose")
+        if name not in ("rule", "task", "output_dir", "resume", "verbose")
     }
-    _check(arguments)
-    estimator = TruncatedBackprop(
-        rule, task, horizon, unroll_length, second_derivatives
-    )
-    output_dir = runs.require_empty(output_dir)
-    config = {
-        "rule": serialize(rule),
-        "task": {"name": task.name, "config": task.get_config()},
-        "estimator": type(estimator).__name__,
-        **arguments,
-        "versions": runs.versions(),
-    }
-    runs.write_json(output_dir / "config.json", config)
-    run = _Run(
-        estimator,
-        keras.optimizers.Adam(
-            keras.optimizers.schedules.CosineDecay(
-                meta_learning_rate, meta_steps
-            ),
-            global_clipnorm=clipnorm,
-        ),
-        meta_batch_size,
-        validation_episodes,
-        seed,
+    check_arguments(arguments)
+    run = meta_run.make(rule, task, arguments)
+    output_dir = runs.start(
+        output_dir,
+        {
+            "rule": serialize(rule),
+            "task": task.describe(),
+            "estimator": type(run.estimator).__name__,
+            **arguments,
+            "versions": runs.versions(),
+        },
+        resume,
     )
     recorder = Recorder(
         output_dir / "logs",
@@ -125,16 +129,19 @@ def meta_train(
         inner_steps=meta_batch_size * unroll_length,
         verbose=verbose,
     )
-    start = time.perf_counter()
-    best = _loop(run, recorder, meta_steps, validation_interval)
-    history = recorder.history
-    history["seconds"] = round(time.perf_counter() - start, 1)
-    presets.save_preset(rule, best, output_dir / "preset")
-    runs.write_json(output_dir / "history.json", history)
-    return MetaTrainingResult(best, history)
+    saved = _Saved(output_dir, run, recorder)
+    try:
+        _loop(saved, meta_steps, validation_interval)
+    except watch.MetaTrainingError:
+        saved.write_results(rule)
+        raise
+    finally:
+        recorder.finish()
+    return saved.write_results(rule)
 
 
-def _check(arguments):
+def check_arguments(arguments):
+    """Raises ValueError if an argument of `meta_train` is out of its range."""
     for name in (
         "meta_batch_size",
         "meta_steps",
@@ -148,116 +155,104 @@ def _check(arguments):
     )
 
 
-def _loop(run, recorder, meta_steps, validation_interval):
-    """Runs all meta-steps; returns the best meta-parameters."""
-    best_loss, best = float("inf"), None
-    for meta_step in range(meta_steps + 1):
-        last = meta_step == meta_steps
-        if meta_step % validation_interval == 0 or last:
-            losses = run.validate()
-            final_loss = recorder.validation(meta_step, losses)
-            # The first is kept even if it is not finite.
-            if best is None or final_loss < best_loss:
-                best_loss, best = final_loss, run.meta_params()
-        if not last:
-            recorder.meta_step(meta_step, *run.meta_step(meta_step), best_loss)
-    return best
+def _loop(saved, meta_steps, validation_interval):
+    """Runs all meta-steps that are left."""
+    run, recorder = saved.run, saved.recorder
+    start = saved.restore()
+    recorder.start(start)
+    with Interruption() as interruption:
+        for meta_step in range(start, meta_steps + 1):
+            last = meta_step == meta_steps
+            if meta_step % validation_interval == 0 or last:
+                if meta_step > start:
+                    saved.save(meta_step)
+                losses = run.validate()
+                run.keep_if_best(recorder.validation(meta_step, losses))
+            watch.check(recorder.history)
+            if not last:
+                saved.meta_step(meta_step)
+                if interruption.signal_number:
+                    saved.interrupt(meta_step + 1, interruption.signal_number)
 
 
-class _Run:
-    """The state of a run: meta-parameters, meta-optimizer and episodes."""
+class _Saved:
+    """A run, its record, and where both are kept."""
 
-    def __init__(
-        self, estimator, meta_optimizer, meta_batch_size, validation, seed
-    ):
-        self._estimator = estimator
-        self._meta_optimizer = meta_optimizer
-        self._meta_batch_size = meta_batch_size
-        self._seed = seed
-        self._episodes = []
-        meta_params = estimator.rule.init_meta_params(seed)
-        self._structure = meta_params
-        self._variables = [
-            keras.Variable(value) for value in tf.nest.flatten(meta_params)
-        ]
-        meta_optimizer.build(self._variables)
-        self._validation = [
-            self._validation_episode(split_seed("meta_valid", i))
-            for i in range(validation)
-        ]
+    def __init__(self, output_dir, run, recorder):
+        self.run = run
+        self.recorder = recorder
+        self._output_dir = output_dir
+        self._checkpoints = Checkpoints(output_dir / "checkpoints")
+        self._skipped = Checkpoints(output_dir / "skipped", keep=None)
+        self._clock = time.perf_counter()
 
-    def meta_params(self):
-        return tf.nest.pack_sequence_as(
-            self._structure,
-            [tf.identity(v.value) for v in self._variables],
-        )
+    def restore(self):
+        """Goes back to the newest good checkpoint; returns its meta-step."""
+        found = self._checkpoints.load_latest()
+        if found is None:
+            return 0
+        arrays, progress = found
+        self.run.restore(arrays, progress["run"])
+        self.recorder.history = progress["history"]
+        self._clock -= progress["seconds"]
+        return progress["meta_step"]
+
+    def save(self, meta_step):
+        """Keeps all that there is before `meta_step`."""
+        # Logs first: what a checkpoint knows of must not be missing there.
+        self.recorder.finish()
+        self._write(self._checkpoints, meta_step)
+        self.recorder.start(meta_step)
 
     def meta_step(self, meta_step):
-        """Returns `(meta_loss, meta_gradient_norm)` of one meta-step."""
-        unrolls = self._estimator.horizon // self._estimator.unroll_length
-        if meta_step % unrolls == 0:
-            # Runs with different seeds share no episode.
-            first = self._seed * 2**32
-            first += meta_step // unrolls * self._meta_batch_size
-            self._episodes = [
-                self._estimator.init(first + i)
-                for i in range(self._meta_batch_size)
-            ]
-        meta_loss, norm, self._episodes = self._meta_step(
-            self._episodes, tf.constant(meta_step)
-        )
-        return float(meta_loss), float(norm)
+        """Takes a meta-step; one that is not finite is kept for a replay."""
+        result = self.run.meta_step(meta_step)
+        self.recorder.meta_step(meta_step, result, self.run.best_loss)
+        if not result.finite:
+            warnings.warn(
+                f"Meta-step {meta_step} was skipped: meta-loss "
+                f"{result.meta_loss}, norm of the meta-gradient "
+                f"{result.meta_gradient_norm}, episodes {result.seeds}.",
+                stacklevel=2,
+            )
+            self._write(self._skipped, meta_step)
+            self.run.abandon_episodes()
 
-    @tf.function(autograph=False)
-    def _meta_step(self, episodes, seed):
-        meta_params = self.meta_params()
-        # Calls of one traced function: they run side by side on the cores,
-        # and the trace does not grow with the meta-batch.
-        gradients, meta_losses, episodes = zip(
-            *[
-                self._estimator.estimate(meta_params, episode, seed)
-                for episode in episodes
-            ],
-            strict=True,
-        )
-        gradient = [
-            tf.add_n(g) / len(g)
-            for g in zip(*map(tf.nest.flatten, gradients), strict=True)
-        ]
-        self._meta_optimizer.apply(gradient, self._variables)
-        return (
-            tf.reduce_mean(meta_losses),
-            tf.linalg.global_norm(gradient),
-            list(episodes),
+    def interrupt(self, meta_step, signal_number):
+        """Keeps all that there is, and raises `Interrupted`."""
+        self.save(meta_step)
+        raise Interrupted(
+            f"Stopped on request after {meta_step} meta-steps; all of them "
+            f"are in {self._output_dir}. Resume to go on from there.",
+            signal_number,
         )
 
-    def _validation_episode(self, seed):
-        seed = tf.constant(seed, tf.int64)
-        task = self._estimator.task.sample(seed)
-        return Episode(
-            seed, unroll_lib.init_carry(self._estimator.rule, task, seed)
-        )
+    def write_results(self, rule):
+        """Writes and returns the `MetaTrainingResult`."""
+        history = {
+            **self.recorder.history,
+            "seconds": round(self._seconds(), 1),
+        }
+        preset = self._output_dir / "preset"
+        if preset.exists():
+            # Of this very run, which was killed after it was written.
+            shutil.rmtree(preset)
+        presets.save_preset(rule, self.run.best, preset)
+        runs.write_json(self._output_dir / "history.json", history)
+        return MetaTrainingResult(self.run.best, history)
 
-    @tf.function(autograph=False)
-    def validate(self):
-        """Returns the losses of all validation episodes, `[n, horizon]`."""
-        meta_params = self.meta_params()
-        return tf.stack(
-            [
-                self._validation_losses(meta_params, episode)
-                for episode in self._validation
-            ]
-        )
+    def _seconds(self):
+        return time.perf_counter() - self._clock
 
-    @tf.function(autograph=False)
-    def _validation_losses(self, meta_params, episode):
-        task = self._estimator.task.sample(episode.seed)
-        losses, _ = unroll_lib.unroll(
-            self._estimator.rule,
-            task,
-            meta_params,
-            episode.carry,
-            task.batches("meta_valid", episode.seed),
-            self._estimator.horizon,
+    def _write(self, checkpoints, meta_step):
+        arrays, progress = self.run.state()
+        checkpoints.save(
+            meta_step,
+            arrays,
+            {
+                "meta_step": meta_step,
+                "run": progress,
+                "history": self.recorder.history,
+                "seconds": self._seconds(),
+            },
         )
-        return losses

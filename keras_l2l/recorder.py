@@ -1,5 +1,6 @@
 """What is shown and kept while meta-training runs."""
 
+import pathlib
 import time
 
 import keras
@@ -24,8 +25,9 @@ class Recorder:
             "meta_loss": [],
             "meta_gradient_norm": [],
             "validation": [],
+            "skipped": [],
         }
-        self._writer = tf.summary.create_file_writer(str(log_dir))
+        self._log_dir = pathlib.Path(log_dir)
         self._unrolls = unrolls
         self._inner_steps = inner_steps
         self._clock = time.perf_counter()
@@ -37,8 +39,24 @@ class Recorder:
             unit_name="meta_step",
         )
 
+    def start(self, meta_step):
+        """Starts a log file, for what comes from `meta_step` on.
+
+        Logs of a run that got further, and goes on from here, are removed.
+        """
+        for path in self._log_dir.glob("*.from_*"):
+            if int(path.name.rpartition("_")[2]) >= meta_step:
+                path.unlink()
+        self._writer = tf.summary.create_file_writer(
+            str(self._log_dir), filename_suffix=f".from_{meta_step}"
+        )
+
+    def finish(self):
+        """Ends the log file: all that was recorded is on the disk."""
+        self._writer.close()
+
     def validation(self, meta_step, losses):
-        """Records a validation and returns its final loss."""
+        """Records the losses of a validation; returns its final loss."""
         values = {
             "mean_loss": float(tf.reduce_mean(losses)),
             "final_loss": float(tf.reduce_mean(losses[:, -1])),
@@ -48,8 +66,16 @@ class Recorder:
         self._clock = time.perf_counter()
         return values["final_loss"]
 
-    def meta_step(self, meta_step, meta_loss, norm, best_loss):
-        values = {"meta_loss": meta_loss, "meta_gradient_norm": norm}
+    def meta_step(self, meta_step, result, best_loss):
+        """Records a `MetaStep`."""
+        values = {
+            "meta_loss": result.meta_loss,
+            "meta_gradient_norm": result.meta_gradient_norm,
+        }
+        if not result.finite:
+            self.history["skipped"].append(
+                {"meta_step": meta_step, "seeds": result.seeds}
+            )
         for name, value in values.items():
             self.history[name].append(value)
         clock = time.perf_counter()

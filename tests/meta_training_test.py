@@ -86,7 +86,7 @@ def test_run_is_repeatable_and_depends_on_its_seed(
 
 def test_what_a_run_writes(small_lstm, tmp_path):
     result = meta_train(small_lstm, tasks.Quadratics(3), tmp_path, seed=2)
-    names = {"config.json", "history.json", "logs", "preset"}
+    names = {"checkpoints", "config.json", "history.json", "logs", "preset"}
     assert {p.name for p in tmp_path.iterdir()} == names
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["task"] == {"name": "quadratics", "config": {"dimension": 3}}
@@ -109,9 +109,9 @@ def test_what_a_run_writes(small_lstm, tmp_path):
     ):
         np.testing.assert_array_equal(a, b)
     tags = set()
-    (log,) = (tmp_path / "logs").iterdir()
-    for event in tf.compat.v1.train.summary_iterator(str(log)):
-        tags |= {value.tag for value in event.summary.value}
+    for log in (tmp_path / "logs").iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(log)):
+            tags |= {value.tag for value in event.summary.value}
     assert tags == {
         "meta_loss",
         "meta_gradient_norm",

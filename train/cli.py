@@ -1,12 +1,25 @@
 """What the scripts share: flags of a task, and errors without a traceback."""
 
+import shlex
 import sys
 
+import tensorflow as tf
 from absl import app
 from absl import flags
 from absl import logging
 
+from keras_l2l.interruption import Interrupted
+from keras_l2l.watch import MetaTrainingError
 from train import registry
+
+# What a user, a data set or the machine is to blame for.
+_ERRORS = (
+    ValueError,
+    OSError,
+    MemoryError,
+    MetaTrainingError,
+    tf.errors.OpError,
+)
 
 
 def define_task_flags():
@@ -50,9 +63,21 @@ def run(main):
             logging.set_verbosity(logging.WARNING)
         try:
             main()
-        except (ValueError, OSError) as error:
+        except Interrupted as interrupted:
+            command = shlex.join([*_command(), "--resume"])
+            print(f"\n{interrupted}\n  {command}", file=sys.stderr)
+            # As a shell reports a process that a signal has ended.
+            sys.exit(128 + interrupted.signal_number)
+        except _ERRORS as error:
             if logging.level_debug():
                 raise
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {str(error) or type(error).__name__}")
 
     app.run(guarded)
+
+
+def _command():
+    """Returns the command that this process was started with."""
+    module = sys.modules["__main__"].__spec__.name
+    flags_given = [flag for flag in sys.argv[1:] if flag != "--resume"]
+    return ["python", "-m", module, *flags_given]

@@ -1,15 +1,20 @@
 """Meta-trains an update rule on a task.
 
 Writes to --output_dir: preset/ (for LearnedOptimizer.from_preset),
-config.json (all that reproduces the run), history.json, and logs/ for
-TensorBoard. Example:
+config.json (all that reproduces the run), history.json, checkpoints/, and
+logs/ for TensorBoard. A run that was stopped or killed goes on with the same
+flags and --resume. Example:
 
   python -m train.meta_train --task=mlp --output_dir=runs/digits
 """
 
+import json
+
 from absl import flags
 
 import keras_l2l
+from keras_l2l import inspection
+from keras_l2l import replay
 from train import cli
 from train import registry
 
@@ -34,21 +39,48 @@ def define_flags():
     flags.DEFINE_string(
         "output_dir", None, "New or empty folder.", required=True
     )
+    flags.DEFINE_bool(
+        "check",
+        False,
+        "Instead of a run: try the task with plain Adam and a few meta-steps, "
+        "and print losses, gradients, times, memory and what looks wrong.",
+    )
+    flags.DEFINE_integer(
+        "replay",
+        None,
+        "Instead of a run: take this meta-step again, which the run in "
+        "--output_dir skipped, and print its losses.",
+    )
+    flags.DEFINE_bool(
+        "resume", False, "Go on with the run in --output_dir, if there is one."
+    )
 
 
 def main():
     values = flags.FLAGS
+    rule, task = registry.RULES[values.rule](), cli.make_task()
+    if values.replay is not None:
+        found = replay.replay(rule, task, values.output_dir, values.replay)
+        print(json.dumps(found, indent=2))
+        return
+    arguments = {
+        name: values[name].value
+        for name in (
+            "horizon",
+            "unroll_length",
+            "meta_batch_size",
+            "meta_learning_rate",
+            "meta_steps",
+            "second_derivatives",
+            "seed",
+        )
+    }
+    if values.check:
+        found = inspection.inspect_task(rule, task, **arguments)
+        print(json.dumps(found, indent=2))
+        return
     keras_l2l.meta_train(
-        registry.RULES[values.rule](),
-        cli.make_task(),
-        values.output_dir,
-        horizon=values.horizon,
-        unroll_length=values.unroll_length,
-        meta_batch_size=values.meta_batch_size,
-        meta_learning_rate=values.meta_learning_rate,
-        meta_steps=values.meta_steps,
-        second_derivatives=values.second_derivatives,
-        seed=values.seed,
+        rule, task, values.output_dir, resume=values.resume, **arguments
     )
     print(f"Preset: {values.output_dir}/preset")
 

@@ -90,6 +90,10 @@ class TaskFamily:
         """Returns a JSON-able description, written beside every result."""
         raise NotImplementedError
 
+    def describe(self):
+        """Returns the name and the configuration, as runs write them."""
+        return {"name": self.name, "config": self.get_config()}
+
 
 class Task(TaskFamily):
     """One optimizee: initial parameters, batches and a loss.

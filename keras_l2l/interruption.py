@@ -1,0 +1,52 @@
+"""Requests to stop, that wait until it is a good moment."""
+
+import signal
+import threading
+
+
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to stop, and all that it had done is saved.
+
+    Args:
+        message: String.
+        signal_number: Int, such as `signal.SIGTERM`.
+    """
+
+    def __init__(self, message, signal_number):
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+class Interruption:
+    """Context in which SIGTERM and Ctrl-C are only noted, the first time.
+
+    The second time they do what they always do. Outside the main thread,
+    where Python receives no signals, nothing changes.
+
+    Attributes:
+        signal_number: Int, or `None` while nothing was received.
+    """
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __enter__(self):
+        self.signal_number = None
+        self._handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {
+                number: signal.signal(number, self._note)
+                for number in self._SIGNALS
+            }
+        return self
+
+    def __exit__(self, *exception):
+        self._restore()
+
+    def _note(self, number, frame):
+        self.signal_number = number
+        self._restore()
+
+    def _restore(self):
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}

@@ -1,0 +1,299 @@
+"""The state of a meta-training run, and one meta-step of it."""
+
+import typing
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_l2l import unroll as unroll_lib
+from keras_l2l.checkpoints import CheckpointError
+from keras_l2l.estimators import Episode
+from keras_l2l.estimators import TruncatedBackprop
+from keras_l2l.tasks.base import split_seed
+
+
+def make(rule, task, arguments):
+    """Returns the `MetaRun` that arguments of `meta_train` describe.
+
+    Args:
+        rule, task: As there.
+        arguments: Dict of the others, by name.
+
+    Raises:
+        ValueError: as `TruncatedBackprop` does.
+    """
+    return MetaRun(
+        TruncatedBackprop(
+            rule,
+            task,
+            arguments["horizon"],
+            arguments["unroll_length"],
+            arguments["second_derivatives"],
+        ),
+        keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(
+                arguments["meta_learning_rate"], arguments["meta_steps"]
+            ),
+            global_clipnorm=arguments["clipnorm"],
+        ),
+        arguments["meta_batch_size"],
+        arguments["validation_episodes"],
+        arguments["seed"],
+    )
+
+
+class MetaStep(typing.NamedTuple):
+    """What came of one meta-step.
+
+    Attributes:
+        meta_loss: Float, mean over the meta-batch.
+        meta_gradient_norm: Float, before it is clipped.
+        seeds: List of ints, the seeds of the episodes.
+        finite: Bool; if False, nothing has changed.
+    """
+
+    meta_loss: float
+    meta_gradient_norm: float
+    seeds: list
+    finite: bool
+
+
+class MetaRun:
+    """Meta-parameters, meta-optimizer and episodes of a run.
+
+    Args:
+        estimator: `GradientEstimator`.
+        meta_optimizer: `keras.optimizers.Optimizer`.
+        meta_batch_size: Int, episodes that run side by side.
+        validation_episodes: Int.
+        seed: Int >= 0.
+
+    Attributes:
+        estimator: As given.
+        best: Nest of tensors, the best meta-parameters validated so far.
+        best_loss: Float, their validation loss.
+    """
+
+    def __init__(
+        self,
+        estimator,
+        meta_optimizer,
+        meta_batch_size,
+        validation_episodes,
+        seed,
+    ):
+        self.estimator = estimator
+        self._meta_optimizer = meta_optimizer
+        self._meta_batch_size = meta_batch_size
+        self._seed = seed
+        # Of the groups of episodes, the current one and what is left of it.
+        self._group = -1
+        self._unrolls_left = 0
+        self._episodes = []
+        meta_params = estimator.rule.init_meta_params(seed)
+        self._structure = meta_params
+        self._variables = [
+            keras.Variable(value) for value in tf.nest.flatten(meta_params)
+        ]
+        meta_optimizer.build(self._variables)
+        self._validation = [
+            self._validation_episode(split_seed("meta_valid", i))
+            for i in range(validation_episodes)
+        ]
+        self.best, self.best_loss = self.meta_params(), float("inf")
+
+    def meta_params(self):
+        """Returns the meta-parameters, a nest of tensors."""
+        return tf.nest.pack_sequence_as(
+            self._structure,
+            [tf.identity(v.value) for v in self._variables],
+        )
+
+    def meta_step(self, meta_step):
+        """Takes one meta-step, if loss and gradient turn out finite.
+
+        Args:
+            meta_step: Int, how many were taken before.
+
+        Returns:
+            `MetaStep`.
+        """
+        self._start_episodes()
+        gradient, meta_loss, norm, episodes = self._estimate(
+            self._episodes, tf.constant(meta_step)
+        )
+        meta_loss, norm = float(meta_loss), float(norm)
+        finite = bool(np.isfinite(meta_loss) and np.isfinite(norm))
+        if finite:
+            self._apply(gradient)
+            self._episodes = episodes
+            self._unrolls_left -= 1
+        return MetaStep(meta_loss, norm, self._seeds(), finite)
+
+    def losses(self):
+        """Returns a dict from each episode's seed to its next losses.
+
+        Those of the inner steps that the next meta-step unrolls, as lists.
+        """
+        self._start_episodes()
+        meta_params = self.meta_params()
+        return {
+            seed: self._losses(
+                meta_params, episode, "train", self.estimator.unroll_length
+            )
+            .numpy()
+            .tolist()
+            for seed, episode in zip(self._seeds(), self._episodes, strict=True)
+        }
+
+    def abandon_episodes(self):
+        """Lets the next meta-step start with fresh episodes."""
+        self._unrolls_left = 0
+
+    def keep_if_best(self, loss):
+        """Keeps the meta-parameters if their validation loss is the lowest."""
+        if loss < self.best_loss:
+            self.best, self.best_loss = self.meta_params(), loss
+
+    def _seeds(self):
+        # Runs with different seeds share no episode.
+        first = self._seed * 2**32 + self._group * self._meta_batch_size
+        return list(range(first, first + self._meta_batch_size))
+
+    def _start_episodes(self):
+        if not self._unrolls_left:
+            self._group += 1
+            self._unrolls_left = (
+                self.estimator.horizon // self.estimator.unroll_length
+            )
+            self._episodes = [self.estimator.init(s) for s in self._seeds()]
+
+    @tf.function(autograph=False)
+    def _estimate(self, episodes, seed):
+        meta_params = self.meta_params()
+        # Calls of one traced function: they run side by side on the cores,
+        # and the trace does not grow with the meta-batch.
+        gradients, meta_losses, episodes = zip(
+            *[
+                self.estimator.estimate(meta_params, episode, seed)
+                for episode in episodes
+            ],
+            strict=True,
+        )
+        gradient = [
+            tf.add_n(g) / len(g)
+            for g in zip(*map(tf.nest.flatten, gradients), strict=True)
+        ]
+        return (
+            gradient,
+            tf.reduce_mean(meta_losses),
+            tf.linalg.global_norm(gradient),
+            list(episodes),
+        )
+
+    @tf.function(autograph=False)
+    def _apply(self, gradient):
+        self._meta_optimizer.apply(gradient, self._variables)
+
+    def _validation_episode(self, seed):
+        seed = tf.constant(seed, tf.int64)
+        task = self.estimator.task.sample(seed)
+        return Episode(
+            seed, unroll_lib.init_carry(self.estimator.rule, task, seed)
+        )
+
+    @tf.function(autograph=False)
+    def validate(self):
+        """Returns the losses of all validation episodes, `[n, horizon]`."""
+        meta_params = self.meta_params()
+        return tf.stack(
+            [
+                self._losses(
+                    meta_params, episode, "meta_valid", self.estimator.horizon
+                )
+                for episode in self._validation
+            ]
+        )
+
+    @tf.function(autograph=False)
+    def _losses(self, meta_params, episode, split, inner_steps):
+        task = self.estimator.task.sample(episode.seed)
+        losses, _ = unroll_lib.unroll(
+            self.estimator.rule,
+            task,
+            meta_params,
+            episode.carry,
+            task.batches(split, episode.seed),
+            inner_steps,
+        )
+        return losses
+
+    def state(self):
+        """Returns `(arrays, progress)`: all that `restore` needs."""
+        arrays = {
+            name: np.asarray(tf.cast(tensor, _stored_dtype(tensor)))
+            for name, tensor in self._tensors().items()
+        }
+        return arrays, {
+            "group": self._group,
+            "unrolls_left": self._unrolls_left,
+            "best_loss": self.best_loss,
+        }
+
+    def restore(self, arrays, progress):
+        """Goes back to what `state` returned.
+
+        Raises:
+            CheckpointError: if it is of another run, by its names and shapes.
+        """
+        self._start_episodes()  # For their shapes.
+        tensors = self._tensors()
+        _check_like(tensors, arrays)
+        restored = [
+            tf.cast(arrays[name], tensor.dtype)
+            for name, tensor in tensors.items()
+        ]
+        variables = [*self._variables, *self._meta_optimizer.variables]
+        for variable in variables:
+            variable.assign(restored.pop(0))
+        self.best, self._episodes = tf.nest.pack_sequence_as(
+            (self.best, self._episodes), restored
+        )
+        self._group = progress["group"]
+        self._unrolls_left = progress["unrolls_left"]
+        self.best_loss = progress["best_loss"]
+
+    def _tensors(self):
+        """Returns a dict of all that changes, variables first."""
+        nests = {
+            "meta_params": self._variables,
+            "meta_optimizer": self._meta_optimizer.variables,
+            "best": self.best,
+            "episodes": self._episodes,
+        }
+        return {
+            f"{name}/{i}": tf.convert_to_tensor(leaf)
+            for name, nest in nests.items()
+            for i, leaf in enumerate(tf.nest.flatten(nest))
+        }
+
+
+def _stored_dtype(tensor):
+    # NumPy has no bfloat16 of its own; float32 holds it exactly.
+    return tf.float32 if tensor.dtype == tf.bfloat16 else tensor.dtype
+
+
+def _check_like(tensors, arrays):
+    expected = {
+        n: (tuple(t.shape), _stored_dtype(t).name) for n, t in tensors.items()
+    }
+    received = {n: (a.shape, a.dtype.name) for n, a in arrays.items()}
+    for name in sorted(set(expected) | set(received)):
+        if expected.get(name) != received.get(name):
+            raise CheckpointError(
+                "A checkpoint must hold the tensors of this run. Received: "
+                f"{name} of shape and dtype {received.get(name)}, here "
+                f"{expected.get(name)}. Resume with the rule and the task "
+                "that the run was started with."
+            )

@@ -1,0 +1,44 @@
+"""A meta-step that was skipped, once more and alone."""
+
+import pathlib
+
+from keras_l2l import meta_run
+from keras_l2l import runs
+from keras_l2l.checkpoints import Checkpoints
+from keras_l2l.rules import serialize
+
+
+def replay(rule, task, run_dir, meta_step):
+    """Takes a skipped meta-step of a run again; writes nothing.
+
+    Args:
+        rule, task: As in the call of `meta_train` that wrote the run.
+        run_dir: Path, its `output_dir`.
+        meta_step: Int, one of those in `history["skipped"]`.
+
+    Returns:
+        Dict of `meta_loss` and `meta_gradient_norm`, and `losses`: a dict
+        from the seed of each episode to the list of the losses of its inner
+        steps.
+
+    Raises:
+        ValueError: if the rule or the task is another.
+        keras_l2l.checkpoints.CheckpointError: if this meta-step was not
+            skipped, or what was kept of it is damaged.
+    """
+    run_dir = pathlib.Path(run_dir)
+    config = runs.read_json(run_dir / "config.json")
+    runs.require_same(
+        {"rule": config["rule"], "task": config["task"]},
+        {"rule": serialize(rule), "task": task.describe()},
+    )
+    run = meta_run.make(rule, task, config)
+    arrays, progress = Checkpoints(run_dir / "skipped").load(meta_step)
+    run.restore(arrays, progress["run"])
+    losses = run.losses()
+    result = run.meta_step(meta_step)
+    return {
+        "meta_loss": result.meta_loss,
+        "meta_gradient_norm": result.meta_gradient_norm,
+        "losses": losses,
+    }

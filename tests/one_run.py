@@ -1,0 +1,65 @@
+"""A short run of meta-training, for processes that are killed."""
+
+import keras
+import numpy as np
+
+import keras_l2l
+from keras_l2l import tasks
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class UncompiledLSTM(keras_l2l.CoordinatewiseLSTM):
+    """A small rule that starts quickly."""
+
+    jit_compile = False
+
+    def __init__(self):
+        super().__init__(units=(4,))
+
+    def get_config(self):
+        return {}
+
+
+def make_task():
+    """Returns a task with a state of its own, of models drawn at random."""
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
+    return tasks.KerasModelTask(
+        lambda: keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Dense(4, activation="tanh"),
+                keras.layers.Dropout(0.2),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dense(1),
+            ]
+        ),
+        "mse",
+        (x, x.sum(axis=1, keepdims=True) ** 2),
+        batch_size=8,
+    )
+
+
+def train_quickly(output_dir):
+    """Runs what starts in a second and goes on for some."""
+    return train(output_dir, tasks.Quadratics(3))
+
+
+def train(output_dir, task=None, **arguments):
+    """Runs `meta_train` there, resuming what there is."""
+    return keras_l2l.meta_train(
+        UncompiledLSTM(),
+        task or make_task(),
+        output_dir,
+        **{
+            "horizon": 6,
+            "unroll_length": 2,
+            "meta_batch_size": 2,
+            "meta_learning_rate": 0.01,
+            "meta_steps": 1500,
+            "validation_interval": 20,
+            "validation_episodes": 2,
+            "resume": True,
+            "verbose": 0,
+            **arguments,
+        },
+    )
