@@ -18,6 +18,7 @@ from keras_l2l.tasks.base import split_seed
 
 _LEARNING_RATES = (0.001, 0.01, 0.1)
 _META_STEPS = 5
+_BATCHES = 8
 _HUGE = 1e4
 
 
@@ -34,8 +35,8 @@ def inspect_task(rule, task, **arguments):
         JSON-able dict:
 
         - `params`: the number of optimizee parameters.
-        - `adam`: the best of three learning rates, and the losses after its
-          first and its last inner step.
+        - `adam`: the best of three learning rates, and the losses before and
+          after `horizon` inner steps with it, on the same few batches.
         - `gradients`: at the start and at the end of Adam's training, the
           share of coordinates that are 0, the median and the largest size of
           the others and, for a rule with `log_and_sign`, the share of all
@@ -54,11 +55,15 @@ def inspect_task(rule, task, **arguments):
     run = meta_run.make(rule, task, arguments)
     seed = tf.constant(split_seed("train", 0), tf.int64)
     task = task.sample(seed)
-    start = task.init_params(seed)
-    adam, end = _train_with_adam(task, seed, arguments["horizon"])
+    start = unroll_lib.init_carry(rule, task, seed)
+    rate, end = _train_with_adam(task, seed, arguments["horizon"])
     report = {
-        "params": nests.count_params(start),
-        "adam": adam,
+        "params": nests.count_params(start.params),
+        "adam": {
+            "learning_rate": rate,
+            "loss_before": _loss(task, seed, start),
+            "loss_after": _loss(task, seed, end),
+        },
         "gradients": {
             "start": _sizes(task, seed, start, rule),
             "end": _sizes(task, seed, end, rule),
@@ -79,11 +84,11 @@ def _defaults():
 
 
 def _train_with_adam(task, seed, horizon):
-    """Returns the best of some learning rates, and its last parameters."""
+    """Returns the best of some learning rates, and the carry at its end."""
     found = []
     for learning_rate in _LEARNING_RATES:
         rule = Adam(learning_rate)
-        losses, carry = tf.function(unroll_lib.unroll, autograph=False)(
+        _, carry = tf.function(unroll_lib.unroll, autograph=False)(
             rule,
             task,
             rule.init_meta_params(0),
@@ -91,25 +96,34 @@ def _train_with_adam(task, seed, horizon):
             task.batches("train", seed),
             horizon,
         )
-        found.append((learning_rate, losses.numpy(), carry.params))
-    learning_rate, losses, params = min(
-        found, key=lambda f: np.nan_to_num(f[1].mean(), nan=np.inf)
-    )
-    adam = {
-        "learning_rate": learning_rate,
-        "first_loss": float(losses[0]),
-        "last_loss": float(losses[-1]),
-    }
-    return adam, params
+        loss = np.nan_to_num(_loss(task, seed, carry), nan=np.inf)
+        found.append((loss, learning_rate, carry))
+    _, learning_rate, carry = min(found, key=lambda f: f[0])
+    return learning_rate, carry
 
 
-def _sizes(task, seed, params, rule):
+def _loss(task, seed, carry):
+    """Returns the mean loss on some batches, always the same ones."""
+    batches = task.batches("train", seed)
+    losses = [
+        task.stateful_loss(
+            carry.params,
+            carry.non_trainable,
+            batches(tf.constant(step, tf.int64)),
+        )[0]
+        for step in range(_BATCHES)
+    ]
+    return float(tf.reduce_mean(losses))
+
+
+def _sizes(task, seed, carry, rule):
     """Returns how large the coordinates of a gradient are."""
+    params = carry.params
     with tf.GradientTape() as tape:
         tape.watch(params)
         loss, _ = task.stateful_loss(
             params,
-            task.init_non_trainable(seed),
+            carry.non_trainable,
             task.batches("train", seed)(tf.constant(0, tf.int64)),
         )
     gradients = tape.gradient(
@@ -165,7 +179,7 @@ def _remarks(report):
     """Returns what a look at the numbers would find."""
     adam, gradients = report["adam"], report["gradients"]
     remarks = []
-    if not adam["last_loss"] < adam["first_loss"]:
+    if not adam["loss_after"] < adam["loss_before"]:
         remarks.append(
             "Adam does not make the loss fall: look for a bug in the task, or "
             "for labels that do not belong to their inputs."

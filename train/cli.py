@@ -1,5 +1,6 @@
 """What the scripts share: flags of a task, and errors without a traceback."""
 
+import re
 import shlex
 import sys
 
@@ -71,7 +72,9 @@ def run(main):
         except _ERRORS as error:
             if logging.level_debug():
                 raise
-            sys.exit(f"error: {str(error) or type(error).__name__}")
+            # Without the marks that TensorFlow adds for its own tools.
+            message = re.sub(r"\{\{.*?\}\} ?", "", str(error))
+            sys.exit(f"error: {message or type(error).__name__}")
 
     app.run(guarded)
 

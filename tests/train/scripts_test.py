@@ -3,8 +3,12 @@
 import json
 import os
 import pathlib
+import re
+import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -96,6 +100,78 @@ def test_a_run_on_quadratics_and_another_rule(tmp_path):
     assert config["second_derivatives"] is True
 
 
+LONG = (
+    "--task=quadratics",
+    "--rule=lstm_raw",
+    "--horizon=4",
+    "--unroll_length=2",
+    "--meta_steps=1000000",
+)
+
+
+def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
+    flags = [*LONG, f"--output_dir={tmp_path}/run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train.meta_train", *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while not list(tmp_path.glob("run/checkpoints/*.npz")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    command = shlex.join(["python", "-m", "train.meta_train", *flags])
+    assert errors.rstrip().endswith(f"{command} --resume")
+    assert "Traceback" not in errors
+    # The command is right: it finds the run, and refuses to change it.
+    done = run("meta_train", *flags, "--resume", "--seed=1")
+    assert "seed: 0 -> 1" in done.stderr
+
+
+def test_a_full_disk_ends_in_one_message_and_loses_nothing(tmp_path):
+    code = "import resource, runpy, sys; resource.setrlimit("
+    code += "resource.RLIMIT_FSIZE, (50_000, 50_000)); "
+    code += "runpy.run_module('train.meta_train', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *LONG, f"--output_dir={tmp_path}/run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    (message,) = re.findall("^error: .*", done.stderr, re.MULTILINE)
+    assert "File too large" in done.stderr
+    assert str(tmp_path / "run") in message and "{{" not in message
+    assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())
+    assert not list(tmp_path.rglob("*.npz"))
+    assert not list(tmp_path.rglob(".unfinished_*"))
+
+
+def test_check_looks_at_a_task_and_writes_nothing(tmp_path):
+    output = succeed(
+        "meta_train",
+        "--task=quadratics",
+        "--check",
+        "--horizon=4",
+        "--unroll_length=2",
+        f"--output_dir={tmp_path}/run",
+    )
+    report = json.loads(output)
+    assert report["params"] == 10
+    assert report["remarks"] == []
+    assert not (tmp_path / "run").exists()
+
+
 def test_export_of_a_rule_and_of_a_training_step(tmp_path):
     succeed(
         "export",
@@ -168,6 +244,16 @@ def test_help_reads_well(script):
             "meta_train",
             ["--task=quadratics", "--output_dir=.."],
             "new or empty",
+        ),
+        (
+            "meta_train",
+            ["--task=quadratics", "--output_dir=bad.json/run"],
+            "Not a directory",
+        ),
+        (
+            "meta_train",
+            ["--task=quadratics", "--replay=3", "--output_dir=x"],
+            "x/config.json",
         ),
         (
             "evaluate",
