@@ -9,7 +9,6 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from keras_l2l import meta_run
 from keras_l2l import meta_training
 from keras_l2l import nests
 from keras_l2l import unroll as unroll_lib
@@ -52,7 +51,7 @@ def inspect_task(rule, task, **arguments):
     """
     arguments = {**_defaults(), **arguments}
     meta_training.check_arguments(arguments)
-    run = meta_run.make(rule, task, arguments)
+    run = meta_training.make_run(rule, task, arguments)
     seed = tf.constant(split_seed("train", 0), tf.int64)
     task = task.sample(seed)
     start = unroll_lib.init_carry(rule, task, seed)

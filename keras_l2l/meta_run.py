@@ -9,38 +9,8 @@ import tensorflow as tf
 from keras_l2l import unroll as unroll_lib
 from keras_l2l.checkpoints import CheckpointError
 from keras_l2l.estimators import Episode
-from keras_l2l.estimators import TruncatedBackprop
 from keras_l2l.tasks.base import split_seed
-
-
-def make(rule, task, arguments):
-    """Returns the `MetaRun` that arguments of `meta_train` describe.
-
-    Args:
-        rule, task: As there.
-        arguments: Dict of the others, by name.
-
-    Raises:
-        ValueError: as `TruncatedBackprop` does.
-    """
-    return MetaRun(
-        TruncatedBackprop(
-            rule,
-            task,
-            arguments["horizon"],
-            arguments["unroll_length"],
-            arguments["second_derivatives"],
-        ),
-        keras.optimizers.Adam(
-            keras.optimizers.schedules.CosineDecay(
-                arguments["meta_learning_rate"], arguments["meta_steps"]
-            ),
-            global_clipnorm=arguments["clipnorm"],
-        ),
-        arguments["meta_batch_size"],
-        arguments["validation_episodes"],
-        arguments["seed"],
-    )
+from keras_l2l.watch import MetaTrainingError
 
 
 class MetaStep(typing.NamedTuple):
@@ -51,18 +21,22 @@ class MetaStep(typing.NamedTuple):
         meta_gradient_norm: Float, before it is clipped.
         seeds: List of ints, the seeds of the episodes.
         finite: Bool; if False, nothing has changed.
+        stop: Bool, whether a worker was asked to stop before it.
     """
 
     meta_loss: float
     meta_gradient_norm: float
     seeds: list
     finite: bool
+    stop: bool
 
 
 class MetaRun:
     """Meta-parameters, meta-optimizer and episodes of a run.
 
     Args:
+        replicas: `Replicas`, which the episodes are divided over. Everything
+            else is the same in every worker process.
         estimator: `GradientEstimator`.
         meta_optimizer: `keras.optimizers.Optimizer`.
         meta_batch_size: Int, episodes that run side by side.
@@ -70,19 +44,21 @@ class MetaRun:
         seed: Int >= 0.
 
     Attributes:
-        estimator: As given.
+        replicas, estimator: As given.
         best: Nest of tensors, the best meta-parameters validated so far.
         best_loss: Float, their validation loss.
     """
 
     def __init__(
         self,
+        replicas,
         estimator,
         meta_optimizer,
         meta_batch_size,
         validation_episodes,
         seed,
     ):
+        self.replicas = replicas
         self.estimator = estimator
         self._meta_optimizer = meta_optimizer
         self._meta_batch_size = meta_batch_size
@@ -110,26 +86,36 @@ class MetaRun:
             [tf.identity(v.value) for v in self._variables],
         )
 
-    def meta_step(self, meta_step):
+    def meta_step(self, meta_step, stop=False):
         """Takes one meta-step, if loss and gradient turn out finite.
 
         Args:
             meta_step: Int, how many were taken before.
+            stop: Bool, to be told to all workers.
 
         Returns:
             `MetaStep`.
         """
         self._start_episodes()
-        gradient, meta_loss, norm, episodes = self._estimate(
-            self._episodes, tf.constant(meta_step)
-        )
+        try:
+            gradient, meta_loss, norm, stop, episodes = self._estimate(
+                self._episodes, tf.constant(meta_step), tf.constant(float(stop))
+            )
+        except tf.errors.OpError as error:
+            if self.replicas.alone:
+                raise
+            raise MetaTrainingError(
+                "A worker was lost: all must answer in every meta-step. "
+                f"Received: {error.message.splitlines()[0]} Go on from the "
+                "last checkpoint with --resume, with any number of workers."
+            ) from error
         meta_loss, norm = float(meta_loss), float(norm)
         finite = bool(np.isfinite(meta_loss) and np.isfinite(norm))
         if finite:
             self._apply(gradient)
             self._episodes = episodes
             self._unrolls_left -= 1
-        return MetaStep(meta_loss, norm, self._seeds(), finite)
+        return MetaStep(meta_loss, norm, self._seeds(), finite, float(stop) > 0)
 
     def losses(self):
         """Returns a dict from each episode's seed to its next losses.
@@ -167,29 +153,42 @@ class MetaRun:
             self._unrolls_left = (
                 self.estimator.horizon // self.estimator.unroll_length
             )
-            self._episodes = [self.estimator.init(s) for s in self._seeds()]
+            self._episodes = self.replicas.divide(
+                self.estimator.init, self._seeds()
+            )
 
     @tf.function(autograph=False)
-    def _estimate(self, episodes, seed):
+    def _estimate(self, episodes, seed, stop):
         meta_params = self.meta_params()
-        # Calls of one traced function: they run side by side on the cores,
-        # and the trace does not grow with the meta-batch.
-        gradients, meta_losses, episodes = zip(
-            *[
-                self.estimator.estimate(meta_params, episode, seed)
-                for episode in episodes
-            ],
-            strict=True,
+
+        def of_replica(episodes):
+            # Calls of one traced function: they run side by side on the
+            # cores, and the trace does not grow with the meta-batch.
+            gradients, meta_losses, episodes = zip(
+                *[
+                    self.estimator.estimate(meta_params, episode, seed)
+                    for episode in episodes
+                ],
+                strict=True,
+            )
+            gradient = [
+                tf.add_n(g)
+                for g in zip(*map(tf.nest.flatten, gradients), strict=True)
+            ]
+            meta_loss = tf.cast(tf.add_n(meta_losses), gradient[0].dtype)
+            asked = tf.cast(stop, gradient[0].dtype)
+            return [*gradient, meta_loss, asked], list(episodes)
+
+        (*gradient, meta_loss, stop), episodes = self.replicas.sum(
+            of_replica, episodes
         )
-        gradient = [
-            tf.add_n(g) / len(g)
-            for g in zip(*map(tf.nest.flatten, gradients), strict=True)
-        ]
+        gradient = [g / self._meta_batch_size for g in gradient]
         return (
             gradient,
-            tf.reduce_mean(meta_losses),
+            meta_loss / self._meta_batch_size,
             tf.linalg.global_norm(gradient),
-            list(episodes),
+            stop,
+            episodes,
         )
 
     @tf.function(autograph=False)
@@ -257,9 +256,10 @@ class MetaRun:
         variables = [*self._variables, *self._meta_optimizer.variables]
         for variable in variables:
             variable.assign(restored.pop(0))
-        self.best, self._episodes = tf.nest.pack_sequence_as(
-            (self.best, self._episodes), restored
+        self.best, episodes = tf.nest.pack_sequence_as(
+            (self.best, self.replicas.gather(self._episodes)), restored
         )
+        self._episodes = self.replicas.divide(lambda e: e, episodes)
         self._group = progress["group"]
         self._unrolls_left = progress["unrolls_left"]
         self.best_loss = progress["best_loss"]
@@ -270,7 +270,7 @@ class MetaRun:
             "meta_params": self._variables,
             "meta_optimizer": self._meta_optimizer.variables,
             "best": self.best,
-            "episodes": self._episodes,
+            "episodes": self.replicas.gather(self._episodes),
         }
         return {
             f"{name}/{i}": tf.convert_to_tensor(leaf)

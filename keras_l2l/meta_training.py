@@ -1,20 +1,20 @@
 """Meta-training: fits a rule's meta-parameters to a task."""
 
-import shutil
-import time
+import pathlib
 import typing
-import warnings
+
+import keras
 
 from keras_l2l import checks
-from keras_l2l import meta_run
-from keras_l2l import presets
 from keras_l2l import runs
 from keras_l2l import watch
-from keras_l2l.checkpoints import Checkpoints
-from keras_l2l.interruption import Interrupted
+from keras_l2l.distribution import Replicas
+from keras_l2l.estimators import TruncatedBackprop
 from keras_l2l.interruption import Interruption
+from keras_l2l.meta_run import MetaRun
 from keras_l2l.recorder import Recorder
 from keras_l2l.rules import serialize
+from keras_l2l.saved_run import SavedRun
 
 
 class MetaTrainingResult(typing.NamedTuple):
@@ -33,6 +33,17 @@ class MetaTrainingResult(typing.NamedTuple):
     history: dict
 
 
+# Arguments that change where a run takes place, but not what comes out.
+_NOT_OF_THE_RUN = (
+    "rule",
+    "task",
+    "output_dir",
+    "resume",
+    "strategy",
+    "verbose",
+)
+
+
 def meta_train(
     rule,
     task,
@@ -48,6 +59,7 @@ def meta_train(
     validation_episodes=16,
     seed=0,
     resume=False,
+    strategy=None,
     verbose=1,
 ):
     """Meta-trains a rule by truncated backpropagation through time.
@@ -85,6 +97,10 @@ def meta_train(
         validation_episodes: Int.
         seed: Int >= 0; the whole run is repeatable from it.
         resume: Bool, whether a run in `output_dir`, if there is one, goes on.
+        strategy: `tf.distribute.MirroredStrategy` or
+            `MultiWorkerMirroredStrategy`, over whose replicas the meta-batch
+            is divided; `None` for one device. Workers read and write the same
+            `output_dir`, and can be of another number when a run resumes.
         verbose: 0 for silence, 1 for a progress bar.
 
     Returns:
@@ -107,29 +123,31 @@ def meta_train(
     arguments = {
         name: value
         for name, value in locals().items()
-        if name not in ("rule", "task", "output_dir", "resume", "verbose")
+        if name not in _NOT_OF_THE_RUN
     }
     check_arguments(arguments)
-    run = meta_run.make(rule, task, arguments)
-    output_dir = runs.start(
-        output_dir,
-        {
-            "rule": serialize(rule),
-            "task": task.describe(),
-            "estimator": type(run.estimator).__name__,
-            **arguments,
-            "versions": runs.versions(),
-        },
-        resume,
-    )
+    run = make_run(rule, task, arguments, strategy)
+    output_dir = pathlib.Path(output_dir)
+    if run.replicas.is_chief:
+        runs.start(
+            output_dir,
+            {
+                "rule": serialize(rule),
+                "task": task.describe(),
+                "estimator": type(run.estimator).__name__,
+                **arguments,
+                "versions": runs.versions(),
+            },
+            resume,
+        )
     recorder = Recorder(
-        output_dir / "logs",
+        output_dir / "logs" if run.replicas.is_chief else None,
         meta_steps,
         unrolls=horizon // unroll_length,
         inner_steps=meta_batch_size * unroll_length,
-        verbose=verbose,
+        verbose=verbose if run.replicas.is_chief else 0,
     )
-    saved = _Saved(output_dir, run, recorder)
+    saved = SavedRun(output_dir, run, recorder)
     try:
         _loop(saved, meta_steps, validation_interval)
     except watch.MetaTrainingError:
@@ -137,7 +155,46 @@ def meta_train(
         raise
     finally:
         recorder.finish()
-    return saved.write_results(rule)
+    return MetaTrainingResult(run.best, saved.write_results(rule))
+
+
+def make_run(rule, task, arguments, strategy=None):
+    """Returns the `MetaRun` that arguments of `meta_train` describe.
+
+    Args:
+        rule, task, strategy: As there.
+        arguments: Dict of the others, by name.
+
+    Raises:
+        ValueError: as `TruncatedBackprop` and `Replicas` do, and if the
+            meta-batch can't be divided over the replicas.
+    """
+    replicas = Replicas(strategy)
+    if arguments["meta_batch_size"] % replicas.number:
+        raise ValueError(
+            "`meta_batch_size` must be a multiple of the number of replicas. "
+            f"Received: meta_batch_size={arguments['meta_batch_size']}, with "
+            f"{replicas.number} replicas."
+        )
+    return MetaRun(
+        replicas,
+        TruncatedBackprop(
+            rule,
+            task,
+            arguments["horizon"],
+            arguments["unroll_length"],
+            arguments["second_derivatives"],
+        ),
+        keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(
+                arguments["meta_learning_rate"], arguments["meta_steps"]
+            ),
+            global_clipnorm=arguments["clipnorm"],
+        ),
+        arguments["meta_batch_size"],
+        arguments["validation_episodes"],
+        arguments["seed"],
+    )
 
 
 def check_arguments(arguments):
@@ -170,89 +227,7 @@ def _loop(saved, meta_steps, validation_interval):
                 run.keep_if_best(recorder.validation(meta_step, losses))
             watch.check(recorder.history)
             if not last:
-                saved.meta_step(meta_step)
-                if interruption.signal_number:
+                asked = saved.meta_step(meta_step, interruption.signal_number)
+                # Other workers are told by the next meta-step.
+                if asked or (run.replicas.alone and interruption.signal_number):
                     saved.interrupt(meta_step + 1, interruption.signal_number)
-
-
-class _Saved:
-    """A run, its record, and where both are kept."""
-
-    def __init__(self, output_dir, run, recorder):
-        self.run = run
-        self.recorder = recorder
-        self._output_dir = output_dir
-        self._checkpoints = Checkpoints(output_dir / "checkpoints")
-        self._skipped = Checkpoints(output_dir / "skipped", keep=None)
-        self._clock = time.perf_counter()
-
-    def restore(self):
-        """Goes back to the newest good checkpoint; returns its meta-step."""
-        found = self._checkpoints.load_latest()
-        if found is None:
-            return 0
-        arrays, progress = found
-        self.run.restore(arrays, progress["run"])
-        self.recorder.history = progress["history"]
-        self._clock -= progress["seconds"]
-        return progress["meta_step"]
-
-    def save(self, meta_step):
-        """Keeps all that there is before `meta_step`."""
-        # Logs first: what a checkpoint knows of must not be missing there.
-        self.recorder.finish()
-        self._write(self._checkpoints, meta_step)
-        self.recorder.start(meta_step)
-
-    def meta_step(self, meta_step):
-        """Takes a meta-step; one that is not finite is kept for a replay."""
-        result = self.run.meta_step(meta_step)
-        self.recorder.meta_step(meta_step, result, self.run.best_loss)
-        if not result.finite:
-            warnings.warn(
-                f"Meta-step {meta_step} was skipped: meta-loss "
-                f"{result.meta_loss}, norm of the meta-gradient "
-                f"{result.meta_gradient_norm}, episodes {result.seeds}.",
-                stacklevel=2,
-            )
-            self._write(self._skipped, meta_step)
-            self.run.abandon_episodes()
-
-    def interrupt(self, meta_step, signal_number):
-        """Keeps all that there is, and raises `Interrupted`."""
-        self.save(meta_step)
-        raise Interrupted(
-            f"Stopped on request after {meta_step} meta-steps; all of them "
-            f"are in {self._output_dir}. Resume to go on from there.",
-            signal_number,
-        )
-
-    def write_results(self, rule):
-        """Writes and returns the `MetaTrainingResult`."""
-        history = {
-            **self.recorder.history,
-            "seconds": round(self._seconds(), 1),
-        }
-        preset = self._output_dir / "preset"
-        if preset.exists():
-            # Of this very run, which was killed after it was written.
-            shutil.rmtree(preset)
-        presets.save_preset(rule, self.run.best, preset)
-        runs.write_json(self._output_dir / "history.json", history)
-        return MetaTrainingResult(self.run.best, history)
-
-    def _seconds(self):
-        return time.perf_counter() - self._clock
-
-    def _write(self, checkpoints, meta_step):
-        arrays, progress = self.run.state()
-        checkpoints.save(
-            meta_step,
-            arrays,
-            {
-                "meta_step": meta_step,
-                "run": progress,
-                "history": self.recorder.history,
-                "seconds": self._seconds(),
-            },
-        )

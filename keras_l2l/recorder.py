@@ -1,6 +1,5 @@
 """What is shown and kept while meta-training runs."""
 
-import pathlib
 import time
 
 import keras
@@ -12,7 +11,7 @@ class Recorder:
     """History, TensorBoard scalars and the progress bar of a run.
 
     Args:
-        log_dir: Folder for TensorBoard.
+        log_dir: Path of the folder for TensorBoard; `None` for no logs.
         meta_steps: Int, length of the run.
         unrolls: Int, meta-steps in an episode; the bar shows their mean
             meta-loss, since it falls within each episode.
@@ -27,7 +26,7 @@ class Recorder:
             "validation": [],
             "skipped": [],
         }
-        self._log_dir = pathlib.Path(log_dir)
+        self._log_dir = log_dir
         self._unrolls = unrolls
         self._inner_steps = inner_steps
         self._clock = time.perf_counter()
@@ -44,6 +43,9 @@ class Recorder:
 
         Logs of a run that got further, and goes on from here, are removed.
         """
+        if self._log_dir is None:
+            self._writer = tf.summary.create_noop_writer()
+            return
         for path in self._log_dir.glob("*.from_*"):
             if int(path.name.rpartition("_")[2]) >= meta_step:
                 path.unlink()

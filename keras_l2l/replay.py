@@ -2,7 +2,7 @@
 
 import pathlib
 
-from keras_l2l import meta_run
+from keras_l2l import meta_training
 from keras_l2l import runs
 from keras_l2l.checkpoints import Checkpoints
 from keras_l2l.rules import serialize
@@ -32,7 +32,7 @@ def replay(rule, task, run_dir, meta_step):
         {"rule": config["rule"], "task": config["task"]},
         {"rule": serialize(rule), "task": task.describe()},
     )
-    run = meta_run.make(rule, task, config)
+    run = meta_training.make_run(rule, task, config)
     arrays, progress = Checkpoints(run_dir / "skipped").load(meta_step)
     run.restore(arrays, progress["run"])
     losses = run.losses()

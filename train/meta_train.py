@@ -10,6 +10,7 @@ flags and --resume. Example:
 
 import json
 
+import tensorflow as tf
 from absl import flags
 
 import keras_l2l
@@ -17,6 +18,12 @@ from keras_l2l import inspection
 from keras_l2l import replay
 from train import cli
 from train import registry
+
+STRATEGIES = {
+    "none": lambda: None,
+    "mirrored": tf.distribute.MirroredStrategy,
+    "workers": tf.distribute.MultiWorkerMirroredStrategy,
+}
 
 
 def define_flags():
@@ -39,6 +46,13 @@ def define_flags():
     flags.DEFINE_string(
         "output_dir", None, "New or empty folder.", required=True
     )
+    flags.DEFINE_enum(
+        "distribute",
+        "none",
+        sorted(STRATEGIES),
+        "Divide the meta-batch over the devices of this machine (mirrored), or "
+        "over those of all workers in the environment variable TF_CONFIG.",
+    )
     flags.DEFINE_bool(
         "check",
         False,
@@ -58,6 +72,8 @@ def define_flags():
 
 def main():
     values = flags.FLAGS
+    # Before anything else: workers find each other before TensorFlow starts.
+    strategy = STRATEGIES[values.distribute]()
     rule, task = registry.RULES[values.rule](), cli.make_task()
     if values.replay is not None:
         found = replay.replay(rule, task, values.output_dir, values.replay)
@@ -80,7 +96,12 @@ def main():
         print(json.dumps(found, indent=2))
         return
     keras_l2l.meta_train(
-        rule, task, values.output_dir, resume=values.resume, **arguments
+        rule,
+        task,
+        values.output_dir,
+        resume=values.resume,
+        strategy=strategy,
+        **arguments,
     )
     print(f"Preset: {values.output_dir}/preset")
 

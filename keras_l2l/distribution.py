@@ -1,0 +1,136 @@
+"""The episodes of a meta-batch, divided over the replicas of a strategy."""
+
+import tensorflow as tf
+
+# What collective operations carry everywhere; the rest goes as int64.
+_CARRIED = (tf.float32, tf.float64, tf.int32, tf.int64)
+
+
+class Replicas:
+    """The replicas of a `tf.distribute` strategy, in this process and others.
+
+    Each worker process calls the same methods in the same order.
+
+    Args:
+        strategy: `tf.distribute.Strategy`, or `None` for this device alone.
+
+    Attributes:
+        number: Int, replicas in all processes.
+        alone: Bool, whether all of them are in this process.
+        is_chief: Bool, whether this process writes what all of them found.
+
+    Raises:
+        ValueError: if it is none, or called within a strategy's scope.
+    """
+
+    def __init__(self, strategy=None):
+        if tf.distribute.has_strategy():
+            raise ValueError(
+                "Meta-training must be called outside of a strategy's scope. "
+                "Received: a call within one. Pass strategy=... instead."
+            )
+        strategy = strategy or tf.distribute.get_strategy()
+        if not isinstance(strategy, tf.distribute.Strategy):
+            raise ValueError(
+                "`strategy` must be a tf.distribute.Strategy or None. "
+                f"Received: {strategy!r}"
+            )
+        self._strategy = strategy
+        self.number = strategy.num_replicas_in_sync
+        # TensorFlow's default strategy can't say that it has one device.
+        self._local = (
+            len(strategy.extended.worker_devices) if self.number > 1 else 1
+        )
+        self.alone = self._local == self.number
+        resolver = strategy.cluster_resolver
+        self.is_chief = (
+            resolver is None
+            or resolver.task_type in (None, "", "chief")
+            or (
+                resolver.task_type == "worker"
+                and not resolver.cluster_spec().as_dict().get("chief")
+                and resolver.task_id == 0
+            )
+        )
+
+    def divide(self, make, items):
+        """Returns lists of `make(item)`, each on the replica that it is for."""
+
+        def of_replica(context):
+            share = len(items) // self.number
+            start = share * context.replica_id_in_sync_group
+            return [make(item) for item in items[start : start + share]]
+
+        return self._strategy.experimental_distribute_values_from_function(
+            of_replica
+        )
+
+    def sum(self, function, divided):
+        """Calls a function on each replica and adds up what it returns.
+
+        Args:
+            function: Function from a replica's list to a pair: a list of
+                tensors, and a list like the one it got.
+            divided: As from `divide`.
+
+        Returns:
+            The pair of the list of sums, and the new divided lists.
+        """
+
+        def on_replica(items):
+            parts, items = function(items)
+            context = tf.distribute.get_replica_context()
+            # One message for all: a vector of a few thousand numbers.
+            vector = tf.concat([tf.reshape(p, [-1]) for p in parts], 0)
+            vector = context.all_reduce(tf.distribute.ReduceOp.SUM, vector)
+            sizes = [p.shape.num_elements() for p in parts]
+            sums = [
+                tf.reshape(s, p.shape)
+                for s, p in zip(tf.split(vector, sizes), parts, strict=True)
+            ]
+            return sums, items
+
+        sums, divided = self._strategy.run(on_replica, args=(divided,))
+        return [
+            self._strategy.experimental_local_results(s)[0] for s in sums
+        ], (divided)
+
+    def gather(self, divided):
+        """Returns the list of all items, from all replicas in order."""
+
+        def stack(items):
+            return tf.nest.map_structure(
+                lambda *t: tf.cast(tf.stack(t), _carried(t[0].dtype)), *items
+            )
+
+        dtypes = tf.nest.map_structure(
+            lambda t: self._strategy.experimental_local_results(t)[0].dtype,
+            divided[0],
+        )
+        stacked = self._strategy.run(stack, args=(divided,))
+        gathered = tf.nest.map_structure(
+            lambda t, dtype: tf.cast(self._strategy.gather(t, axis=0), dtype),
+            stacked,
+            dtypes,
+        )
+        size = self.number * len(divided)
+        return [
+            tf.nest.map_structure(lambda t, i=i: t[i], gathered)
+            for i in range(size)
+        ]
+
+    def from_chief(self, number):
+        """Returns an int of the chief's, on every worker."""
+        value = tf.constant(number if self.is_chief else 0, tf.int64)
+
+        def on_replica():
+            context = tf.distribute.get_replica_context()
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+        total = self._strategy.run(tf.function(on_replica, autograph=False))
+        total = self._strategy.experimental_local_results(total)[0]
+        return int(total) // self._local
+
+
+def _carried(dtype):
+    return dtype if dtype in _CARRIED else tf.int64

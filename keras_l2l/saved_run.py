@@ -1,0 +1,121 @@
+"""A run, its record, and where both are kept."""
+
+import shutil
+import signal
+import time
+import warnings
+
+from keras_l2l import presets
+from keras_l2l import runs
+from keras_l2l.checkpoints import Checkpoints
+from keras_l2l.interruption import Interrupted
+
+
+class SavedRun:
+    """Keeps a run in a folder; of several workers, the chief alone writes.
+
+    Args:
+        output_dir: `Path` of the folder.
+        run: `MetaRun`.
+        recorder: `Recorder`.
+
+    Attributes:
+        run, recorder: As given.
+    """
+
+    def __init__(self, output_dir, run, recorder):
+        self.run = run
+        self.recorder = recorder
+        self._output_dir = output_dir
+        self._checkpoints = Checkpoints(output_dir / "checkpoints")
+        self._skipped = Checkpoints(output_dir / "skipped", keep=None)
+        self._clock = time.perf_counter()
+
+    def restore(self):
+        """Goes back to the newest good checkpoint; returns its meta-step."""
+        found, meta_step = None, 0
+        if self.run.replicas.is_chief:
+            found = self._checkpoints.load_latest()
+            meta_step = found[1]["meta_step"] if found else 0
+        meta_step = self.run.replicas.from_chief(meta_step)
+        if not meta_step:
+            return 0
+        arrays, progress = found or self._checkpoints.load(meta_step)
+        self.run.restore(arrays, progress["run"])
+        self.recorder.history = progress["history"]
+        self._clock -= progress["seconds"]
+        return meta_step
+
+    def save(self, meta_step):
+        """Keeps all that there is before `meta_step`."""
+        # Logs first: what a checkpoint knows of must not be missing there.
+        self.recorder.finish()
+        self._write(self._checkpoints, meta_step)
+        self.recorder.start(meta_step)
+
+    def meta_step(self, meta_step, stop):
+        """Takes a meta-step; one that is not finite is kept for a replay.
+
+        Args:
+            meta_step: Int.
+            stop: Whether this worker was asked to stop.
+
+        Returns:
+            Bool, whether any worker was, before the meta-step.
+        """
+        result = self.run.meta_step(meta_step, bool(stop))
+        self.recorder.meta_step(meta_step, result, self.run.best_loss)
+        if not result.finite:
+            warnings.warn(
+                f"Meta-step {meta_step} was skipped: meta-loss "
+                f"{result.meta_loss}, norm of the meta-gradient "
+                f"{result.meta_gradient_norm}, episodes {result.seeds}.",
+                stacklevel=2,
+            )
+            self._write(self._skipped, meta_step)
+            self.run.abandon_episodes()
+        return result.stop
+
+    def interrupt(self, meta_step, signal_number):
+        """Keeps all that there is, and raises `Interrupted`.
+
+        Args:
+            meta_step: Int, how many were taken.
+            signal_number: Int; `None` in a worker that hears it from another.
+        """
+        self.save(meta_step)
+        raise Interrupted(
+            f"Stopped on request after {meta_step} meta-steps; all of them "
+            f"are in {self._output_dir}. Resume to go on from there.",
+            signal_number or signal.SIGTERM,
+        )
+
+    def write_results(self, rule):
+        """Writes a preset of the rule, and the history, which it returns."""
+        seconds = round(self._seconds(), 1)
+        history = {**self.recorder.history, "seconds": seconds}
+        if self.run.replicas.is_chief:
+            preset = self._output_dir / "preset"
+            if preset.exists():
+                # Of this very run, which was killed after it was written.
+                shutil.rmtree(preset)
+            presets.save_preset(self.run.estimator.rule, self.run.best, preset)
+            runs.write_json(self._output_dir / "history.json", history)
+        return history
+
+    def _seconds(self):
+        return time.perf_counter() - self._clock
+
+    def _write(self, checkpoints, meta_step):
+        arrays, progress = self.run.state()  # With all workers' episodes.
+        if self.run.replicas.is_chief:
+            checkpoints.save(
+                meta_step,
+                arrays,
+                {
+                    "meta_step": meta_step,
+                    "run": progress,
+                    "history": self.recorder.history,
+                    "seconds": self._seconds(),
+                },
+            )

@@ -1,0 +1,163 @@
+"""Meta-training over several devices and several processes."""
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import one_run
+import pytest
+import tensorflow as tf
+from conftest import leaves
+
+from keras_l2l import presets
+from keras_l2l import runs
+from keras_l2l import tasks
+
+ROOT = pathlib.Path(__file__).parent.parent
+SHORT = {"meta_steps": 12, "validation_interval": 4, "meta_batch_size": 4}
+
+
+@contextlib.contextmanager
+def workers(number, *flags):
+    """Starts local worker processes; ends what is left of them."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for each in sockets:
+            each.bind(("localhost", 0))
+        addresses = [f"localhost:{s.getsockname()[1]}" for s in sockets]
+    distribute = "workers" if number > 1 else "none"
+    processes = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "train.meta_train",
+                "--task=quadratics",
+                "--rule=lstm_raw",
+                "--horizon=4",
+                "--unroll_length=2",
+                "--meta_batch_size=4",
+                f"--distribute={distribute}",
+                *flags,
+            ],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "TF_CONFIG": json.dumps(
+                    {
+                        "cluster": {"worker": addresses},
+                        "task": {"type": "worker", "index": index},
+                    }
+                ),
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(number)
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def finish(processes):
+    for process in processes:
+        _, errors = process.communicate(timeout=180)
+        assert process.returncode == 0, errors
+
+
+def result(folder):
+    """Returns the history and the meta-parameters of a run."""
+    _, meta_params = presets.load_preset(folder / "preset")
+    return runs.read_json(folder / "history.json"), leaves(meta_params)
+
+
+def test_mirrored_equals_one_device_and_one_device_goes_on(tmp_path):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    alone = one_run.train(tmp_path / "one", **SHORT)
+    two = one_run.train(tmp_path / "two", strategy=strategy, **SHORT)
+    for path in (tmp_path / "two" / "checkpoints").iterdir():
+        if not path.name.startswith("00000008"):
+            path.unlink()
+    resumed = one_run.train(tmp_path / "two", **SHORT)
+    assert resumed.history["meta_loss"][:8] == two.history["meta_loss"][:8]
+    assert len(set(alone.history["meta_loss"])) == 12
+    for other in (two, resumed):
+        np.testing.assert_allclose(
+            other.history["meta_loss"], alone.history["meta_loss"], rtol=1e-6
+        )
+        for a, b in zip(
+            leaves(other.meta_params), leaves(alone.meta_params), strict=True
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_two_workers_equal_one_process(tmp_path):
+    flags = ["--meta_steps=30", f"--output_dir={tmp_path}/two"]
+    with workers(2, *flags) as processes:
+        finish(processes)
+    flags = ["--meta_steps=30", f"--output_dir={tmp_path}/one"]
+    with workers(1, *flags) as processes:
+        finish(processes)
+    (two, params), (one, expected) = (
+        result(tmp_path / name) for name in ("two", "one")
+    )
+    np.testing.assert_allclose(two["meta_loss"], one["meta_loss"], rtol=1e-6)
+    for a, b in zip(params, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    # The chief alone wrote, and wrote the same things.
+    assert {p.name for p in (tmp_path / "two").iterdir()} == {
+        p.name for p in (tmp_path / "one").iterdir()
+    }
+
+
+def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path):
+    flags = ["--meta_steps=600", f"--output_dir={tmp_path}/run"]
+    with workers(2, *flags) as processes:
+        while not list(tmp_path.glob("run/checkpoints/*.npz")):
+            assert all(p.poll() is None for p in processes)
+            time.sleep(0.02)
+        processes[1].kill()
+        _, errors = processes[0].communicate(timeout=120)
+    assert processes[0].returncode == 1
+    assert "error: A worker was lost" in errors
+    assert "--resume" in errors and "Traceback" not in errors
+    with workers(1, *flags, "--resume") as processes:
+        finish(processes)
+    history, _ = result(tmp_path / "run")
+    assert len(history["meta_loss"]) == 600
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            {"meta_batch_size": 3},
+            "must be a multiple of the number of replicas",
+        ),
+        ({"strategy": "mirrored"}, "must be a tf.distribute.Strategy"),
+    ],
+)
+def test_bad_arguments_write_nothing(tmp_path, arguments, message):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with pytest.raises(ValueError, match=message):
+        one_run.train(
+            tmp_path / "run", **{**SHORT, "strategy": strategy, **arguments}
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_call_in_a_scope_is_refused(tmp_path):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope(), pytest.raises(ValueError, match="outside of a"):
+        one_run.train(tmp_path / "run", tasks.Quadratics(3), **SHORT)
