@@ -21,7 +21,7 @@ TRAIN = [
     "tensorflow>=2.16.1",
     "tensorflow-datasets>=4.9.7",
 ]
-TEST = ["dill", "pytest>=8", "pytest-xdist", "ruff"]
+TEST = ["dill", "hypothesis", "pytest>=8", "pytest-xdist", "ruff"]
 
 setuptools.setup(
     name="keras_l2l",

@@ -45,6 +45,25 @@ def compiled(function, jit_compile=True):
     return function
 
 
+def abstract(function):
+    """Returns what a function without arguments would, without computing it.
+
+    On TensorFlow and JAX its tensors are shapes alone, and nothing is
+    allocated; elsewhere it is called.
+    """
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            traced = tf.function(function, autograph=False)
+            return traced.get_concrete_function().structured_outputs
+        case "jax":
+            import jax
+
+            return jax.eval_shape(function)
+    return function()
+
+
 def writes_in_place():
     """Returns whether a slice of a large tensor is written without a copy."""
     match keras.backend.backend():

@@ -14,6 +14,7 @@ import warnings
 
 import numpy as np
 
+from keras_l2l import npz
 from keras_l2l import runs
 
 _NAME = re.compile(r"(\d{8,})-([0-9a-f]{32})\.npz")
@@ -128,8 +129,10 @@ def _read(path):
             f"{path} is damaged: the content of that name has the SHA-256 "
             f"{expected}..., this one has {digest}..."
         )
-    with np.load(path, allow_pickle=False) as npz:
-        arrays = {name: npz[name] for name in npz.files}
+    try:
+        arrays = npz.load(path)
+    except ValueError as error:
+        raise CheckpointError(f"In {path}: {error}") from error
     return arrays, json.loads(arrays.pop("progress").tobytes())
 
 

@@ -206,10 +206,14 @@ def check_arguments(arguments):
         "validation_episodes",
     ):
         checks.require_int(name, arguments[name])
-    checks.require_int("seed", arguments["seed"], minimum=0)
+    # Episode seeds have 63 bits, see `MetaRun`.
+    checks.require_int("seed", arguments["seed"], 0, maximum=2**29)
     checks.require_positive(
         "meta_learning_rate", arguments["meta_learning_rate"]
     )
+    if arguments["clipnorm"] is not None:
+        checks.require_positive("clipnorm", arguments["clipnorm"])
+    checks.require_bool("second_derivatives", arguments["second_derivatives"])
 
 
 def _loop(saved, meta_steps, validation_interval):

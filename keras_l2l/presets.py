@@ -4,7 +4,7 @@ A preset is a folder of three files, none of which can execute anything:
 
 - `config.json`: the rule's registered class name and configuration;
 - `meta_params.npz`: its meta-parameters by name (no pickle);
-- `metadata.json`: versions, and the SHA-256 of `meta_params.npz`.
+- `metadata.json`: versions, and the SHA-256 of the other two.
 
 Presets in the wheel (`keras_l2l/weights/`) also have a model card,
 `card.json`: what it was meta-trained on, how, and how well it does.
@@ -15,15 +15,15 @@ import hashlib
 import io
 import os
 import pathlib
-import zipfile
-import zlib
 
 import keras
 import numpy as np
 from keras import ops
 
 import keras_l2l
+from keras_l2l import backends
 from keras_l2l import nests
+from keras_l2l import npz
 from keras_l2l import runs
 from keras_l2l.rules import base
 from keras_l2l.rules import serialization
@@ -34,15 +34,6 @@ _CONFIG, _META_PARAMS, _METADATA = (
     "config.json",
     "meta_params.npz",
     "metadata.json",
-)
-# What `np.load` raises for a file that is not one of its own.
-_NOT_NPZ = (
-    AttributeError,
-    EOFError,
-    OSError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
 )
 
 
@@ -83,15 +74,18 @@ def save_preset(rule, meta_params, directory):
     files = {
         _CONFIG: runs.to_json(serialization.serialize(rule)),
         _META_PARAMS: buffer.getvalue(),
-        _METADATA: runs.to_json(
-            {
-                "keras_l2l_version": keras_l2l.__version__,
-                "keras_version": keras.version(),
-                "meta_parameters": sum(a.size for a in arrays.values()),
-                "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-            }
-        ),
     }
+    files[_METADATA] = runs.to_json(
+        {
+            "keras_l2l_version": keras_l2l.__version__,
+            "keras_version": keras.version(),
+            "meta_parameters": sum(a.size for a in arrays.values()),
+            "sha256": {
+                name: hashlib.sha256(content).hexdigest()
+                for name, content in files.items()
+            },
+        }
+    )
     with runs.new_folder(directory) as folder:
         for name, content in files.items():
             (folder / name).write_bytes(content)
@@ -112,28 +106,46 @@ def load_preset(name_or_dir):
             damaged or foreign.
     """
     directory = _find(name_or_dir)
-    for name in (_CONFIG, _META_PARAMS, _METADATA):
-        if not (directory / name).is_file():
-            raise PresetError(
-                f"A preset folder must hold {_CONFIG}, {_META_PARAMS} and "
-                f"{_METADATA}. Received: {str(directory)!r}, which has no "
-                f"{name}. Save the preset again."
-            )
+    files = {
+        name: _read(directory, name)
+        for name in (_CONFIG, _META_PARAMS, _METADATA)
+    }
     try:
-        metadata = runs.read_json(directory / _METADATA)
+        digests = runs.read_json(directory / _METADATA).get("sha256")
+        for name in (_CONFIG, _META_PARAMS):
+            _check_digest(directory / name, files[name], digests)
         rule = serialization.deserialize(runs.read_json(directory / _CONFIG))
+        arrays = npz.load(io.BytesIO(files[_META_PARAMS]))
     except ValueError as error:
         raise PresetError(f"In {directory}: {error}") from error
-    content = (directory / _META_PARAMS).read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != metadata.get("sha256"):
-        raise PresetError(
-            f"{directory / _META_PARAMS} must have the SHA-256 recorded in "
-            f"{_METADATA} ({metadata.get('sha256')}). Received: {digest}. The "
-            "file is damaged or from elsewhere: copy the folder again."
-        )
-    arrays = _parse_npz(content, directory / _META_PARAMS)
     return rule, from_arrays(rule, arrays)
+
+
+def _read(directory, name):
+    path = directory / name
+    if not path.is_file():
+        raise PresetError(
+            f"A preset folder must hold {_CONFIG}, {_META_PARAMS} and "
+            f"{_METADATA}. Received: {str(directory)!r}, which has no "
+            f"{name}. Save the preset again."
+        )
+    if path.resolve().parent != directory.resolve():
+        raise PresetError(
+            "The files of a preset must lie in its folder. Received: "
+            f"{path}, a link to one outside. Copy the file itself."
+        )
+    return path.read_bytes()
+
+
+def _check_digest(path, content, digests):
+    expected = digests.get(path.name) if isinstance(digests, dict) else None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != expected:
+        raise PresetError(
+            f"{path} must have the SHA-256 recorded in {_METADATA} "
+            f"({expected}). Received: {digest}. The file is damaged or from "
+            "elsewhere: copy the folder again."
+        )
 
 
 def resolve(rule, meta_params):
@@ -189,7 +201,7 @@ def from_arrays(rule, arrays):
         PresetError: if names or shapes are not the rule's, or values are not
             finite.
     """
-    expected = rule.init_meta_params(0)
+    expected = _expected(rule)
     shapes = {
         name: tuple(value.shape) for name, value in nests.named_leaves(expected)
     }
@@ -222,6 +234,11 @@ def from_arrays(rule, arrays):
     )
 
 
+def _expected(rule):
+    # Shapes alone: a forged configuration must not fill the memory.
+    return backends.abstract(lambda: rule.init_meta_params(0))
+
+
 def encode(rule, meta_params):
     """Returns meta-parameters as JSON-able strings, for `get_config`."""
     return {
@@ -233,8 +250,7 @@ def encode(rule, meta_params):
 def decode(rule, encoded):
     """Returns the meta-parameters that `encode` made strings of."""
     shapes = {
-        name: value.shape
-        for name, value in nests.named_leaves(rule.init_meta_params(0))
+        name: value.shape for name, value in nests.named_leaves(_expected(rule))
     }
     arrays = {}
     for name, string in encoded.items():
@@ -262,18 +278,3 @@ def _find(name_or_dir):
             "train/meta_train.py write."
         )
     return directory
-
-
-def _parse_npz(content, path):
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as npz:
-            arrays = {name: npz[name] for name in npz.files}
-        for name, array in arrays.items():
-            if not isinstance(array, np.ndarray):
-                raise ValueError(f"{name} is not an array")
-        return arrays
-    except _NOT_NPZ as error:
-        raise PresetError(
-            f"{path} must be an .npz file of plain arrays, without pickled "
-            f"objects. Received: {error}"
-        ) from error

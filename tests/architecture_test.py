@@ -30,7 +30,8 @@ ARROWS = {
         "preprocess",
         "rules",
     },
-    "presets": {"nests", "rules", "runs"},
+    "npz": set(),
+    "presets": {"backends", "nests", "npz", "rules", "runs"},
     "gradients": set(),
     "memory": set(),
     "optimizer": {
@@ -77,7 +78,7 @@ ARROWS = {
         "unroll",
     },
     "replay": {"checkpoints", "meta_training", "rules", "runs"},
-    "checkpoints": {"runs"},
+    "checkpoints": {"npz", "runs"},
     "interruption": set(),
     "watch": set(),
     "evaluation": {"checks", "results", "runs", "tasks"},

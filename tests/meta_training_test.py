@@ -2,6 +2,7 @@ import json
 
 import keras
 import numpy as np
+import one_run
 import pytest
 import tensorflow as tf
 from conftest import leaves
@@ -12,6 +13,7 @@ from keras_l2l import evaluation
 from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l import tasks
+from train.benchmarks import timing
 
 
 def meta_train(rule, task, output_dir, **arguments):
@@ -189,6 +191,11 @@ def test_the_best_validation_is_kept_not_the_last(tmp_path):
     assert np.mean(both) == pytest.approx(finals[best], rel=1e-5)
 
 
+def test_memory_does_not_grow(tmp_path):
+    memory = timing.in_fresh_process(one_run.memory_after, tmp_path, (50, 500))
+    assert memory[500] <= 1.02 * memory[50]
+
+
 def test_progress_bar_shows_loss_speed_and_time(small_lstm, tmp_path, capsys):
     meta_train(small_lstm, tasks.Quadratics(3), tmp_path, verbose=1)
     shown = capsys.readouterr().out
@@ -224,7 +231,10 @@ def test_non_empty_output_folder_is_left_alone(small_lstm, tmp_path):
         ({"meta_batch_size": 0}, "`meta_batch_size` must be an int"),
         ({"meta_steps": 1.5}, "`meta_steps` must be an int"),
         ({"meta_learning_rate": 0.0}, "`meta_learning_rate` must be a pos"),
+        ({"meta_learning_rate": float("inf")}, "finite"),
+        ({"clipnorm": 0.0}, "`clipnorm` must be a pos"),
         ({"seed": -1}, "`seed` must be an int"),
+        ({"second_derivatives": "no"}, "`second_derivatives` must be a bool"),
     ],
 )
 def test_bad_arguments_write_nothing(small_lstm, tmp_path, arguments, message):
@@ -232,4 +242,37 @@ def test_bad_arguments_write_nothing(small_lstm, tmp_path, arguments, message):
         meta_train(
             small_lstm, tasks.Quadratics(3), tmp_path / "new", **arguments
         )
+    assert not (tmp_path / "new").exists()
+
+
+FLOATS = ("meta_learning_rate", "clipnorm")
+OTHERS = (
+    "horizon",
+    "unroll_length",
+    "meta_batch_size",
+    "meta_steps",
+    "second_derivatives",
+    "validation_interval",
+    "validation_episodes",
+    "seed",
+)
+NEVER_GOOD = [-1, -0.5, "1", b"1", [1], {}, float("nan"), float("inf")]
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        *[(name, value) for name in FLOATS + OTHERS for value in NEVER_GOOD],
+        *[(name, value) for name in OTHERS for value in (1.5, 2**70, None)],
+    ],
+    ids=repr,
+)
+def test_no_bad_argument_ends_in_another_error(
+    small_lstm, tmp_path, name, value
+):
+    with pytest.raises(ValueError, match=name) as caught:
+        meta_train(
+            small_lstm, tasks.Quadratics(3), tmp_path / "new", **{name: value}
+        )
+    assert "Received" in str(caught.value)
     assert not (tmp_path / "new").exists()

@@ -1,10 +1,13 @@
 """A short run of meta-training, for processes that are killed."""
 
+import pathlib
+
 import keras
 import numpy as np
 
 import keras_l2l
 from keras_l2l import tasks
+from keras_l2l.recorder import Recorder
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -63,3 +66,19 @@ def train(output_dir, task=None, **arguments):
             **arguments,
         },
     )
+
+
+def memory_after(output_dir, meta_steps):
+    """Returns the resident memory in kB when so many were taken, of each."""
+    record, found = Recorder.meta_step, {}
+
+    def measured(self, meta_step, *arguments):
+        record(self, meta_step, *arguments)
+        if meta_step in meta_steps:
+            status = pathlib.Path("/proc/self/status").read_text()
+            (line,) = [x for x in status.splitlines() if x.startswith("VmRSS")]
+            found[meta_step] = int(line.split()[1])
+
+    Recorder.meta_step = measured
+    train(output_dir, meta_steps=max(meta_steps) + 1)
+    return found

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import zipfile
 
@@ -18,15 +19,18 @@ def preset(tmp_path, small_lstm):
     return folder
 
 
-def rewrite_npz(folder, save):
-    """Replaces the arrays and the checksum, as a foreign tool would."""
-    import hashlib
+def set_checksum(path):
+    """Makes the checksum of a changed file right, as a foreign tool would."""
+    metadata = json.loads((path.parent / "metadata.json").read_text())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    metadata["sha256"][path.name] = digest
+    (path.parent / "metadata.json").write_text(json.dumps(metadata))
 
-    path = folder / "meta_params.npz"
-    save(path)
-    metadata = json.loads((folder / "metadata.json").read_text())
-    metadata["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (folder / "metadata.json").write_text(json.dumps(metadata))
+
+def rewrite_npz(folder, save):
+    """Replaces the arrays and their checksum."""
+    save(folder / "meta_params.npz")
+    set_checksum(folder / "meta_params.npz")
 
 
 def arrays_of(folder):
@@ -171,6 +175,7 @@ def test_config_of_another_class(preset):
     (preset / "config.json").write_text(
         json.dumps({"class_name": "os>system", "config": {"command": "ls"}})
     )
+    set_checksum(preset / "config.json")
     with pytest.raises(presets.PresetError, match="Registered rules"):
         presets.load_preset(preset)
 

@@ -263,8 +263,8 @@ def test_episode_goes_on_and_traces_once(small_lstm):
     [
         (100, 30, "must divide `horizon`.*nearest horizon is 90"),
         (5, 20, "must divide `horizon`.*nearest horizon is 20"),
-        (0, 1, "`horizon` must be an int of at least 1"),
-        (100, 0, "`unroll_length` must be an int of at least 1"),
+        (0, 1, "`horizon` must be an int from 1 to"),
+        (100, 0, "`unroll_length` must be an int from 1 to"),
         (100.0, 20, "`horizon` must be an int"),
     ],
 )

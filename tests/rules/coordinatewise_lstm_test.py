@@ -89,8 +89,8 @@ def test_zero_output_weights_give_zero_updates():
     [
         ({"units": 20}, "pass units"),
         ({"units": ()}, "non-empty"),
-        ({"units": (20, 0)}, "at least 1"),
-        ({"units": (20.0,)}, "at least 1"),
+        ({"units": (20, 0)}, "an int from 1 to"),
+        ({"units": (20.0,)}, "an int from 1 to"),
         ({"preprocessing": "log"}, "log_and_sign"),
         ({"p": 0}, "`p` must be a positive number"),
         ({"output_scale": -1.0}, "`output_scale` must be a positive"),
