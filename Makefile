@@ -1,4 +1,4 @@
-# make demo: meta-train, evaluate and use a learned optimizer (10 minutes).
+# make demo: meta-train, evaluate and use a learned optimizer (5 minutes).
 # make test: the test suite.      make setup: what both need.
 # make backends: JAX and PyTorch, so that `make test` tests on them too.
 PYTHON ?= python3
