@@ -22,8 +22,9 @@ class MetaTrainingResult(typing.NamedTuple):
 
     Attributes:
         meta_params: Nest of tensors, the best on the validation episodes.
-        history: Dict of lists, one value per meta-step: `meta_loss` and
-            `meta_gradient_norm`; one per validation: `validation`, dicts with
+        history: Dict of lists, one value per meta-step: `meta_loss`,
+            `meta_gradient_norm` (before it is clipped) and `clipped`, 1.0
+            where it was; one per validation: `validation`, dicts with
             `meta_step`, `mean_loss`, `final_loss`; and one per meta-step that
             was skipped: `skipped`, dicts with `meta_step`, `seeds`. And of
             `seconds`, how long it took.
@@ -145,6 +146,7 @@ def meta_train(
         meta_steps,
         unrolls=horizon // unroll_length,
         inner_steps=meta_batch_size * unroll_length,
+        clipnorm=clipnorm,
         verbose=verbose if run.replicas.is_chief else 0,
     )
     saved = SavedRun(output_dir, run, recorder)

@@ -16,19 +16,26 @@ class Recorder:
         unrolls: Int, meta-steps in an episode; the bar shows their mean
             meta-loss, since it falls within each episode.
         inner_steps: Int, inner steps taken by a meta-step.
+        clipnorm: Float, the norm that longer meta-gradients are clipped to;
+            `None` if they are not.
         verbose: 0 or 1.
     """
 
-    def __init__(self, log_dir, meta_steps, unrolls, inner_steps, verbose):
+    def __init__(
+        self, log_dir, meta_steps, unrolls, inner_steps, clipnorm, verbose
+    ):
         self.history = {
             "meta_loss": [],
             "meta_gradient_norm": [],
+            "clipped": [],
             "validation": [],
             "skipped": [],
         }
         self._log_dir = log_dir
+        self._writer = tf.summary.create_noop_writer()
         self._unrolls = unrolls
         self._inner_steps = inner_steps
+        self._clipnorm = clipnorm
         self._clock = time.perf_counter()
         self._progress = keras.utils.Progbar(
             meta_steps,
@@ -44,7 +51,6 @@ class Recorder:
         Logs of a run that got further, and goes on from here, are removed.
         """
         if self._log_dir is None:
-            self._writer = tf.summary.create_noop_writer()
             return
         for path in self._log_dir.glob("*.from_*"):
             if int(path.name.rpartition("_")[2]) >= meta_step:
@@ -73,6 +79,10 @@ class Recorder:
         values = {
             "meta_loss": result.meta_loss,
             "meta_gradient_norm": result.meta_gradient_norm,
+            "clipped": float(
+                self._clipnorm is not None
+                and result.meta_gradient_norm > self._clipnorm
+            ),
         }
         if not result.finite:
             self.history["skipped"].append(

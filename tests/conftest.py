@@ -10,6 +10,7 @@ import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 import keras_l2l  # noqa: E402
+from keras_l2l import rules  # noqa: E402
 from keras_l2l import tasks  # noqa: E402
 
 # Two CPUs for tests of distribution; nothing else notices.
@@ -51,6 +52,22 @@ def float64_quadratic(seed=0, n=4):
         tf.constant(rng.normal(size=(n, n)) / n + np.eye(n)),
         tf.constant(rng.normal(size=n)),
     )
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Uphill(rules.CoordinatewiseRule):
+    """Its meta-parameter is the update: any change from 0 is for the worse."""
+
+    def init_meta_params(self, seed):
+        return {"shift": tf.zeros([])}
+
+    def init_coordinate_state(self, n):
+        return {}
+
+    def coordinate_step(self, meta_params, gradient, state, iteration):
+        # The sign is wrong on purpose: meta-training goes uphill.
+        shift = meta_params["shift"]
+        return 2 * tf.stop_gradient(shift) - shift + 0 * gradient, state
 
 
 def regression_task(name="regression", make_model=None):

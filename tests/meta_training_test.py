@@ -5,6 +5,7 @@ import numpy as np
 import one_run
 import pytest
 import tensorflow as tf
+from conftest import Uphill
 from conftest import leaves
 from conftest import regression_task
 
@@ -104,6 +105,10 @@ def test_what_a_run_writes(small_lstm, tmp_path):
     history = json.loads((tmp_path / "history.json").read_text())
     assert history == result.history
     assert len(history["meta_loss"]) == 4
+    assert history["clipped"] == [
+        float(norm > 1.0) for norm in history["meta_gradient_norm"]
+    ]
+    assert sum(history["clipped"]) > 0
     assert [v["meta_step"] for v in history["validation"]] == [0, 2, 4]
     _, meta_params = presets.load_preset(tmp_path / "preset")
     for a, b in zip(
@@ -117,6 +122,7 @@ def test_what_a_run_writes(small_lstm, tmp_path):
     assert tags == {
         "meta_loss",
         "meta_gradient_norm",
+        "clipped",
         "inner_steps_per_second",
         "validation/mean_loss",
         "validation/final_loss",
@@ -140,35 +146,17 @@ def test_config_reproduces_the_run(small_lstm, tmp_path):
     assert first.history["meta_loss"] == again.history["meta_loss"]
 
 
-class _Worsening(rules.CoordinatewiseRule):
-    """Its meta-parameter is the update: any change from 0 is for the worse."""
-
-    def init_meta_params(self, seed):
-        return {"shift": tf.zeros([])}
-
-    def init_coordinate_state(self, n):
-        return {}
-
-    def coordinate_step(self, meta_params, gradient, state, iteration):
-        # The sign is wrong on purpose: meta-training goes uphill.
-        shift = meta_params["shift"]
-        return 2 * tf.stop_gradient(shift) - shift + 0 * gradient, state
-
-
-keras.saving.register_keras_serializable(package="tests")(_Worsening)
-
-
 def test_the_best_validation_is_kept_not_the_last(tmp_path):
     task = tasks.Quadratic(tf.eye(2), tf.zeros(2))
     result = meta_train(
-        _Worsening(), task, tmp_path, meta_steps=8, meta_learning_rate=0.1
+        Uphill(), task, tmp_path, meta_steps=8, meta_learning_rate=0.1
     )
     finals = [v["final_loss"] for v in result.history["validation"]]
     best = int(np.argmin(finals))
     assert finals[-1] > finals[best]
     kept = evaluation.training_curve(
         lambda: keras_l2l.LearnedOptimizer(
-            rule=_Worsening(), meta_params=result.meta_params
+            rule=Uphill(), meta_params=result.meta_params
         ),
         task,
         6,
@@ -178,7 +166,7 @@ def test_the_best_validation_is_kept_not_the_last(tmp_path):
     both = [
         evaluation.training_curve(
             lambda: keras_l2l.LearnedOptimizer(
-                rule=_Worsening(), meta_params=result.meta_params
+                rule=Uphill(), meta_params=result.meta_params
             ),
             task,
             6,

@@ -18,6 +18,7 @@ import keras_l2l
 from keras_l2l import presets
 from keras_l2l import runs
 from keras_l2l import tasks
+from keras_l2l.checkpoints import CheckpointError
 from keras_l2l.checkpoints import Checkpoints
 from keras_l2l.interruption import Interrupted
 from keras_l2l.recorder import Recorder
@@ -154,6 +155,20 @@ def test_damaged_checkpoints_are_passed_over(tmp_path, uninterrupted):
     with pytest.warns(UserWarning, match=newest.name):
         one_run.train(folder, **SHORT)
     assert_same_run(folder, uninterrupted)
+
+
+def test_damaged_checkpoints_alone_are_an_error(tmp_path, uninterrupted):
+    folder = shutil.copytree(uninterrupted, tmp_path / "run")
+    for path in (folder / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(CheckpointError, match="must be whole"),
+    ):
+        one_run.train(folder, **SHORT)
+    after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert after == before
 
 
 def test_leftovers_of_killed_writes_are_removed(tmp_path, uninterrupted):

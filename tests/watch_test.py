@@ -1,9 +1,9 @@
 """Meta-steps and runs that go wrong."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import Uphill
 from conftest import leaves
 
 import keras_l2l
@@ -111,21 +111,6 @@ def test_too_many_in_a_row_stop_the_run(tmp_path):
     assert len(history["meta_loss"]) < 100
     _, meta_params = presets.load_preset(tmp_path / "preset")
     assert all(np.isfinite(x).all() for x in leaves(meta_params))
-
-
-@keras.saving.register_keras_serializable(package="tests")
-class Uphill(rules.CoordinatewiseRule):
-    """Its meta-parameter is the update, and its gradient has a wrong sign."""
-
-    def init_meta_params(self, seed):
-        return {"shift": tf.zeros([])}
-
-    def init_coordinate_state(self, n):
-        return {}
-
-    def coordinate_step(self, meta_params, gradient, state, iteration):
-        shift = meta_params["shift"]
-        return 2 * tf.stop_gradient(shift) - shift + 0 * gradient, state
 
 
 def test_divergence_stops_the_run_with_the_best_before(tmp_path):
