@@ -92,7 +92,7 @@ def test_zero_output_weights_give_zero_updates():
         ({"units": (20, 0)}, "an int from 1 to"),
         ({"units": (20.0,)}, "an int from 1 to"),
         ({"preprocessing": "log"}, "log_and_sign"),
-        ({"p": 0}, "`p` must be a positive number"),
+        ({"p": 0}, "`p` must be a positive finite number"),
         ({"output_scale": -1.0}, "`output_scale` must be a positive"),
         ({"output_scale": "x"}, "`output_scale` must be a positive"),
     ],
