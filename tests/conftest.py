@@ -96,3 +96,11 @@ def regression_task(name="regression", make_model=None):
 def small_lstm():
     """A rule whose single step is cheap."""
     return keras_l2l.CoordinatewiseLSTM(units=(4, 3))
+
+
+@pytest.fixture(scope="session")
+def strategy():
+    """Two replicas."""
+    # One strategy for all tests: TensorFlow 2.16 mixes up the messages of
+    # several in one process, if their dtypes differ.
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

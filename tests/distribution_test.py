@@ -10,7 +10,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from conftest import leaves
 
 import keras_l2l
@@ -35,11 +34,6 @@ def classifier(**arguments):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     return model
-
-
-@pytest.fixture
-def strategy():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import time
 import numpy as np
 import one_run
 import pytest
-import tensorflow as tf
 from conftest import leaves
 
 from keras_l2l import presets
@@ -82,8 +81,7 @@ def result(folder):
     return runs.read_json(folder / "history.json"), leaves(meta_params)
 
 
-def test_mirrored_equals_one_device_and_one_device_goes_on(tmp_path):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def test_mirrored_equals_one_device_and_one_device_goes_on(tmp_path, strategy):
     alone = one_run.train(tmp_path / "one", **SHORT)
     two = one_run.train(tmp_path / "two", strategy=strategy, **SHORT)
     for path in (tmp_path / "two" / "checkpoints").iterdir():
@@ -148,8 +146,7 @@ def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path):
         ({"strategy": "mirrored"}, "must be a tf.distribute.Strategy"),
     ],
 )
-def test_bad_arguments_write_nothing(tmp_path, arguments, message):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def test_bad_arguments_write_nothing(tmp_path, strategy, arguments, message):
     with pytest.raises(ValueError, match=message):
         one_run.train(
             tmp_path / "run", **{**SHORT, "strategy": strategy, **arguments}
@@ -157,7 +154,6 @@ def test_bad_arguments_write_nothing(tmp_path, arguments, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_call_in_a_scope_is_refused(tmp_path):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def test_a_call_in_a_scope_is_refused(tmp_path, strategy):
     with strategy.scope(), pytest.raises(ValueError, match="outside of a"):
         one_run.train(tmp_path / "run", tasks.Quadratics(3), **SHORT)
