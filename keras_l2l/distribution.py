@@ -91,9 +91,8 @@ class Replicas:
             return sums, items
 
         sums, divided = self._strategy.run(on_replica, args=(divided,))
-        return [
-            self._strategy.experimental_local_results(s)[0] for s in sums
-        ], (divided)
+        local_results = self._strategy.experimental_local_results
+        return [local_results(s)[0] for s in sums], divided
 
     def gather(self, divided):
         """Returns the list of all items, from all replicas in order."""

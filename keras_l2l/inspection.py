@@ -54,7 +54,7 @@ def inspect_task(rule, task, **arguments):
     run = meta_training.make_run(rule, task, arguments)
     seed = tf.constant(split_seed("train", 0), tf.int64)
     task = task.sample(seed)
-    start = unroll_lib.init_carry(rule, task, seed)
+    start = unroll_lib.init_carry(run.estimator.rule, task, seed)
     rate, end = _train_with_adam(task, seed, arguments["horizon"])
     report = {
         "params": nests.count_params(start.params),

@@ -99,7 +99,7 @@ class SavedRun:
             if preset.exists():
                 # Of this very run, which was killed after it was written.
                 shutil.rmtree(preset)
-            presets.save_preset(self.run.estimator.rule, self.run.best, preset)
+            presets.save_preset(rule, self.run.best, preset)
             runs.write_json(self._output_dir / "history.json", history)
         return history
 

@@ -3,9 +3,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import leaves
+from conftest import regression_task
 
 import keras_l2l
+from keras_l2l import inspection
 from keras_l2l import nests
+from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l import tasks
 
@@ -180,3 +183,22 @@ def test_members_must_be_a_list(members):
 def test_a_string_must_be_a_regular_expression():
     with pytest.raises(ValueError, match=r"Received: '\['"):
         rules.Partition([("[", rules.SGD())], rules.SGD())
+
+
+def test_a_preset_and_a_look_at_a_task_are_of_the_rule_as_given(tmp_path):
+    rule = rules.Partition(
+        [("kernel", keras_l2l.CoordinatewiseLSTM(units=(2,)))],
+        default=rules.SGD(),
+    )
+    short = {"horizon": 4, "unroll_length": 2, "validation_episodes": 1}
+    report = inspection.inspect_task(rule, regression_task(), **short)
+    assert report["params"] == 3 * 4 + 4 + 4 + 1
+    result = keras_l2l.meta_train(
+        rule, regression_task(), tmp_path, meta_steps=2, verbose=0, **short
+    )
+    saved, meta_params = presets.load_preset(tmp_path / "preset")
+    assert rules.serialize(saved) == rules.serialize(rule)
+    for a, b in zip(
+        leaves(meta_params), leaves(result.meta_params), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
