@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import pathlib
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -134,6 +136,23 @@ def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path):
         finish(processes)
     history, _ = result(tmp_path / "run")
     assert len(history["meta_loss"]) == 600
+
+
+def test_a_worker_that_is_asked_to_stop_stops_all(tmp_path):
+    flags = ["--meta_steps=100000", f"--output_dir={tmp_path}/run"]
+    with workers(2, *flags) as processes:
+        while not list(tmp_path.glob("run/checkpoints/*.npz")):
+            assert all(p.poll() is None for p in processes)
+            time.sleep(0.02)
+        processes[1].terminate()
+        errors = [p.communicate(timeout=120)[1] for p in processes]
+    for process, message in zip(processes, errors, strict=True):
+        assert process.returncode == 128 + signal.SIGTERM, message
+        assert "--resume" in message and "Traceback" not in message
+    # Both tell of the same meta-step, which the last checkpoint is of.
+    (step,) = {re.search(r"after (\d+) meta", e)[1] for e in errors}
+    last = max(p.name for p in tmp_path.glob("run/checkpoints/*.npz"))
+    assert last.startswith(f"{int(step):08d}-")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ slows all alike. Benchmarks:
       kinds of models.
   meta_training: inner steps per second, beside JAX; seconds to the end of the
       first meta-step, and memory, by horizon and unroll length.
+  scaling: meta-steps of several workers, and a model of them up to 1,000.
 
 Example:
 
@@ -30,6 +31,7 @@ from keras_l2l import runs
 from train import cli
 from train.benchmarks import meta_training
 from train.benchmarks import overhead
+from train.benchmarks import scaling
 from train.benchmarks import startup
 from train.benchmarks import update
 
@@ -40,15 +42,19 @@ BENCHMARKS = {
     "frameworks": update.frameworks,
     "overhead": overhead.overhead,
     "meta_training": meta_training.meta_training,
+    "scaling": scaling.scaling,
 }
 
 
 def format_table(rows):
     """Returns the rows as text in columns, numbers with three digits."""
-    cells = [[*rows[0]]] + [
-        [v if isinstance(v, str) else f"{v:.3g}" for v in row.values()]
-        for row in rows
-    ]
+
+    def text(value):
+        if value is None:
+            return "-"
+        return value if isinstance(value, str) else f"{value:.3g}"
+
+    cells = [[*rows[0]]] + [[*map(text, row.values())] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         [cell.ljust(w) for cell, w in zip(line, widths, strict=True)]

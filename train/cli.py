@@ -72,11 +72,35 @@ def run(main):
         except _ERRORS as error:
             if logging.level_debug():
                 raise
-            # Without the marks that TensorFlow adds for its own tools.
-            message = re.sub(r"\{\{.*?\}\} ?", "", str(error))
-            sys.exit(f"error: {message or type(error).__name__}")
+            sys.exit(f"error: {_message(error)}")
 
     app.run(guarded)
+
+
+# What TensorFlow adds for its own tools: marks, and lines of where it was.
+_MARKS = re.compile(r"\{\{.*?\}\} ?|\[Op:.*?\]|^\s*\[\[.*?\]\]", re.MULTILINE)
+_FRAMES = re.compile(
+    r"^(Graph execution error:|Detected at node .*| +File \".*|Hint: .*)$",
+    re.MULTILINE,
+)
+
+
+def _message(error):
+    """Returns what an error says, in few lines and without frames."""
+    text = _FRAMES.sub("", _MARKS.sub("", str(error)))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    text = "\n".join(lines) or type(error).__name__
+    # Which is also what TensorFlow raises if a disk is full.
+    exhausted = isinstance(error, tf.errors.ResourceExhaustedError)
+    if isinstance(error, MemoryError) or (
+        exhausted and re.search("OOM|out of memory", text, re.IGNORECASE)
+    ):
+        text = (
+            f"There must be enough memory. Received: {text} Take a smaller "
+            "meta-batch, unroll length or batch; train.meta_train --check "
+            "says how much a run takes."
+        )
+    return text
 
 
 def _command():

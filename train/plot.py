@@ -1,9 +1,10 @@
-"""Draws the training curves of an evaluation, or the bars of a benchmark.
+"""Draws the training curves of an evaluation, or what a benchmark found.
 
 Examples:
 
   python -m train.plot --evaluation=runs/e.json --output=runs/curves.png
   python -m train.plot --frameworks=runs/f.json --output=runs/bars.png
+  python -m train.plot --scaling=runs/s.json --output=runs/scaling.png
 """
 
 from absl import flags
@@ -12,26 +13,29 @@ from keras_l2l import plots
 from keras_l2l import runs
 from train import cli
 
+# Flag, whose file it takes, and what draws that.
+FIGURES = {
+    "evaluation": ("train.evaluate", plots.plot_curves),
+    "frameworks": (
+        "train.benchmark --benchmark=frameworks",
+        plots.plot_frameworks,
+    ),
+    "scaling": ("train.benchmark --benchmark=scaling", plots.plot_scaling),
+}
+
 
 def define_flags():
-    flags.DEFINE_string("evaluation", None, "JSON file of train.evaluate.")
-    flags.DEFINE_string(
-        "frameworks",
-        None,
-        "JSON file of train.benchmark --benchmark=frameworks.",
-    )
-    flags.mark_flags_as_mutual_exclusive(
-        ["evaluation", "frameworks"], required=True
-    )
+    for name, (script, _) in FIGURES.items():
+        flags.DEFINE_string(name, None, f"JSON file of {script}.")
+    flags.mark_flags_as_mutual_exclusive([*FIGURES], required=True)
     flags.DEFINE_string("output", None, "New figure file.", required=True)
 
 
 def main():
     values = flags.FLAGS
-    if values.evaluation is not None:
-        plots.plot_curves(runs.read_json(values.evaluation), values.output)
-    else:
-        plots.plot_frameworks(runs.read_json(values.frameworks), values.output)
+    for name, (_, plot) in FIGURES.items():
+        if values[name].value is not None:
+            plot(runs.read_json(values[name].value), values.output)
     print(f"Written: {values.output}")
 
 

@@ -1,5 +1,7 @@
 """TFDS data sets as tensors; the only importer of tensorflow_datasets."""
 
+import pathlib
+
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -103,6 +105,12 @@ def _builder(name, data_dir):
             f"Received: {name!r}. Without a download: l2l_digits. All names: "
             "tensorflow_datasets.list_builders()."
         ) from None
+    except (AssertionError, ValueError) as error:
+        # So TFDS says that there is no such version or configuration.
+        raise DatasetError(
+            "The data set must be of a version and configuration that "
+            f"tensorflow_datasets knows. Received: {name!r}: {error}"
+        ) from None
 
 
 def _check_features(builder):
@@ -131,10 +139,10 @@ def _prepared(builder, data_dir, download):
         # and then fails with a bare ConnectionError.
         raise DatasetError(
             f"The data set {name!r} must be prepared before use. There is "
-            f"none in {builder.data_dir}. Either allow the download "
-            "(download=True, or --download), or copy a prepared folder "
-            f"{name}/ into a folder of yours and pass it as data_dir "
-            "(--data_dir)."
+            f"none in {builder.data_dir}{_other_versions(builder)}. Either "
+            "allow the download (download=True, or --download), or copy a "
+            f"prepared folder {name}/ into a folder of yours and pass it as "
+            "data_dir (--data_dir)."
         )
     try:
         builder.download_and_prepare()
@@ -144,3 +152,12 @@ def _prepared(builder, data_dir, download):
         if not builder.is_prepared():
             raise
     return builder
+
+
+def _other_versions(builder):
+    """Returns words on what versions there are beside one that is missing."""
+    folder = pathlib.Path(builder.data_dir).parent
+    found = sorted(p.parent.name for p in folder.glob("*/dataset_info.json"))
+    if not found:
+        return ""
+    return f", but version {', '.join(found)} (as {builder.name}:{found[-1]})"

@@ -62,6 +62,23 @@ def test_unknown_data_set(tmp_path):
         datasets.load_images("nope", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["l2l_digits:0.1.0", "mnist/nope", "mnist:"])
+def test_unknown_version_or_configuration(name, tmp_path):
+    with pytest.raises(tasks.DatasetError, match=f"version.*'{name}'"):
+        datasets.load_images(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_version_is_on_disk(tmp_path):
+    datasets.load_images("l2l_digits", tmp_path)
+    (tmp_path / "l2l_digits").rename(tmp_path / "mnist")
+    with pytest.raises(tasks.DatasetError, match=r"but version 1.*mnist:1\.0"):
+        datasets.load_images("mnist", tmp_path)
+    # What the message proposes is right.
+    data, _ = datasets.load_images("mnist:1.0.0", tmp_path)
+    assert len(data["test"][1]) == 297
+
+
 def test_another_data_set_of_tfds(tmp_path):
     # TFDS' own stand-in for MNIST: the real path, prepared for real.
     builder = tfds.testing.DummyMnist(data_dir=tmp_path)

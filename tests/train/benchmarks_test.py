@@ -11,6 +11,7 @@ from keras_l2l import chunks
 from keras_l2l import rules
 from train.benchmarks import meta_training
 from train.benchmarks import other_frameworks
+from train.benchmarks import scaling
 from train.benchmarks import timing
 from train.benchmarks import update
 
@@ -83,6 +84,28 @@ def test_meta_training(who):
         pytest.importorskip("jax")
     row = meta_training._first_step(who, 64, 1, 4, 2)
     assert row["first_s"] > 0 and row["peak_mb"] > 0
+
+
+def test_scaling_of_two_workers(monkeypatch):
+    cores = sorted(os.sched_getaffinity(0))
+    seconds, steps = scaling.run_workers(2, cores, (), 1)
+    assert 1e-5 < seconds < 1 and steps == {}
+
+    def measured(workers, cores, episodes, repeats):
+        return workers / 1000, {each: each * 1.0 for each in episodes}
+
+    monkeypatch.setattr(scaling, "run_workers", measured)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    rows = {
+        (row["what"], row["workers"], row["episodes_each"]): row
+        for row in scaling.scaling(1)
+    }
+    assert rows["measured", 8, None]["meta_step_ms"] is None
+    assert rows["measured", 2, 8]["episodes_per_s"] == 2
+    # 1,998 hops, of which two workers have two in 2 ms.
+    last = rows["modelled", 1000, 1]
+    assert last["all_reduce_ms"] == pytest.approx(1998)
+    assert last["efficiency"] == pytest.approx(1 / (1 + 1.998))
 
 
 def test_turns_are_taken(monkeypatch):

@@ -9,6 +9,8 @@ from keras_l2l import estimators
 from train.benchmarks import other_frameworks
 from train.benchmarks import timing
 
+BATCH_SIZE = 128
+
 
 def meta_training(repeats):
     """Returns rows by who, inputs, tasks, horizon and unroll length."""
@@ -67,30 +69,11 @@ def _first_step(*row):
 
 def _meta_step(who, inputs, tasks, horizon, unroll_length):
     """Returns a function that takes one meta-step, on random images."""
-    sizes, batch_size = _layers(inputs), 128
     if "jax" in who:
         return other_frameworks.jax_meta_step(
-            sizes, batch_size, unroll_length, "checkpointed" in who
+            _layers(inputs), BATCH_SIZE, unroll_length, "checkpointed" in who
         )
-    rng = np.random.default_rng(0)
-    data = rng.random((5000, sizes[0]), "float32"), rng.integers(0, 10, 5000)
-
-    def make_model():
-        hidden = [keras.layers.Dense(n, "sigmoid") for n in sizes[1:-1]]
-        logits = keras.layers.Dense(sizes[-1])
-        return keras.Sequential([keras.Input(sizes[:1]), *hidden, logits])
-
-    estimator = estimators.TruncatedBackprop(
-        keras_l2l.CoordinatewiseLSTM(),
-        keras_l2l.tasks.KerasModelTask(
-            make_model,
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            data,
-            batch_size,
-        ),
-        horizon,
-        unroll_length,
-    )
+    estimator = mlp_estimator(inputs, horizon, unroll_length)
     meta_params = estimator.rule.init_meta_params(0)
 
     @tf.function(autograph=False)
@@ -108,3 +91,27 @@ def _meta_step(who, inputs, tasks, horizon, unroll_length):
         return [tensor.numpy() for tensor in tf.nest.flatten(estimate(now))]
 
     return run
+
+
+def mlp_estimator(inputs, horizon, unroll_length):
+    """Returns a `TruncatedBackprop` for a small network on random images."""
+    sizes = _layers(inputs)
+    rng = np.random.default_rng(0)
+    data = rng.random((5000, sizes[0]), "float32"), rng.integers(0, 10, 5000)
+
+    def make_model():
+        hidden = [keras.layers.Dense(n, "sigmoid") for n in sizes[1:-1]]
+        logits = keras.layers.Dense(sizes[-1])
+        return keras.Sequential([keras.Input(sizes[:1]), *hidden, logits])
+
+    return estimators.TruncatedBackprop(
+        keras_l2l.CoordinatewiseLSTM(),
+        keras_l2l.tasks.KerasModelTask(
+            make_model,
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            data,
+            BATCH_SIZE,
+        ),
+        horizon,
+        unroll_length,
+    )

@@ -1,0 +1,133 @@
+"""Flags at random, and errors that no user is to blame for."""
+
+import concurrent.futures
+import contextlib
+import io
+import multiprocessing
+import os
+import pathlib
+import random
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import app
+from absl import flags
+
+from train import cli
+from train import meta_train
+
+# A run of one meta-step, in case that what is changed is right.
+SHORT = {
+    "task": "quadratics",
+    "rule": "sgd",
+    "horizon": "2",
+    "unroll_length": "1",
+    "meta_steps": "1",
+}
+NUMBERS = ["", "-1", "0", "1", "3", "1.5", "1e999", "-1e-30", "nan", "9" * 30]
+TEXTS = [
+    "",
+    " ",
+    "None",
+    "[1]",
+    "../no\n",
+    "\u00e9\u2028",
+    "a\\b'\"{}%s",
+    "x" * 300,
+]
+BOOLS = ["true", "false", "", "2"]
+VALUES = {
+    "task": ["mlp", *TEXTS],
+    "rule": ["lstm", "adam", *TEXTS],
+    "horizon": NUMBERS,
+    "unroll_length": NUMBERS,
+    "meta_steps": NUMBERS[:-1],
+    "meta_batch_size": NUMBERS,
+    "meta_learning_rate": NUMBERS,
+    "seed": NUMBERS,
+    "replay": NUMBERS,
+    "second_derivatives": BOOLS,
+    "check": BOOLS,
+    "resume": BOOLS,
+    "download": BOOLS,
+    "distribute": ["mirrored", *TEXTS],
+    "dataset": TEXTS,
+    "data_dir": ["file", "file/x", *TEXTS],
+    "output_dir": ["file", "file/x", *TEXTS],
+    "nope": TEXTS,
+}
+
+
+def outcomes(cases, folder):
+    """Returns, for each list of flags, what a script exits with and prints.
+
+    One process for all: TensorFlow takes seconds to be imported.
+    """
+    os.chdir(folder)
+    meta_train.define_flags()
+    found = []
+    for case in cases:
+        flags.FLAGS.unparse_flags()
+        for flag in flags.FLAGS.flags_by_module_dict()["train.meta_train"]:
+            flag.value, flag.present = flag.default, 0
+        sys.argv = ["train.meta_train", *case]
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            try:
+                cli.run(meta_train.main)
+            except SystemExit as end:
+                found.append((end.code, text.getvalue()))
+            except BaseException as error:
+                found.append((repr(error), text.getvalue()))
+    return found
+
+
+def test_random_flags_end_in_a_run_or_in_a_message(tmp_path):
+    rng = random.Random(0)
+    cases = []
+    for i in range(100):
+        names = rng.sample([*VALUES], rng.choice([1, 1, 2, 3]))
+        changed = {name: rng.choice(VALUES[name]) for name in names}
+        given = {**SHORT, "output_dir": f"run{i}", **changed}
+        cases.append([f"--{name}={value}" for name, value in given.items()])
+    (tmp_path / "file").write_text("precious")
+    with concurrent.futures.ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn")
+    ) as pool:
+        found = pool.submit(outcomes, cases, tmp_path).result()
+    for case, (code, text) in zip(cases, found, strict=True):
+        # A code, or the one message that the process would end with.
+        assert code in (None, 0, 1) or code.startswith("error: "), (case, code)
+        assert "Traceback" not in text, case
+    ends = [code for code, _ in found]
+    assert ends.count(None) >= 5
+    assert len(set(ends)) >= 10
+    assert (tmp_path / "file").read_text() == "precious"
+    assert not list(tmp_path.rglob(".unfinished_*"))
+
+
+@tf.function
+def too_large(n):
+    return tf.reduce_sum(tf.random.normal([n, n]))
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda: np.zeros((10**9, 10**9)),
+        lambda: too_large(tf.constant(10**7)),
+        lambda: tf.zeros((10**7, 10**7)),
+    ],
+)
+def test_out_of_memory_ends_in_one_message(monkeypatch, work):
+    monkeypatch.setattr(sys, "argv", ["script"])
+    monkeypatch.setattr(app, "run", lambda main: main(["script"]))
+    with pytest.raises(SystemExit) as end:
+        cli.run(work)
+    message = end.value.code
+    assert message.startswith("error: There must be enough memory.")
+    assert "Take a smaller" in message
+    assert len(message.splitlines()) < 4
+    assert str(pathlib.Path(__file__)) not in message
