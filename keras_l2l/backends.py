@@ -48,8 +48,8 @@ def compiled(function, jit_compile=True):
 def abstract(function):
     """Returns what a function without arguments would, without computing it.
 
-    On TensorFlow and JAX its tensors are shapes alone, and nothing is
-    allocated; elsewhere it is called.
+    Its tensors are shapes and dtypes alone, and nothing is allocated. On a
+    backend that has no such tensors it is called.
     """
     match keras.backend.backend():
         case "tensorflow":
@@ -61,6 +61,9 @@ def abstract(function):
             import jax
 
             return jax.eval_shape(function)
+        case "torch":
+            with keras.device("meta"):
+                return function()
     return function()
 
 

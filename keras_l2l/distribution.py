@@ -1,6 +1,11 @@
 """The episodes of a meta-batch, divided over the replicas of a strategy."""
 
+import contextlib
+
 import tensorflow as tf
+
+from keras_l2l import tf_errors
+from keras_l2l.watch import MetaTrainingError
 
 # What collective operations carry everywhere; the rest goes as int64.
 _CARRIED = (tf.float32, tf.float64, tf.int32, tf.int64)
@@ -53,6 +58,26 @@ class Replicas:
             )
         )
 
+    @contextlib.contextmanager
+    def answering(self):
+        """Context of what all worker processes do together.
+
+        Raises:
+            MetaTrainingError: if one of them does not answer.
+        """
+        try:
+            yield
+        except tf.errors.ResourceExhaustedError:
+            raise  # This very process has no memory left.
+        except tf.errors.OpError as error:
+            if self.alone:
+                raise
+            raise MetaTrainingError(
+                "A worker was lost: all must answer in every meta-step. "
+                f"Received: {tf_errors.brief(error)} Go on from the last "
+                "checkpoint with --resume, with any number of workers."
+            ) from error
+
     def divide(self, make, items):
         """Returns lists of `make(item)`, each on the replica that it is for."""
 
@@ -96,26 +121,28 @@ class Replicas:
 
     def gather(self, divided):
         """Returns the list of all items, from all replicas in order."""
+        with self.answering():
+            return self._gather(divided)
 
+    @tf.function(autograph=False)
+    def _gather(self, divided):
         def stack(items):
             return tf.nest.map_structure(
                 lambda *t: tf.cast(tf.stack(t), _carried(t[0].dtype)), *items
             )
 
-        dtypes = tf.nest.map_structure(
-            lambda t: self._strategy.experimental_local_results(t)[0].dtype,
-            divided[0],
-        )
         stacked = self._strategy.run(stack, args=(divided,))
         gathered = tf.nest.map_structure(
-            lambda t, dtype: tf.cast(self._strategy.gather(t, axis=0), dtype),
+            lambda t, like: tf.cast(
+                self._strategy.gather(t, axis=0),
+                self._strategy.experimental_local_results(like)[0].dtype,
+            ),
             stacked,
-            dtypes,
+            divided[0],
         )
-        size = self.number * len(divided)
         return [
             tf.nest.map_structure(lambda t, i=i: t[i], gathered)
-            for i in range(size)
+            for i in range(self.number * len(divided))
         ]
 
     def from_chief(self, number):
@@ -126,7 +153,8 @@ class Replicas:
             context = tf.distribute.get_replica_context()
             return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
-        total = self._strategy.run(tf.function(on_replica, autograph=False))
+        with self.answering():
+            total = self._strategy.run(tf.function(on_replica, autograph=False))
         total = self._strategy.experimental_local_results(total)[0]
         return int(total) // self._local
 

@@ -10,7 +10,6 @@ from keras_l2l import unroll as unroll_lib
 from keras_l2l.checkpoints import CheckpointError
 from keras_l2l.estimators import Episode
 from keras_l2l.tasks.base import split_seed
-from keras_l2l.watch import MetaTrainingError
 
 
 class MetaStep(typing.NamedTuple):
@@ -97,18 +96,10 @@ class MetaRun:
             `MetaStep`.
         """
         self._start_episodes()
-        try:
+        with self.replicas.answering():
             gradient, meta_loss, norm, stop, episodes = self._estimate(
                 self._episodes, tf.constant(meta_step), tf.constant(float(stop))
             )
-        except tf.errors.OpError as error:
-            if self.replicas.alone:
-                raise
-            raise MetaTrainingError(
-                "A worker was lost: all must answer in every meta-step. "
-                f"Received: {error.message.splitlines()[0]} Go on from the "
-                "last checkpoint with --resume, with any number of workers."
-            ) from error
         meta_loss, norm = float(meta_loss), float(norm)
         finite = bool(np.isfinite(meta_loss) and np.isfinite(norm))
         if finite:

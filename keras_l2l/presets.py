@@ -236,7 +236,14 @@ def from_arrays(rule, arrays):
 
 def _expected(rule):
     # Shapes alone: a forged configuration must not fill the memory.
-    return backends.abstract(lambda: rule.init_meta_params(0))
+    try:
+        return backends.abstract(lambda: rule.init_meta_params(0))
+    except RuntimeError as error:
+        # PyTorch, of shapes alone, if no memory could hold such tensors.
+        raise PresetError(
+            f"{type(rule).__name__}({rule.get_config()}) must have "
+            f"meta-parameters. Received: {error}"
+        ) from error
 
 
 def encode(rule, meta_params):

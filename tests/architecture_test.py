@@ -49,13 +49,12 @@ ARROWS = {
     "tasks": {"checks", "tasks"},
     "unroll": {"backends", "rules"},
     "estimators": {"checks", "unroll", "tasks", "rules", "estimators"},
-    "distribution": set(),
+    "distribution": {"tf_errors", "watch"},
     "meta_run": {
         "checkpoints",
         "estimators",
         "tasks",
         "unroll",
-        "watch",
     },
     "meta_training": {
         "checks",
@@ -80,6 +79,7 @@ ARROWS = {
     "replay": {"checkpoints", "meta_training", "rules", "runs"},
     "checkpoints": {"npz", "runs"},
     "interruption": set(),
+    "tf_errors": set(),
     "watch": set(),
     "evaluation": {"checks", "results", "runs", "tasks"},
     "export": {"backends", "nests", "rules", "runs"},

@@ -79,6 +79,14 @@ def test_a_file_of_another_backend_continues_on_tensorflow(
 
 
 @pytest.mark.parametrize("backend", OTHERS)
+def test_forged_presets_are_refused_everywhere(backend):
+    # Without conftest.py, which needs TensorFlow's backend.
+    done = run(backend, "-m", "pytest", "--noconftest", "tests/forged_test.py")
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+
+
+@pytest.mark.parametrize("backend", OTHERS)
 @pytest.mark.parametrize(
     "statement",
     [

@@ -6,9 +6,9 @@ import json
 import shutil
 import zipfile
 
+import keras
 import numpy as np
 import pytest
-from conftest import leaves
 
 import keras_l2l
 from keras_l2l import presets
@@ -61,7 +61,11 @@ def test_fuzzed_files_are_refused_or_change_nothing(preset, tmp_path):
             refused += 1
             continue
         assert received.get_config() == rule.get_config()
-        for a, b in zip(leaves(values), leaves(meta_params), strict=True):
+        for a, b in zip(
+            keras.tree.flatten(values),
+            keras.tree.flatten(meta_params),
+            strict=True,
+        ):
             np.testing.assert_array_equal(a, b)
     assert MUTATIONS / 2 < refused < MUTATIONS
 

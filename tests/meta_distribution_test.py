@@ -131,6 +131,7 @@ def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path):
         _, errors = processes[0].communicate(timeout=120)
     assert processes[0].returncode == 1
     assert "error: A worker was lost" in errors
+    assert "Received: Collective ops is aborted" in errors
     assert "--resume" in errors and "Traceback" not in errors
     with workers(1, *flags, "--resume") as processes:
         finish(processes)

@@ -9,6 +9,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
+from keras_l2l import tf_errors
 from keras_l2l.interruption import Interrupted
 from keras_l2l.watch import MetaTrainingError
 from train import registry
@@ -77,19 +78,8 @@ def run(main):
     app.run(guarded)
 
 
-# What TensorFlow adds for its own tools: marks, and lines of where it was.
-_MARKS = re.compile(r"\{\{.*?\}\} ?|\[Op:.*?\]|^\s*\[\[.*?\]\]", re.MULTILINE)
-_FRAMES = re.compile(
-    r"^(Graph execution error:|Detected at node .*| +File \".*|Hint: .*)$",
-    re.MULTILINE,
-)
-
-
 def _message(error):
-    """Returns what an error says, in few lines and without frames."""
-    text = _FRAMES.sub("", _MARKS.sub("", str(error)))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    text = "\n".join(lines) or type(error).__name__
+    text = tf_errors.brief(error)
     # Which is also what TensorFlow raises if a disk is full.
     exhausted = isinstance(error, tf.errors.ResourceExhaustedError)
     if isinstance(error, MemoryError) or (
