@@ -116,7 +116,12 @@ class Adam(_HandDesigned):
         }
 
     def coordinate_step(self, meta_params, gradient, state, iteration):
-        beta_1, beta_2 = meta_params["beta_1"], meta_params["beta_2"]
+        # Meta-training may lead out of their ranges.
+        beta_1, beta_2 = (
+            ops.clip(meta_params[name], 0.0, _BELOW_1)
+            for name in ("beta_1", "beta_2")
+        )
+        epsilon = ops.maximum(meta_params["epsilon"], _ABOVE_0)
         m = beta_1 * state["m"] + (1 - beta_1) * gradient
         v = beta_2 * state["v"] + (1 - beta_2) * ops.square(gradient)
         t = ops.cast(iteration, gradient.dtype) + 1
@@ -125,8 +130,12 @@ class Adam(_HandDesigned):
             * ops.sqrt(1 - ops.power(beta_2, t))
             / (1 - ops.power(beta_1, t))
         )
-        update = -alpha * m / (_safe_sqrt(v) + meta_params["epsilon"])
+        update = -alpha * m / (_safe_sqrt(v) + epsilon)
         return update, {"m": m, "v": v}
+
+
+# In float32 neither 1 - beta ** t nor the denominator may become 0.
+_BELOW_1, _ABOVE_0 = 1 - 1e-6, 1e-12
 
 
 def _safe_sqrt(x):

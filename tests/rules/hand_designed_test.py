@@ -58,6 +58,25 @@ def test_adam_meta_gradient_is_finite_where_all_gradients_are_zero():
         assert g is None or np.isfinite(g).all()
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"beta_1": 1.004}, {"beta_2": 1.003}, {"epsilon": -0.004}],
+    ids=str,
+)
+def test_adam_is_finite_where_meta_training_leads_out_of_a_range(changed):
+    rule = rules.Adam()
+    meta_params = {
+        name: tf.constant(changed.get(name, value))
+        for name, value in rule.init_meta_params(0).items()
+    }
+    state = rule.init_coordinate_state(3)
+    gradient = tf.constant([0.0, 1.0, -2.0])
+    for i in range(200):
+        update, state = rule.coordinate_step(meta_params, gradient, state, i)
+        assert np.isfinite(update).all()
+        assert update[0] == 0 and update[1] < 0 < update[2]
+
+
 def test_hyperparameters_must_be_numbers():
     with pytest.raises(ValueError, match="`learning_rate` must be a number"):
         rules.SGD(learning_rate=-1)
