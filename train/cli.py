@@ -43,10 +43,10 @@ def define_data_flags():
     )
 
 
-def make_task():
-    """Returns the task that the flags describe."""
+def make_task(name):
+    """Returns a task of the registry, with the data that the flags describe."""
     values = flags.FLAGS
-    return registry.TASKS[values.task](
+    return registry.TASKS[name](
         values.dataset, values.data_dir, values.download
     )
 

@@ -31,18 +31,33 @@ def define_flags():
 
 def main():
     values = flags.FLAGS
-    output = runs.require_new(values.output)
+    compare(
+        values.preset,
+        values.task,
+        values.horizon,
+        values.seeds,
+        values.tuning_seeds,
+        values.output,
+    )
+
+
+def compare(preset, task, horizon, seeds, tuning_seeds, output):
+    """Evaluates a preset on a task of the registry, by the data flags.
+
+    Prints the table and writes the result.
+    """
+    output = runs.require_new(output)
     # Read once: a wrong preset must not show up after minutes of tuning.
-    optimizer = keras_l2l.LearnedOptimizer.from_preset(values.preset)
+    optimizer = keras_l2l.LearnedOptimizer.from_preset(preset)
     config = optimizer.get_config()
     result = evaluation.evaluate(
         lambda: keras_l2l.LearnedOptimizer.from_config(config),
-        cli.make_task(),
-        values.horizon,
-        seeds=range(values.seeds),
-        tuning_seeds=range(values.tuning_seeds),
+        cli.make_task(task),
+        horizon,
+        seeds=range(seeds),
+        tuning_seeds=range(tuning_seeds),
     )
-    runs.write_json(output, {"preset": values.preset, **result})
+    runs.write_json(output, {"preset": str(preset), **result})
     print(results.format_table(result))
     print(f"Written: {output}")
 

@@ -3,9 +3,10 @@
 Writes to --output_dir: preset/ (for LearnedOptimizer.from_preset),
 config.json (all that reproduces the run), history.json, checkpoints/, and
 logs/ for TensorBoard. A run that was stopped or killed goes on with the same
-flags and --resume. Example:
+flags and --resume. Examples:
 
   python -m train.meta_train --task=mlp --output_dir=runs/digits
+  python -m train.meta_train --experiment=quadratics --output_dir=runs/q
 """
 
 import json
@@ -17,6 +18,7 @@ import keras_l2l
 from keras_l2l import inspection
 from keras_l2l import replay
 from train import cli
+from train import experiments
 from train import registry
 
 STRATEGIES = {
@@ -29,6 +31,13 @@ STRATEGIES = {
 def define_flags():
     cli.define_task_flags()
     flags.adopt_module_key_flags(cli)
+    flags.DEFINE_enum(
+        "experiment",
+        None,
+        sorted(experiments.EXPERIMENTS),
+        "Take the paper's settings for all flags that are not given.",
+    )
+    flags.DEFINE_bool("quick", False, "Only 20 meta-steps, to try it.")
     flags.DEFINE_enum(
         "rule", "lstm", sorted(registry.RULES), "The update rule to fit."
     )
@@ -72,9 +81,13 @@ def define_flags():
 
 def main():
     values = flags.FLAGS
+    if values.experiment is not None:
+        _set_missing(experiments.EXPERIMENTS[values.experiment].flags)
+    if values.quick:
+        _set_missing(experiments.QUICK)
     # Before anything else: workers find each other before TensorFlow starts.
     strategy = STRATEGIES[values.distribute]()
-    rule, task = registry.RULES[values.rule](), cli.make_task()
+    rule, task = registry.RULES[values.rule](), cli.make_task(values.task)
     if values.replay is not None:
         found = replay.replay(rule, task, values.output_dir, values.replay)
         print(json.dumps(found, indent=2))
@@ -104,6 +117,13 @@ def main():
         **arguments,
     )
     print(f"Preset: {values.output_dir}/preset")
+
+
+def _set_missing(defaults):
+    for name, value in defaults.items():
+        flag = flags.FLAGS[name]
+        if not flag.present:
+            flag.value = value
 
 
 if __name__ == "__main__":

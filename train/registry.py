@@ -3,11 +3,19 @@
 from keras_l2l import rules
 from keras_l2l import tasks
 
+
+def _mlp(**arguments):
+    return lambda dataset, data_dir, download: tasks.ImageClassification(
+        dataset, data_dir=data_dir, download=download, **arguments
+    )
+
+
 # Each is a function of (dataset, data_dir, download).
 TASKS = {
-    "mlp": lambda dataset, data_dir, download: tasks.ImageClassification(
-        dataset, data_dir=data_dir, download=download
-    ),
+    "mlp": _mlp(),
+    "mlp_40_units": _mlp(layer_sizes=(40,)),
+    "mlp_2_layers": _mlp(layer_sizes=(20, 20)),
+    "mlp_relu": _mlp(activation="relu"),
     "quadratics": lambda dataset, data_dir, download: tasks.Quadratics(),
 }
 RULES = {

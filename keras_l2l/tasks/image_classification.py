@@ -54,6 +54,10 @@ class ImageClassification(base.Task):
         self.batch_size = batch_size
         self.init_stddev = init_stddev
         self.name = f"{dataset}_mlp"
+        if self.layer_sizes != (20,):
+            self.name += "_" + "x".join(map(str, layer_sizes))
+        if activation != "sigmoid":
+            self.name += f"_{activation}"
         self._activation = keras.activations.get(activation)
         self._data, classes = datasets.load_images(dataset, data_dir, download)
         inputs = self._data["train"][0].shape[1:].num_elements()

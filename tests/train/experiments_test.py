@@ -1,0 +1,44 @@
+import subprocess
+import sys
+
+import pytest
+
+from keras_l2l import runs
+from train import experiments
+from train import registry
+
+
+@pytest.mark.parametrize("name", sorted(experiments.EXPERIMENTS))
+def test_what_an_experiment_names_is_there(name):
+    experiment = experiments.EXPERIMENTS[name]
+    assert experiment.flags["task"] in registry.TASKS
+    assert experiment.flags["rule"] in registry.RULES
+    assert {test.task for test in experiment.tests.values()} <= {
+        *registry.TASKS
+    }
+
+
+def test_one_command_reproduces_an_experiment(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "train.reproduce",
+        "--experiment=quadratics",
+        "--quick",
+        "--unroll_length=50",
+        f"--output_dir={tmp_path}/run",
+    ]
+    for _ in range(2):
+        # The second time there is nothing left to do.
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    config = runs.read_json(tmp_path / "run" / "config.json")
+    # The flag that is given wins over the experiment's and over --quick's.
+    assert config["unroll_length"] == 50
+    assert config["meta_steps"] == experiments.QUICK["meta_steps"]
+    assert config["meta_batch_size"] == 8
+    evaluation = runs.read_json(tmp_path / "run" / "evaluation_base.json")
+    assert len(evaluation["seeds"]) == 2 and evaluation["horizon"] == 100
+    assert (tmp_path / "run" / "curves_base.png").stat().st_size > 10_000

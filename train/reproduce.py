@@ -1,0 +1,51 @@
+"""Meta-trains, evaluates and draws an experiment of the paper.
+
+Writes to --output_dir what train.meta_train writes, and for each test of the
+experiment evaluation_NAME.json and curves_NAME.png. Takes all flags of
+train.meta_train; one that was stopped goes on when it is called again.
+Examples:
+
+  python -m train.reproduce --experiment=quadratics --output_dir=runs/q
+  python -m train.reproduce --experiment=mnist --dataset=fashion_mnist \
+      --download --output_dir=runs/fashion
+"""
+
+import pathlib
+
+from absl import flags
+
+from keras_l2l import plots
+from keras_l2l import runs
+from train import cli
+from train import evaluate
+from train import experiments
+from train import meta_train
+
+
+def define_flags():
+    meta_train.define_flags()
+    flags.adopt_module_key_flags(cli)
+    flags.adopt_module_key_flags(meta_train)
+    flags.mark_flag_as_required("experiment")
+
+
+def main():
+    values = flags.FLAGS
+    values.resume = True
+    meta_train.main()
+    folder = pathlib.Path(values.output_dir)
+    for name, test in experiments.EXPERIMENTS[values.experiment].tests.items():
+        if values.quick:
+            test = test._replace(**experiments.QUICK_TEST)
+        evaluation = folder / f"evaluation_{name}.json"
+        if not evaluation.exists():
+            evaluate.compare(folder / "preset", *test, evaluation)
+        curves = folder / f"curves_{name}.png"
+        if not curves.exists():
+            plots.plot_curves(runs.read_json(evaluation), curves)
+    print(f"Everything is in {folder}/.")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)
