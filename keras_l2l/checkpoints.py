@@ -29,7 +29,7 @@ class Checkpoints:
 
     Args:
         directory: Path of the folder, which need not exist.
-        keep: Int, how many of the newest to keep; `None` keeps all.
+        keep: Int, how many of the newest to keep.
     """
 
     def __init__(self, directory, keep=3):
@@ -61,12 +61,12 @@ class Checkpoints:
             name = f"{step:08d}-{_digest(path)}.npz"
             os.replace(path, self._directory / name)
         # Of the same step there may be one that was damaged.
-        found = self._found()
-        old = [p for s, p in found if s == step and p.name != name]
-        if self._keep:
-            old += [path for _, path in found[: -self._keep]]
-        for path in old:
-            path.unlink(missing_ok=True)
+        for other, path in self._found():
+            if other == step and path.name != name:
+                path.unlink(missing_ok=True)
+        for _, path in self._found()[: -self._keep]:
+            if path.name != name:
+                path.unlink(missing_ok=True)
 
     def load(self, step):
         """Returns the `(arrays, progress)` of one checkpoint.
@@ -130,7 +130,8 @@ def _read(path):
             f"{expected}..., this one has {digest}..."
         )
     try:
-        arrays = npz.load(path)
+        with path.open("rb") as file:
+            arrays = npz.load(file)
     except ValueError as error:
         raise CheckpointError(f"In {path}: {error}") from error
     return arrays, json.loads(arrays.pop("progress").tobytes())

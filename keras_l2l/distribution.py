@@ -5,10 +5,22 @@ import contextlib
 import tensorflow as tf
 
 from keras_l2l import tf_errors
-from keras_l2l.watch import MetaTrainingError
 
-# What collective operations carry everywhere; the rest goes as int64.
+# What collective operations carry everywhere.
 _CARRIED = (tf.float32, tf.float64, tf.int32, tf.int64)
+# What they raise when another process does not answer.
+_LOST = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+    tf.errors.UnavailableError,
+    tf.errors.UnknownError,
+)
+
+
+class WorkerLostError(RuntimeError):
+    """Another process of a run does not answer any more."""
 
 
 class Replicas:
@@ -63,16 +75,14 @@ class Replicas:
         """Context of what all worker processes do together.
 
         Raises:
-            MetaTrainingError: if one of them does not answer.
+            WorkerLostError: if one of them does not answer.
         """
         try:
             yield
-        except tf.errors.ResourceExhaustedError:
-            raise  # This very process has no memory left.
-        except tf.errors.OpError as error:
+        except _LOST as error:
             if self.alone:
                 raise
-            raise MetaTrainingError(
+            raise WorkerLostError(
                 "A worker was lost: all must answer in every meta-step. "
                 f"Received: {tf_errors.brief(error)} Go on from the last "
                 "checkpoint with --resume, with any number of workers."
@@ -147,17 +157,25 @@ class Replicas:
 
     def from_chief(self, number):
         """Returns an int of the chief's, on every worker."""
-        value = tf.constant(number if self.is_chief else 0, tf.int64)
+        if self.alone:
+            return number
+        number = tf.constant(number if self.is_chief else 0, tf.int64)
 
         def on_replica():
             context = tf.distribute.get_replica_context()
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+            # The chief's first replica has it, the others have 0.
+            first = tf.equal(context.replica_id_in_sync_group, 0)
+            number_here = tf.where(first, number, 0)
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, number_here)
 
         with self.answering():
             total = self._strategy.run(tf.function(on_replica, autograph=False))
         total = self._strategy.experimental_local_results(total)[0]
-        return int(total) // self._local
+        return int(total)
 
 
 def _carried(dtype):
-    return dtype if dtype in _CARRIED else tf.int64
+    """Returns a dtype that holds all values of another, and is carried."""
+    if dtype in _CARRIED:
+        return dtype
+    return tf.float32 if dtype.is_floating else tf.int64

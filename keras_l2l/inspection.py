@@ -49,6 +49,11 @@ def inspect_task(rule, task, **arguments):
     Raises:
         ValueError: as `meta_train` does.
     """
+    unknown = set(arguments) - set(_defaults())
+    if unknown:
+        raise TypeError(
+            f"inspect_task() got unexpected arguments: {sorted(unknown)}"
+        )
     arguments = {**_defaults(), **arguments}
     meta_training.check_arguments(arguments)
     run = meta_training.make_run(rule, task, arguments)

@@ -36,6 +36,9 @@ class Interruption:
             self._handlers = {
                 number: signal.signal(number, self._note)
                 for number in self._SIGNALS
+                # A process in the background may have to ignore Ctrl-C; None
+                # is a handler that is not Python's.
+                if signal.getsignal(number) not in (signal.SIG_IGN, None)
             }
         return self
 

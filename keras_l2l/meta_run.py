@@ -144,9 +144,10 @@ class MetaRun:
             self._unrolls_left = (
                 self.estimator.horizon // self.estimator.unroll_length
             )
-            self._episodes = self.replicas.divide(
-                self.estimator.init, self._seeds()
-            )
+            self._episodes = self._new_episodes()
+
+    def _new_episodes(self):
+        return self.replicas.divide(self.estimator.init, self._seeds())
 
     @tf.function(autograph=False)
     def _estimate(self, episodes, seed, stop):
@@ -237,7 +238,10 @@ class MetaRun:
         Raises:
             CheckpointError: if it is of another run, by its names and shapes.
         """
-        self._start_episodes()  # For their shapes.
+        self._group = progress["group"]
+        self._unrolls_left = progress["unrolls_left"]
+        if self._unrolls_left and not self._episodes:
+            self._episodes = self._new_episodes()  # For their shapes.
         tensors = self._tensors()
         _check_like(tensors, arrays)
         restored = [
@@ -247,12 +251,13 @@ class MetaRun:
         variables = [*self._variables, *self._meta_optimizer.variables]
         for variable in variables:
             variable.assign(restored.pop(0))
-        self.best, episodes = tf.nest.pack_sequence_as(
-            (self.best, self.replicas.gather(self._episodes)), restored
-        )
-        self._episodes = self.replicas.divide(lambda e: e, episodes)
-        self._group = progress["group"]
-        self._unrolls_left = progress["unrolls_left"]
+        size = len(tf.nest.flatten(self.best))
+        self.best = tf.nest.pack_sequence_as(self.best, restored[:size])
+        if self._unrolls_left:
+            episodes = tf.nest.pack_sequence_as(
+                self.replicas.gather(self._episodes), restored[size:]
+            )
+            self._episodes = self.replicas.divide(lambda e: e, episodes)
         self.best_loss = progress["best_loss"]
 
     def _tensors(self):
@@ -261,8 +266,10 @@ class MetaRun:
             "meta_params": self._variables,
             "meta_optimizer": self._meta_optimizer.variables,
             "best": self.best,
-            "episodes": self.replicas.gather(self._episodes),
         }
+        # Between episodes there are none to keep, nor to send around.
+        if self._unrolls_left:
+            nests["episodes"] = self.replicas.gather(self._episodes)
         return {
             f"{name}/{i}": tf.convert_to_tensor(leaf)
             for name, nest in nests.items()

@@ -1,11 +1,13 @@
 """Meta-training: fits a rule's meta-parameters to a task."""
 
+import contextlib
 import pathlib
 import typing
 
 import keras
 
 from keras_l2l import checks
+from keras_l2l import configurations
 from keras_l2l import runs
 from keras_l2l import watch
 from keras_l2l.distribution import Replicas
@@ -128,36 +130,62 @@ def meta_train(
     }
     check_arguments(arguments)
     run = make_run(rule, task, arguments, strategy)
-    output_dir = pathlib.Path(output_dir)
-    if run.replicas.is_chief:
-        runs.start(
-            output_dir,
-            {
-                "rule": serialize(rule),
-                "task": task.describe(),
-                "estimator": type(run.estimator).__name__,
-                **arguments,
-                "versions": runs.versions(),
-            },
-            resume,
+    config = {
+        "rule": serialize(rule),
+        "task": task.describe(),
+        "estimator": type(run.estimator).__name__,
+        **arguments,
+        "versions": runs.versions(),
+    }
+    output_dir, is_chief = pathlib.Path(output_dir), run.replicas.is_chief
+    with contextlib.ExitStack() as stack:
+        digest = _start(stack, output_dir, config, resume, run.replicas)
+        recorder = Recorder(
+            output_dir / "logs" if is_chief else None,
+            meta_steps,
+            unrolls=horizon // unroll_length,
+            inner_steps=meta_batch_size * unroll_length,
+            clipnorm=clipnorm,
+            verbose=verbose if is_chief else 0,
         )
-    recorder = Recorder(
-        output_dir / "logs" if run.replicas.is_chief else None,
-        meta_steps,
-        unrolls=horizon // unroll_length,
-        inner_steps=meta_batch_size * unroll_length,
-        clipnorm=clipnorm,
-        verbose=verbose if run.replicas.is_chief else 0,
-    )
-    saved = SavedRun(output_dir, run, recorder)
-    try:
-        _loop(saved, meta_steps, validation_interval)
-    except watch.MetaTrainingError:
-        saved.write_results(rule)
-        raise
-    finally:
-        recorder.finish()
-    return MetaTrainingResult(run.best, saved.write_results(rule))
+        stack.callback(recorder.finish)
+        saved = SavedRun(output_dir, run, recorder, digest)
+        try:
+            _loop(saved, meta_steps, validation_interval)
+        except watch.MetaTrainingError:
+            saved.write_results(rule)
+            raise
+        return MetaTrainingResult(run.best, saved.write_results(rule))
+
+
+def _start(stack, output_dir, config, resume, replicas):
+    """Starts or resumes a folder; returns the digest of the configuration.
+
+    All workers raise if they are not of one mind.
+    """
+    digest, refused = configurations.digest(config), None
+    if replicas.is_chief:
+        try:
+            stack.enter_context(runs.alone_in(output_dir))
+            runs.start(output_dir, config, resume)
+        except (OSError, ValueError) as error:
+            refused = error
+    # The other workers wait for this, and must not wait for ever.
+    digest_of_chief = replicas.from_chief(0 if refused else digest)
+    if refused:
+        raise refused
+    if digest_of_chief == 0:
+        raise ValueError(
+            "The chief must be able to use its folder. Received: a chief "
+            "that could not; see its message."
+        )
+    if digest_of_chief != digest:
+        raise ValueError(
+            "All workers must be started with the same rule, task and "
+            "arguments. Received: others than the chief's, which are in "
+            f"{output_dir / 'config.json'}."
+        )
+    return digest
 
 
 def make_run(rule, task, arguments, strategy=None):

@@ -68,8 +68,27 @@ def save_preset(rule, meta_params, directory):
         FileExistsError: if the folder holds something.
         PresetError: if `meta_params` are not the rule's, or not finite.
     """
-    arrays = to_arrays(rule, meta_params)
-    buffer = io.BytesIO()
+    files = _files(rule, meta_params)
+    with runs.new_folder(directory) as folder:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+
+def replace_preset(rule, meta_params, directory):
+    """Writes a preset as `save_preset`, also over one that is in the folder."""
+    directory = pathlib.Path(directory)
+    if not directory.exists():
+        return save_preset(rule, meta_params, directory)
+    # The checksums last: until then a reader refuses the mixture.
+    for name, content in _files(rule, meta_params).items():
+        path = directory / name
+        if not path.exists() or path.read_bytes() != content:
+            runs.write(path, content)
+
+
+def _files(rule, meta_params):
+    """Returns a dict from each file's name to its content, checksums last."""
+    buffer, arrays = io.BytesIO(), to_arrays(rule, meta_params)
     np.savez(buffer, **arrays)
     files = {
         _CONFIG: runs.to_json(serialization.serialize(rule)),
@@ -86,9 +105,7 @@ def save_preset(rule, meta_params, directory):
             },
         }
     )
-    with runs.new_folder(directory) as folder:
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
+    return files
 
 
 def load_preset(name_or_dir):
@@ -111,10 +128,11 @@ def load_preset(name_or_dir):
         for name in (_CONFIG, _META_PARAMS, _METADATA)
     }
     try:
-        digests = runs.read_json(directory / _METADATA).get("sha256")
+        digests = runs.from_json(files[_METADATA], _METADATA).get("sha256")
         for name in (_CONFIG, _META_PARAMS):
             _check_digest(directory / name, files[name], digests)
-        rule = serialization.deserialize(runs.read_json(directory / _CONFIG))
+        config = runs.from_json(files[_CONFIG], _CONFIG)
+        rule = serialization.deserialize(config)
         arrays = npz.load(io.BytesIO(files[_META_PARAMS]))
     except ValueError as error:
         raise PresetError(f"In {directory}: {error}") from error
@@ -235,15 +253,10 @@ def from_arrays(rule, arrays):
 
 
 def _expected(rule):
-    # Shapes alone: a forged configuration must not fill the memory.
-    try:
+    try:  # Shapes alone: a forged configuration must not fill the memory.
         return backends.abstract(lambda: rule.init_meta_params(0))
-    except RuntimeError as error:
-        # PyTorch, of shapes alone, if no memory could hold such tensors.
-        raise PresetError(
-            f"{type(rule).__name__}({rule.get_config()}) must have "
-            f"meta-parameters. Received: {error}"
-        ) from error
+    except RuntimeError as error:  # PyTorch, where no memory could hold them.
+        raise PresetError(f"{type(rule).__name__}: {error}") from error
 
 
 def encode(rule, meta_params):

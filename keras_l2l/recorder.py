@@ -37,13 +37,9 @@ class Recorder:
         self._inner_steps = inner_steps
         self._clipnorm = clipnorm
         self._clock = time.perf_counter()
-        self._progress = keras.utils.Progbar(
-            meta_steps,
-            verbose=verbose,
-            interval=0.5,
-            stateful_metrics=["meta_loss", "best_validation_final_loss"],
-            unit_name="meta_step",
-        )
+        self._meta_steps = meta_steps
+        self._verbose = verbose
+        self._first, self._progress = 0, None
 
     def start(self, meta_step):
         """Starts a log file, for what comes from `meta_step` on.
@@ -53,7 +49,8 @@ class Recorder:
         if self._log_dir is None:
             return
         for path in self._log_dir.glob("*.from_*"):
-            if int(path.name.rpartition("_")[2]) >= meta_step:
+            start = path.name.rpartition("_")[2]
+            if start.isdecimal() and int(start) >= meta_step:
                 path.unlink()
         self._writer = tf.summary.create_file_writer(
             str(self._log_dir), filename_suffix=f".from_{meta_step}"
@@ -95,13 +92,26 @@ class Recorder:
         self._clock = clock
         self._scalars("", {**values, "inner_steps_per_second": rate}, meta_step)
         episode = self.history["meta_loss"][-self._unrolls :]
+        if self._progress is None:
+            self._first, self._progress = meta_step, self._bar(meta_step)
         self._progress.update(
-            meta_step + 1,
+            meta_step + 1 - self._first,
             [
                 ("meta_loss", float(np.mean(episode))),
                 ("inner_steps/s", rate),
                 ("best_validation_final_loss", best_loss),
             ],
+        )
+
+    def _bar(self, meta_step):
+        # Of what is left: else those that an earlier process took would
+        # count as taken in no time.
+        return keras.utils.Progbar(
+            self._meta_steps - meta_step,
+            verbose=self._verbose,
+            interval=0.5,
+            stateful_metrics=["meta_loss", "best_validation_final_loss"],
+            unit_name="meta_step",
         )
 
     def _scalars(self, prefix, values, meta_step):

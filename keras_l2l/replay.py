@@ -2,6 +2,7 @@
 
 import pathlib
 
+from keras_l2l import configurations
 from keras_l2l import meta_training
 from keras_l2l import runs
 from keras_l2l.checkpoints import Checkpoints
@@ -28,7 +29,12 @@ def replay(rule, task, run_dir, meta_step):
     """
     run_dir = pathlib.Path(run_dir)
     config = runs.read_json(run_dir / "config.json")
-    runs.require_same(
+    if "rule" not in config or "task" not in config:
+        raise ValueError(
+            "A run must have the config.json that meta_train writes. "
+            f"Received: {run_dir / 'config.json'}, which is of something else."
+        )
+    configurations.require_same(
         {"rule": config["rule"], "task": config["task"]},
         {"rule": serialize(rule), "task": task.describe()},
     )

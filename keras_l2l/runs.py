@@ -2,11 +2,9 @@
 
 import contextlib
 import json
-import math
 import os
 import pathlib
 import platform
-import re
 import shutil
 import subprocess
 import tempfile
@@ -16,6 +14,12 @@ import keras
 import numpy as np
 
 import keras_l2l
+from keras_l2l import configurations
+
+try:
+    import fcntl
+except ImportError:  # On Windows.
+    fcntl = None
 
 _UNFINISHED = ".unfinished_"
 
@@ -52,77 +56,65 @@ def start(directory, config, resume):
     """
     directory = pathlib.Path(directory)
     path = directory / "config.json"
-    if resume and directory.is_dir():
-        remove_unfinished(directory)
     if not (resume and path.exists()):
+        if resume and directory.is_dir():
+            names = [path.name for path in directory.iterdir()]
+            # Of a run killed at its very start; else it is not a run's.
+            if all(name.startswith(_UNFINISHED) for name in names):
+                _remove_unfinished(directory)
         require_empty(directory)
         write_json(path, config)
         return directory
-    old, new = read_json(path), json.loads(to_json(config))
-    changed = differences(old.pop("versions", None), new.pop("versions", None))
+    old, new = read_json(path), configurations.plain(config)
+    changed = configurations.differences(
+        old.pop("versions", None), new.pop("versions", None)
+    )
     if changed:
         warnings.warn(
             "The results may differ in their last bits from those of an "
             f"uninterrupted run: {'; '.join(changed)}.",
             stacklevel=3,
         )
-    require_same(old, new)
+    configurations.require_same(old, new)
+    for folder in (
+        directory,
+        *filter(pathlib.Path.is_dir, directory.iterdir()),
+    ):
+        _remove_unfinished(folder)
     return directory
 
 
-def require_same(old, new):
-    """Raises unless a configuration is the one that a run was started with.
+@contextlib.contextmanager
+def alone_in(directory):
+    """Context in which no other process runs in a folder, which is made.
+
+    On file systems and operating systems that can't lock it, nothing is done.
 
     Raises:
-        ValueError: with all differences.
+        FileExistsError: if another process does.
     """
-    changed = differences(old, json.loads(to_json(new)))
-    if changed:
-        raise ValueError(
-            "A run must go on with the configuration in its config.json. "
-            f"Received: {'; '.join(changed)}. Use the old values, or start a "
-            "new run in another folder."
-        )
-
-
-def differences(old, new):
-    """Returns in what two JSON-able nests differ, as a list of strings.
-
-    The numbers that Keras appends to the names of layers count models of a
-    process, and are no difference.
-    """
-    old, new = (dict(_named_values(nest)) for nest in (old, new))
-    stems = _stems(old), _stems(new)
-    return [
-        f"{name}: {old.get(name, 'nothing')} -> {new.get(name, 'nothing')}"
-        for name in dict.fromkeys([*old, *new])
-        if stems[0].get(old.get(name), old.get(name))
-        != stems[1].get(new.get(name), new.get(name))
-        or (name in old) != (name in new)
-    ]
-
-
-def _named_values(nest, name=""):
-    if isinstance(nest, dict) and nest:
-        children = nest.items()
-    elif isinstance(nest, list) and nest:
-        children = enumerate(nest)
-    else:
-        yield name, str(nest)
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
         return
-    for key, child in children:
-        yield from _named_values(child, f"{name}.{key}" if name else str(key))
-
-
-def _stems(values):
-    """Returns a dict from each name of a layer to one without its count."""
-    names = dict.fromkeys(
-        value for key, value in values.items() if key.split(".")[-1] == "name"
-    )
-    return {
-        name: f"{re.sub(r'_[0-9]+$', '', name)} {i}"
-        for i, name in enumerate(names)
-    }
+    # The lock ends with the process, however that ends.
+    folder = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise FileExistsError(
+            "A run must be alone in its folder. Received: "
+            f"{str(directory)!r}, where another process is at work. End that "
+            "one first, or choose another folder."
+        ) from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(folder)
 
 
 def require_new(path):
@@ -170,15 +162,19 @@ def unfinished_folder(parent):
         yield pathlib.Path(temporary)
 
 
-def remove_unfinished(parent):
-    """Removes what killed processes left of `unfinished_folder` in `parent`."""
-    for path in pathlib.Path(parent).rglob(f"{_UNFINISHED}*"):
+def _remove_unfinished(parent):
+    """Removes what killed processes left of `unfinished_folder` in `parent`.
+
+    Not what lies in folders of it, which may be those of other runs.
+    """
+    for path in parent.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(path)
 
 
 def to_json(content):
     """Returns JSON as bytes; non-finite numbers become null."""
-    return (json.dumps(_finite(content), indent=2) + "\n").encode()
+    content = configurations.plain(content)
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def read_json(path):
@@ -187,13 +183,22 @@ def read_json(path):
     Raises:
         ValueError: if the file is not JSON, or holds something else.
     """
+    return from_json(pathlib.Path(path).read_bytes(), path)
+
+
+def from_json(content, name):
+    """Returns the dict that bytes of JSON are; `name` is for the error.
+
+    Raises:
+        ValueError: if they are not JSON, or something else.
+    """
     try:
-        content = json.loads(pathlib.Path(path).read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} must be JSON. Received: {error}") from None
+        content = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} must be JSON. Received: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path} must hold a JSON object. Received: a "
+            f"{name} must hold a JSON object. Received: a "
             f"{type(content).__name__}"
         )
     return content
@@ -201,11 +206,16 @@ def read_json(path):
 
 def write_json(path, content):
     """Writes JSON so that nobody ever sees half a file."""
+    write(path, to_json(content))
+
+
+def write(path, content):
+    """Writes bytes so that nobody ever sees half a file."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with unfinished_folder(path.parent) as temporary:
         finished = temporary / path.name
-        finished.write_bytes(to_json(content))
+        finished.write_bytes(content)
         os.replace(finished, path)
 
 
@@ -237,15 +247,3 @@ def _commit():
         check=False,
     )
     return git.stdout.strip() or None
-
-
-def _finite(content):
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
-    if isinstance(content, (np.ndarray, np.generic)):
-        return _finite(content.tolist())
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content

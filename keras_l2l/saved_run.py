@@ -1,14 +1,17 @@
 """A run, its record, and where both are kept."""
 
-import shutil
 import signal
 import time
 import warnings
 
 from keras_l2l import presets
 from keras_l2l import runs
+from keras_l2l.checkpoints import CheckpointError
 from keras_l2l.checkpoints import Checkpoints
 from keras_l2l.interruption import Interrupted
+
+# Of skipped meta-steps, the newest can be replayed.
+_SKIPPED = 20
 
 
 class SavedRun:
@@ -18,17 +21,19 @@ class SavedRun:
         output_dir: `Path` of the folder.
         run: `MetaRun`.
         recorder: `Recorder`.
+        digest: Int, of the run's configuration.
 
     Attributes:
         run, recorder: As given.
     """
 
-    def __init__(self, output_dir, run, recorder):
+    def __init__(self, output_dir, run, recorder, digest):
         self.run = run
         self.recorder = recorder
         self._output_dir = output_dir
+        self._digest = digest
         self._checkpoints = Checkpoints(output_dir / "checkpoints")
-        self._skipped = Checkpoints(output_dir / "skipped", keep=None)
+        self._skipped = Checkpoints(output_dir / "skipped", keep=_SKIPPED)
         self._clock = time.perf_counter()
 
     def restore(self):
@@ -37,10 +42,22 @@ class SavedRun:
         if self.run.replicas.is_chief:
             found = self._checkpoints.load_latest()
             meta_step = found[1]["meta_step"] if found else 0
+            if not found and (self._output_dir / "history.json").exists():
+                raise CheckpointError(
+                    "A finished run must have its checkpoints. Received: "
+                    f"{self._output_dir}, with a history.json but without a "
+                    "checkpoint. Bring them back, or choose another folder."
+                )
         meta_step = self.run.replicas.from_chief(meta_step)
         if not meta_step:
             return 0
         arrays, progress = found or self._checkpoints.load(meta_step)
+        if progress["configuration"] != self._digest:
+            raise CheckpointError(
+                "A checkpoint must be of the run in whose folder it lies. "
+                f"Received: one of another in {self._output_dir}. Take it "
+                "away, or resume that run in its own folder."
+            )
         self.run.restore(arrays, progress["run"])
         self.recorder.history = progress["history"]
         self._clock -= progress["seconds"]
@@ -95,11 +112,9 @@ class SavedRun:
         seconds = round(self._seconds(), 1)
         history = {**self.recorder.history, "seconds": seconds}
         if self.run.replicas.is_chief:
-            preset = self._output_dir / "preset"
-            if preset.exists():
-                # Of this very run, which was killed after it was written.
-                shutil.rmtree(preset)
-            presets.save_preset(rule, self.run.best, preset)
+            presets.replace_preset(
+                rule, self.run.best, self._output_dir / "preset"
+            )
             runs.write_json(self._output_dir / "history.json", history)
         return history
 
@@ -114,6 +129,7 @@ class SavedRun:
                 arrays,
                 {
                     "meta_step": meta_step,
+                    "configuration": self._digest,
                     "run": progress,
                     "history": self.recorder.history,
                     "seconds": self._seconds(),

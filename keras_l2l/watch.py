@@ -31,9 +31,10 @@ def check(history):
             f"of them with --replay={skipped[0]}."
         )
     first, *later = [
-        _finite_or_inf(entry["final_loss"]) for entry in history["validation"]
+        _finite_or_inf(entry["final_loss"])
+        for entry in (history["validation"][0], *history["validation"][-WORSE:])
     ]
-    if len(later) >= WORSE and all(x > first for x in later[-WORSE:]):
+    if len(history["validation"]) > WORSE and all(x > first for x in later):
         raise MetaTrainingError(
             "Validation must become better than it was at the start. "
             f"Received: {WORSE} final losses in a row above the first, "

@@ -20,7 +20,8 @@ ARROWS = {
     "chunks": {"backends"},
     "division": set(),
     "storage": {"backends"},
-    "runs": set(),
+    "configurations": set(),
+    "runs": {"configurations"},
     "rules": {
         "cells",
         "checks",
@@ -49,7 +50,7 @@ ARROWS = {
     "tasks": {"checks", "tasks"},
     "unroll": {"backends", "rules"},
     "estimators": {"checks", "unroll", "tasks", "rules", "estimators"},
-    "distribution": {"tf_errors", "watch"},
+    "distribution": {"tf_errors"},
     "meta_run": {
         "checkpoints",
         "estimators",
@@ -58,6 +59,7 @@ ARROWS = {
     },
     "meta_training": {
         "checks",
+        "configurations",
         "distribution",
         "estimators",
         "interruption",
@@ -76,7 +78,13 @@ ARROWS = {
         "tasks",
         "unroll",
     },
-    "replay": {"checkpoints", "meta_training", "rules", "runs"},
+    "replay": {
+        "checkpoints",
+        "configurations",
+        "meta_training",
+        "rules",
+        "runs",
+    },
     "checkpoints": {"npz", "runs"},
     "interruption": set(),
     "tf_errors": set(),

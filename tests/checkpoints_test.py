@@ -54,13 +54,6 @@ def test_the_newest_are_kept_and_come_back(tmp_path):
     assert_is(saved.load(4), 4)
 
 
-def test_all_are_kept_if_asked(tmp_path):
-    saved = Checkpoints(tmp_path, keep=None)
-    for step in range(5):
-        saved.save(step, *content(step))
-    assert saved.steps() == list(range(5))
-
-
 def _flip(path, rng):
     data = bytearray(path.read_bytes())
     data[rng.integers(len(data))] ^= 1 << rng.integers(8)

@@ -147,6 +147,26 @@ def test_forged_classes_are_not_imported(preset):
         presets.load_preset(preset)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"class_name": ["keras_l2l>Adam"], "config": {}},
+        {"class_name": "keras_l2l>Partition", "config": {}},
+        {"class_name": "keras_l2l>Partition", "config": {"members": 3}},
+        {
+            "class_name": "keras_l2l>Partition",
+            "config": {"members": [[{}, {}]], "default": {}},
+        },
+        {"class_name": "keras_l2l>Adam", "config": None},
+    ],
+    ids=str,
+)
+def test_forged_structures_are_refused(preset, config):
+    forge(preset, config=config)
+    with pytest.raises(presets.PresetError):
+        presets.load_preset(preset)
+
+
 def test_files_of_a_preset_do_not_lead_out_of_it(preset, tmp_path):
     # A link to another file with the right digest is still another file.
     (tmp_path / "elsewhere.npz").write_bytes(

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,14 +15,24 @@ import time
 import numpy as np
 import one_run
 import pytest
+import tensorflow as tf
 from conftest import leaves
 
 from keras_l2l import presets
 from keras_l2l import runs
 from keras_l2l import tasks
+from keras_l2l.distribution import Replicas
 
 ROOT = pathlib.Path(__file__).parent.parent
 SHORT = {"meta_steps": 12, "validation_interval": 4, "meta_batch_size": 4}
+
+
+def wait_for_a_checkpoint(folder, processes):
+    deadline = time.time() + 120
+    while not list(folder.glob("checkpoints/*.npz")):
+        assert all(p.poll() is None for p in processes)
+        assert time.time() < deadline
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager
@@ -89,6 +100,13 @@ def test_mirrored_equals_one_device_and_one_device_goes_on(tmp_path, strategy):
     for path in (tmp_path / "two" / "checkpoints").iterdir():
         if not path.name.startswith("00000008"):
             path.unlink()
+    shutil.copytree(tmp_path / "two", tmp_path / "again")
+    again = one_run.train(tmp_path / "again", strategy=strategy, **SHORT)
+    assert again.history["meta_loss"] == two.history["meta_loss"]
+    for a, b in zip(
+        leaves(again.meta_params), leaves(two.meta_params), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
     resumed = one_run.train(tmp_path / "two", **SHORT)
     assert resumed.history["meta_loss"][:8] == two.history["meta_loss"][:8]
     assert len(set(alone.history["meta_loss"])) == 12
@@ -124,9 +142,7 @@ def test_two_workers_equal_one_process(tmp_path):
 def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path):
     flags = ["--meta_steps=600", f"--output_dir={tmp_path}/run"]
     with workers(2, *flags) as processes:
-        while not list(tmp_path.glob("run/checkpoints/*.npz")):
-            assert all(p.poll() is None for p in processes)
-            time.sleep(0.02)
+        wait_for_a_checkpoint(tmp_path / "run", processes)
         processes[1].kill()
         _, errors = processes[0].communicate(timeout=120)
     assert processes[0].returncode == 1
@@ -142,9 +158,7 @@ def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path):
 def test_a_worker_that_is_asked_to_stop_stops_all(tmp_path):
     flags = ["--meta_steps=100000", f"--output_dir={tmp_path}/run"]
     with workers(2, *flags) as processes:
-        while not list(tmp_path.glob("run/checkpoints/*.npz")):
-            assert all(p.poll() is None for p in processes)
-            time.sleep(0.02)
+        wait_for_a_checkpoint(tmp_path / "run", processes)
         processes[1].terminate()
         errors = [p.communicate(timeout=120)[1] for p in processes]
     for process, message in zip(processes, errors, strict=True):
@@ -154,6 +168,42 @@ def test_a_worker_that_is_asked_to_stop_stops_all(tmp_path):
     (step,) = {re.search(r"after (\d+) meta", e)[1] for e in errors}
     last = max(p.name for p in tmp_path.glob("run/checkpoints/*.npz"))
     assert last.startswith(f"{int(step):08d}-")
+
+
+@pytest.mark.parametrize(
+    "of_chief, message",
+    [(0, "chief that could not"), (12, "others than the chief's")],
+)
+def test_workers_of_different_minds_stop(
+    tmp_path, monkeypatch, of_chief, message
+):
+    monkeypatch.setattr(Replicas, "from_chief", lambda *_: of_chief)
+    init = Replicas.__init__
+
+    def init_worker(self, strategy):
+        init(self, strategy)
+        self.is_chief = False
+
+    monkeypatch.setattr(Replicas, "__init__", init_worker)
+    with pytest.raises(ValueError, match=message):
+        one_run.train(tmp_path / "run", **SHORT)
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensors_of_all_dtypes_are_gathered(strategy):
+    dtypes = "float16 bfloat16 float64 uint8 uint32 int64".split()
+    items = [
+        {name: tf.cast([0.0, 1.5 + i], name) for name in dtypes}
+        | {"bool": tf.constant([True, i == 0])}
+        for i in range(4)
+    ]
+    for each in (None, strategy):
+        replicas = Replicas(each)
+        gathered = replicas.gather(replicas.divide(lambda item: item, items))
+        for received, expected in zip(gathered, items, strict=True):
+            for name, tensor in expected.items():
+                assert received[name].dtype == tensor.dtype
+                np.testing.assert_array_equal(received[name], tensor)
 
 
 @pytest.mark.parametrize(

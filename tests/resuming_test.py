@@ -171,6 +171,38 @@ def test_damaged_checkpoints_alone_are_an_error(tmp_path, uninterrupted):
     assert after == before
 
 
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, uninterrupted):
+    one_run.train(tmp_path / "run", **SHORT, seed=1)
+    for path in tmp_path.glob("run/checkpoints/*"):
+        path.unlink()
+    shutil.copytree(
+        uninterrupted / "checkpoints",
+        tmp_path / "run" / "checkpoints",
+        dirs_exist_ok=True,
+    )
+    with pytest.raises(CheckpointError, match="one of another"):
+        one_run.train(tmp_path / "run", **SHORT, seed=1)
+
+
+def test_a_finished_run_without_checkpoints_is_left_alone(
+    tmp_path, uninterrupted
+):
+    folder = shutil.copytree(uninterrupted, tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints")
+    before = sorted(path for path in folder.rglob("*") if path.is_file())
+    with pytest.raises(CheckpointError, match="Bring them back"):
+        one_run.train(folder, **SHORT)
+    after = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert after == before
+
+
+def test_a_preset_keeps_the_files_that_a_user_adds(tmp_path, uninterrupted):
+    folder = shutil.copytree(uninterrupted, tmp_path / "run")
+    (folder / "preset" / "notes.txt").write_text("precious")
+    one_run.train(folder, **SHORT)
+    assert (folder / "preset" / "notes.txt").read_text() == "precious"
+
+
 def test_leftovers_of_killed_writes_are_removed(tmp_path, uninterrupted):
     folder = tmp_path / "run"
     (folder / ".unfinished_x").mkdir(parents=True)

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -71,3 +73,45 @@ def test_versions_name_what_a_result_depends_on():
         versions
     )
     json.dumps(versions)
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    code = f"""
+from keras_l2l import runs
+with runs.alone_in({str(tmp_path / "run")!r}):
+    pass
+"""
+
+    def enter():
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    with runs.alone_in(tmp_path / "run"):
+        assert "another process is at work" in enter().stderr
+    assert enter().returncode == 0
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_only_leftovers_of_the_run_itself_are_removed(tmp_path):
+    config = {"seed": 0, "versions": {}}
+    (tmp_path / "run" / ".unfinished_1").mkdir(parents=True)
+    runs.start(tmp_path / "run", config, resume=True)
+    (tmp_path / "run" / "checkpoints" / ".unfinished_2").mkdir(parents=True)
+    other = tmp_path / "run" / "nested" / "run" / ".unfinished_3"
+    other.mkdir(parents=True)
+    (tmp_path / ".unfinished_4").mkdir()
+
+    def left():
+        return {path.name for path in tmp_path.rglob(".unfinished_*")}
+
+    with pytest.raises(FileExistsError):
+        runs.start(tmp_path, config, resume=True)
+    with pytest.raises(ValueError, match="seed: 0 -> 1"):
+        runs.start(tmp_path / "run", {**config, "seed": 1}, resume=True)
+    assert left() == {".unfinished_2", ".unfinished_3", ".unfinished_4"}
+    runs.start(tmp_path / "run", config, resume=True)
+    assert left() == {".unfinished_3", ".unfinished_4"}

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import signal
 import sys
 
 import tensorflow as tf
@@ -10,6 +11,7 @@ from absl import flags
 from absl import logging
 
 from keras_l2l import tf_errors
+from keras_l2l.distribution import WorkerLostError
 from keras_l2l.interruption import Interrupted
 from keras_l2l.watch import MetaTrainingError
 from train import registry
@@ -20,6 +22,7 @@ _ERRORS = (
     OSError,
     MemoryError,
     MetaTrainingError,
+    WorkerLostError,
     tf.errors.OpError,
 )
 
@@ -70,6 +73,9 @@ def run(main):
             print(f"\n{interrupted}\n  {command}", file=sys.stderr)
             # As a shell reports a process that a signal has ended.
             sys.exit(128 + interrupted.signal_number)
+        except KeyboardInterrupt:
+            # Before there was anything to save.
+            sys.exit(128 + signal.SIGINT)
         except _ERRORS as error:
             if logging.level_debug():
                 raise
@@ -79,7 +85,9 @@ def run(main):
 
 
 def _message(error):
-    text = tf_errors.brief(error)
+    text = str(error) or type(error).__name__
+    if isinstance(error, tf.errors.OpError):
+        text = tf_errors.brief(error)
     # Which is also what TensorFlow raises if a disk is full.
     exhausted = isinstance(error, tf.errors.ResourceExhaustedError)
     if isinstance(error, MemoryError) or (
@@ -95,6 +103,7 @@ def _message(error):
 
 def _command():
     """Returns the command that this process was started with."""
-    module = sys.modules["__main__"].__spec__.name
+    spec = sys.modules["__main__"].__spec__
+    script = ["-m", spec.name] if spec else sys.argv[:1]
     flags_given = [flag for flag in sys.argv[1:] if flag != "--resume"]
-    return ["python", "-m", module, *flags_given]
+    return ["python", *script, *flags_given]

@@ -10,6 +10,7 @@ flags and --resume. Examples:
 """
 
 import json
+import os
 
 import tensorflow as tf
 from absl import flags
@@ -17,6 +18,7 @@ from absl import flags
 import keras_l2l
 from keras_l2l import inspection
 from keras_l2l import replay
+from keras_l2l import runs
 from train import cli
 from train import experiments
 from train import registry
@@ -51,6 +53,13 @@ def define_flags():
         False,
         "Let the gradients that the rule sees depend on its meta-parameters.",
     )
+    flags.DEFINE_float(
+        "clipnorm", 1.0, "Norm that longer meta-gradients are clipped to."
+    )
+    flags.DEFINE_integer(
+        "validation_interval", 250, "Meta-steps between validations."
+    )
+    flags.DEFINE_integer("validation_episodes", 16, "In each of them.")
     flags.DEFINE_integer("seed", 0, "The run is repeatable from it.")
     flags.DEFINE_string(
         "output_dir", None, "New or empty folder.", required=True
@@ -85,12 +94,14 @@ def main():
         _set_missing(experiments.EXPERIMENTS[values.experiment].flags)
     if values.quick:
         _set_missing(experiments.QUICK)
+    if values.distribute == "workers":
+        _require_cluster(os.environ.get("TF_CONFIG"))
     # Before anything else: workers find each other before TensorFlow starts.
     strategy = STRATEGIES[values.distribute]()
     rule, task = registry.RULES[values.rule](), cli.make_task(values.task)
     if values.replay is not None:
         found = replay.replay(rule, task, values.output_dir, values.replay)
-        print(json.dumps(found, indent=2))
+        print(runs.to_json(found).decode())
         return
     arguments = {
         name: values[name].value
@@ -100,13 +111,16 @@ def main():
             "meta_batch_size",
             "meta_learning_rate",
             "meta_steps",
+            "clipnorm",
             "second_derivatives",
+            "validation_interval",
+            "validation_episodes",
             "seed",
         )
     }
     if values.check:
         found = inspection.inspect_task(rule, task, **arguments)
-        print(json.dumps(found, indent=2))
+        print(runs.to_json(found).decode())
         return
     keras_l2l.meta_train(
         rule,
@@ -117,6 +131,20 @@ def main():
         **arguments,
     )
     print(f"Preset: {values.output_dir}/preset")
+
+
+def _require_cluster(tf_config):
+    try:
+        found = {"cluster", "task"} <= set(json.loads(tf_config))
+    except (TypeError, ValueError):
+        found = False
+    if not found:
+        raise ValueError(
+            "With --distribute=workers, the environment variable TF_CONFIG "
+            'must be JSON with "cluster" and "task", as in the README. '
+            f"Received: TF_CONFIG={tf_config!r}. For the devices of this "
+            "machine alone, take --distribute=mirrored."
+        )
 
 
 def _set_missing(defaults):

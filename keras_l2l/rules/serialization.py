@@ -42,7 +42,7 @@ def deserialize(config):
             'A rule\'s configuration must be a dict with "class_name" and '
             f'"config". Received: {config!r}'
         ) from None
-    cls = keras.saving.get_registered_object(name)
+    cls = keras.saving.get_registered_object(str(name))
     if not (isinstance(cls, type) and issubclass(cls, UpdateRule)):
         known = sorted(
             registered
@@ -57,7 +57,7 @@ def deserialize(config):
         )
     try:
         return cls.from_config(arguments)
-    except TypeError as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f"{name} does not accept the configuration {arguments!r}: {error}"
         ) from error

@@ -1,5 +1,6 @@
 """Any Keras model, with any loss and data, as a task."""
 
+import hashlib
 import inspect
 import random
 
@@ -97,7 +98,7 @@ class KerasModelTask(base.Task):
                 "Model and loss must accept a batch of the data. Received: x "
                 f"and y of shapes {shapes}, which failed with: {error}"
             ) from error
-        if loss.shape.rank != 0 or not np.isfinite(loss):
+        if loss.shape.rank != 0 or not tf.math.is_finite(loss):
             raise ValueError(
                 "The loss of a freshly initialized model must be a finite "
                 f"scalar. Received: {loss}. Look for NaN in the data, and for "
@@ -177,7 +178,18 @@ class KerasModelTask(base.Task):
                 split: tf.nest.flatten(data)[0].shape[0]
                 for split, data in self._data.items()
             },
+            "sha256": {
+                split: _sha256(data) for split, data in self._data.items()
+            },
         }
+
+
+def _sha256(data):
+    """Returns what tells data of the same shapes apart."""
+    digest = hashlib.sha256()
+    for tensor in tf.nest.flatten(data):
+        digest.update(tf.io.serialize_tensor(tensor).numpy())
+    return digest.hexdigest()
 
 
 def _have_equal_weights(*models):

@@ -273,3 +273,14 @@ def test_what_does_not_fit_is_refused_at_construction(arguments, message):
     fitting = {"make_model": linear, "loss": "mse", "data": (X, Y)}
     with pytest.raises(ValueError, match=message):
         tasks.KerasModelTask(**{**fitting, **arguments})
+
+
+def test_the_description_tells_data_apart():
+    def sha256(x):
+        task = tasks.KerasModelTask(linear, "mse", (x, Y))
+        return task.get_config()["sha256"]
+
+    changed = X.copy()
+    changed[0] += 1
+    assert sha256(X) == sha256(X.copy())
+    assert sha256(X) != sha256(changed)

@@ -110,7 +110,8 @@ def run_workers(number, cores, episodes, repeats):
             )
             for index in range(number)
         ]
-        return found[0].result()
+        # Of all, so that the error of any of them is raised.
+        return [each.result() for each in found][0]
 
 
 def _worker(tf_config, core, episodes, repeats):
