@@ -38,9 +38,9 @@ demo: setup
 		--output=$(RUN)/evaluation.json
 	$(PY) -m train.evaluate --preset=$(RUN)/preset --horizon=200 \
 		--output=$(RUN)/evaluation_200.json
-	$(PY) -m train.plot --evaluation=$(RUN)/evaluation.json \
+	$(PY) -m train.plot --input=$(RUN)/evaluation.json \
 		--output=$(RUN)/curves.png
-	$(PY) -m train.plot --evaluation=$(RUN)/evaluation_200.json \
+	$(PY) -m train.plot --input=$(RUN)/evaluation_200.json \
 		--output=$(RUN)/curves_200.png
 	$(PY) -m train.fit --preset=$(RUN)/preset
 	@echo "Everything is in $(RUN)/; the curves are $(RUN)/curves.png."

@@ -58,6 +58,7 @@ def meta_train(
     meta_steps=4000,
     clipnorm=1.0,
     second_derivatives=False,
+    loss_weights="sum",
     validation_interval=250,
     validation_episodes=16,
     seed=0,
@@ -96,6 +97,8 @@ def meta_train(
         meta_steps: Int, number of meta-steps.
         clipnorm: Float, largest norm of a meta-gradient; `None` for no limit.
         second_derivatives: Bool, see `keras_l2l.unroll.unroll`.
+        loss_weights: How the losses of an episode count, see
+            `keras_l2l.estimators.TruncatedBackprop`.
         validation_interval: Int, meta-steps between validations.
         validation_episodes: Int.
         seed: Int >= 0; the whole run is repeatable from it.
@@ -214,6 +217,7 @@ def make_run(rule, task, arguments, strategy=None):
             arguments["horizon"],
             arguments["unroll_length"],
             arguments["second_derivatives"],
+            arguments["loss_weights"],
         ),
         keras.optimizers.Adam(
             keras.optimizers.schedules.CosineDecay(

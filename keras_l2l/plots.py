@@ -135,6 +135,60 @@ def plot_scaling(benchmark, path):
     _save(figure, path)
 
 
+def plot_updates(analysis, path):
+    """Draws proposed updates against the gradient, beside Adam's.
+
+    A column for each inner step, a row for each coordinate; the updates of
+    both are drawn in units of the largest of each panel.
+
+    Args:
+        analysis: Dict as from `keras_l2l.analysis.proposed_updates`.
+        path: As for `plot_curves`.
+
+    Raises:
+        FileExistsError: if the file exists.
+        ValueError: if the format is not one of matplotlib's.
+    """
+    path = runs.require_new(path)
+    rows, columns = len(analysis["coordinates"]), len(analysis["steps"])
+    figure = matplotlib.figure.Figure(
+        figsize=(2.6 * columns, 2.4 * rows), layout="constrained"
+    )
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for column, panels in enumerate(analysis["panels"]):
+        for row, panel in enumerate(panels):
+            axes = grid[row][column]
+            for name, color in (("learned", "black"), ("adam", "tab:blue")):
+                updates = np.array(panel[name])
+                axes.plot(
+                    panel["gradients"],
+                    updates / max(np.abs(updates).max(), 1e-30),
+                    color=color,
+                    label=name,
+                )
+            axes.axvline(
+                panel["gradient"],
+                color="silver",
+                linewidth=1,
+                label="real gradient",
+            )
+            axes.ticklabel_format(scilimits=(-2, 2))
+            axes.grid(alpha=0.3)
+            if row == 0:
+                axes.set_title(f"step {analysis['steps'][column]}")
+            if row == rows - 1:
+                axes.set_xlabel("gradient")
+            if column == 0:
+                index = analysis["coordinates"][row]
+                axes.set_ylabel(f"coordinate {index}")
+    grid[0][0].legend(frameon=False, fontsize="small")
+    figure.suptitle(
+        f"{analysis['rule']} on {analysis['task']}: proposed updates, in "
+        "units of the largest"
+    )
+    _save(figure, path)
+
+
 def _require_benchmark(benchmark, name):
     if benchmark.get("benchmark") != name:
         raise ValueError(

@@ -70,6 +70,13 @@ ARROWS = {
         "saved_run",
         "watch",
     },
+    "meta_search": {
+        "checks",
+        "meta_training",
+        "presets",
+        "runs",
+        "watch",
+    },
     "saved_run": {"checkpoints", "interruption", "presets", "runs"},
     "inspection": {
         "meta_training",
@@ -89,6 +96,7 @@ ARROWS = {
     "interruption": set(),
     "tf_errors": set(),
     "watch": set(),
+    "analysis": {"checks", "rules", "tasks"},
     "evaluation": {"checks", "results", "runs", "tasks"},
     "export": {"backends", "nests", "rules", "runs"},
     "plots": {"runs"},
@@ -96,6 +104,7 @@ ARROWS = {
     "results": set(),
 }
 TENSORFLOW = {
+    "analysis",
     "backends",
     "distribution",
     "estimators",

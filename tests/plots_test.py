@@ -119,6 +119,28 @@ def test_curve_of_the_workers(tmp_path, drawn):
     np.testing.assert_array_equal(measured.get_xydata(), [[2, 0.9]])
 
 
+def test_updates_of_two_coordinates_at_three_steps(tmp_path, drawn):
+    panel = {
+        "gradient": 0.5,
+        "gradients": [-1.0, 0.0, 1.0],
+        "learned": [2.0, 0.0, -4.0],
+        "adam": [0.0, 0.0, 0.0],
+    }
+    found = {
+        "task": "task",
+        "rule": "rule",
+        "steps": [0, 1, 2],
+        "coordinates": [7, 8],
+        "panels": [[panel, panel]] * 3,
+    }
+    plots.plot_updates(found, tmp_path / "updates.png")
+    assert len(drawn[0].axes) == 6
+    learned, adam, real = drawn[0].axes[0].get_lines()
+    np.testing.assert_array_equal(learned.get_ydata(), [0.5, 0, -1])
+    np.testing.assert_array_equal(adam.get_ydata(), [0, 0, 0])
+    assert list(real.get_xdata()) == [0.5, 0.5]
+
+
 def test_a_figure_is_never_overwritten(tmp_path):
     (tmp_path / "curves.png").write_text("precious")
     with pytest.raises(FileExistsError, match="must be new"):

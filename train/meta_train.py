@@ -17,12 +17,26 @@ from absl import flags
 
 import keras_l2l
 from keras_l2l import inspection
+from keras_l2l import meta_search
 from keras_l2l import replay
 from keras_l2l import runs
 from train import cli
 from train import experiments
 from train import registry
 
+ARGUMENTS = (
+    "horizon",
+    "unroll_length",
+    "meta_batch_size",
+    "meta_learning_rate",
+    "meta_steps",
+    "clipnorm",
+    "second_derivatives",
+    "loss_weights",
+    "validation_interval",
+    "validation_episodes",
+    "seed",
+)
 STRATEGIES = {
     "none": lambda: None,
     "mirrored": tf.distribute.MirroredStrategy,
@@ -43,24 +57,6 @@ def define_flags():
     flags.DEFINE_enum(
         "rule", "lstm", sorted(registry.RULES), "The update rule to fit."
     )
-    flags.DEFINE_integer("horizon", 100, "Inner steps in an episode.")
-    flags.DEFINE_integer("unroll_length", 20, "Inner steps per meta-step.")
-    flags.DEFINE_integer("meta_batch_size", 1, "Episodes side by side.")
-    flags.DEFINE_float("meta_learning_rate", 0.004, "Of the meta-Adam.")
-    flags.DEFINE_integer("meta_steps", 4000, "Length of the run.")
-    flags.DEFINE_bool(
-        "second_derivatives",
-        False,
-        "Let the gradients that the rule sees depend on its meta-parameters.",
-    )
-    flags.DEFINE_float(
-        "clipnorm", 1.0, "Norm that longer meta-gradients are clipped to."
-    )
-    flags.DEFINE_integer(
-        "validation_interval", 250, "Meta-steps between validations."
-    )
-    flags.DEFINE_integer("validation_episodes", 16, "In each of them.")
-    flags.DEFINE_integer("seed", 0, "The run is repeatable from it.")
     flags.DEFINE_string(
         "output_dir", None, "New or empty folder.", required=True
     )
@@ -70,6 +66,15 @@ def define_flags():
         sorted(STRATEGIES),
         "Divide the meta-batch over the devices of this machine (mirrored), or "
         "over those of all workers in the environment variable TF_CONFIG.",
+    )
+    flags.DEFINE_bool(
+        "resume", False, "Go on with the run in --output_dir, if there is one."
+    )
+    flags.DEFINE_integer(
+        "search",
+        None,
+        "Instead of a run: as many, with meta-learning rates drawn at random; "
+        "the best one's preset is kept.",
     )
     flags.DEFINE_bool(
         "check",
@@ -83,9 +88,33 @@ def define_flags():
         "Instead of a run: take this meta-step again, which the run in "
         "--output_dir skipped, and print its losses.",
     )
-    flags.DEFINE_bool(
-        "resume", False, "Go on with the run in --output_dir, if there is one."
+    _define_arguments()
+
+
+def _define_arguments():
+    """Defines the flags that are arguments of `meta_train`."""
+    flags.DEFINE_integer("horizon", 100, "Inner steps in an episode.")
+    flags.DEFINE_integer("unroll_length", 20, "Inner steps per meta-step.")
+    flags.DEFINE_integer("meta_batch_size", 1, "Episodes side by side.")
+    flags.DEFINE_float("meta_learning_rate", 0.004, "Of the meta-Adam.")
+    flags.DEFINE_integer("meta_steps", 4000, "Length of the run.")
+    flags.DEFINE_float(
+        "clipnorm", 1.0, "Norm that longer meta-gradients are clipped to."
     )
+    flags.DEFINE_bool(
+        "second_derivatives",
+        False,
+        "Let the gradients that the rule sees depend on its meta-parameters.",
+    )
+    flags.DEFINE_enum(
+        "loss_weights",
+        "sum",
+        ["sum", "mean", "last"],
+        "Which losses of an unroll make the meta-loss, and how.",
+    )
+    flags.DEFINE_integer("validation_interval", 250, "In meta-steps.")
+    flags.DEFINE_integer("validation_episodes", 16, "In each validation.")
+    flags.DEFINE_integer("seed", 0, "The run is repeatable from it.")
 
 
 def main():
@@ -98,29 +127,29 @@ def main():
         _require_cluster(os.environ.get("TF_CONFIG"))
     # Before anything else: workers find each other before TensorFlow starts.
     strategy = STRATEGIES[values.distribute]()
+    if strategy and (
+        values.check or values.search or values.replay is not None
+    ):
+        raise ValueError(
+            "--check, --search and --replay must run on one device. Received: "
+            f"--distribute={values.distribute}."
+        )
     rule, task = registry.RULES[values.rule](), cli.make_task(values.task)
     if values.replay is not None:
         found = replay.replay(rule, task, values.output_dir, values.replay)
         print(runs.to_json(found).decode())
         return
-    arguments = {
-        name: values[name].value
-        for name in (
-            "horizon",
-            "unroll_length",
-            "meta_batch_size",
-            "meta_learning_rate",
-            "meta_steps",
-            "clipnorm",
-            "second_derivatives",
-            "validation_interval",
-            "validation_episodes",
-            "seed",
-        )
-    }
+    arguments = {name: values[name].value for name in ARGUMENTS}
     if values.check:
         found = inspection.inspect_task(rule, task, **arguments)
         print(runs.to_json(found).decode())
+        return
+    if values.search is not None:
+        del arguments["meta_learning_rate"]
+        meta_search.meta_search(
+            rule, task, values.output_dir, values.search, **arguments
+        )
+        print(f"Preset: {values.output_dir}/preset")
         return
     keras_l2l.meta_train(
         rule,

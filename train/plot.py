@@ -1,41 +1,58 @@
-"""Draws the training curves of an evaluation, or what a benchmark found.
+"""Draws a figure.
+
+  curves: training curves of an evaluation (--input: JSON of train.evaluate)
+  updates: what a preset (--preset) would do at which gradient, beside Adam
+  frameworks, scaling: benchmarks (--input: JSON of train.benchmark)
 
 Examples:
 
-  python -m train.plot --evaluation=runs/e.json --output=runs/curves.png
-  python -m train.plot --frameworks=runs/f.json --output=runs/bars.png
-  python -m train.plot --scaling=runs/s.json --output=runs/scaling.png
+  python -m train.plot --figure=curves --input=runs/e.json \
+      --output=runs/curves.png
+  python -m train.plot --figure=updates --preset=l2l_digits_mlp \
+      --output=runs/updates.png
 """
 
 from absl import flags
 
+from keras_l2l import analysis
 from keras_l2l import plots
+from keras_l2l import presets
 from keras_l2l import runs
 from train import cli
 
-# Flag, whose file it takes, and what draws that.
-FIGURES = {
-    "evaluation": ("train.evaluate", plots.plot_curves),
-    "frameworks": (
-        "train.benchmark --benchmark=frameworks",
-        plots.plot_frameworks,
-    ),
-    "scaling": ("train.benchmark --benchmark=scaling", plots.plot_scaling),
+OF_FILES = {
+    "curves": plots.plot_curves,
+    "frameworks": plots.plot_frameworks,
+    "scaling": plots.plot_scaling,
 }
 
 
 def define_flags():
-    for name, (script, _) in FIGURES.items():
-        flags.DEFINE_string(name, None, f"JSON file of {script}.")
-    flags.mark_flags_as_mutual_exclusive([*FIGURES], required=True)
+    cli.define_task_flags()
+    flags.adopt_module_key_flags(cli)
+    flags.DEFINE_enum("figure", "curves", [*OF_FILES, "updates"], "Which one.")
+    flags.DEFINE_string("input", None, "JSON file of results.")
+    flags.DEFINE_string("preset", None, "Preset: its name, or its folder.")
     flags.DEFINE_string("output", None, "New figure file.", required=True)
 
 
 def main():
     values = flags.FLAGS
-    for name, (_, plot) in FIGURES.items():
-        if values[name].value is not None:
-            plot(runs.read_json(values[name].value), values.output)
+    source = "preset" if values.figure == "updates" else "input"
+    if values[source].value is None:
+        raise ValueError(
+            f"--figure={values.figure} must be drawn from --{source}. "
+            "Received: none."
+        )
+    runs.require_new(values.output)
+    if values.figure == "updates":
+        found = analysis.proposed_updates(
+            *presets.load_preset(values.preset), cli.make_task(values.task)
+        )
+        plots.plot_updates(found, values.output)
+    else:
+        plot = OF_FILES[values.figure]
+        plot(runs.read_json(values.input), values.output)
     print(f"Written: {values.output}")
 
 

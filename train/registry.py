@@ -24,6 +24,8 @@ RULES = {
     "lstm_raw": lambda: rules.CoordinatewiseLSTM(
         preprocessing=None, output_scale=1.0
     ),
+    # The constants of the authors' code.
+    "lstm_code": lambda: rules.CoordinatewiseLSTM(p=5.0, output_scale=0.01),
     "adam": rules.Adam,
     "momentum": rules.Momentum,
     "sgd": rules.SGD,

@@ -1,5 +1,7 @@
 """Truncated backpropagation through time."""
 
+import math
+
 import tensorflow as tf
 
 from keras_l2l import checks
@@ -15,7 +17,7 @@ class TruncatedBackprop(base.GradientEstimator):
     """The exact gradient of each unroll, ignoring what came before it.
 
     ```
-    meta_loss = sum(losses of the unroll)
+    meta_loss = sum(loss_weights * losses), over the unroll
     meta_gradient = d meta_loss / d meta_params,   carry held constant
     ```
 
@@ -26,6 +28,10 @@ class TruncatedBackprop(base.GradientEstimator):
             `unroll_length`.
         unroll_length: Int >= 1, inner steps per meta-gradient.
         second_derivatives: Bool, see `keras_l2l.unroll.unroll`.
+        loss_weights: How the losses of an episode count: `"sum"` (the
+            default), all of them; `"mean"`, all of them by
+            `1 / unroll_length`; `"last"`, the last of each unroll; or a list
+            of `horizon` finite floats, the paper's w.
 
     Raises:
         ValueError: if an argument is of a wrong type, `unroll_length` does not
@@ -37,7 +43,13 @@ class TruncatedBackprop(base.GradientEstimator):
     """
 
     def __init__(
-        self, rule, task, horizon, unroll_length, second_derivatives=False
+        self,
+        rule,
+        task,
+        horizon,
+        unroll_length,
+        second_derivatives=False,
+        loss_weights="sum",
     ):
         if not isinstance(rule, UpdateRule):
             raise ValueError(
@@ -60,6 +72,7 @@ class TruncatedBackprop(base.GradientEstimator):
         self.horizon = horizon
         self.unroll_length = unroll_length
         self.second_derivatives = second_derivatives
+        self._loss_weights = _weights(loss_weights, horizon, unroll_length)
 
     def init(self, seed):
         seed = tf.constant(split_seed("train", seed), tf.int64)
@@ -82,12 +95,40 @@ class TruncatedBackprop(base.GradientEstimator):
                 self.unroll_length,
                 self.second_derivatives,
             )
-            meta_loss = tf.reduce_sum(losses)
+            start = tf.cast(episode.carry.iteration, tf.int32)
+            weights = tf.constant(self._loss_weights, losses.dtype)
+            weights = tf.slice(weights, [start], [self.unroll_length])
+            meta_loss = tf.reduce_sum(weights * losses)
         gradient = tape.gradient(
             meta_loss, flat, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         gradient = tf.nest.pack_sequence_as(meta_params, gradient)
         return gradient, meta_loss, base.Episode(episode.seed, carry)
+
+
+def _weights(loss_weights, horizon, unroll_length):
+    """Returns a list of `horizon` floats."""
+    of_an_unroll = {
+        "sum": [1.0] * unroll_length,
+        "mean": [1 / unroll_length] * unroll_length,
+        "last": [0.0] * (unroll_length - 1) + [1.0],
+    }
+    if isinstance(loss_weights, str) and loss_weights in of_an_unroll:
+        return of_an_unroll[loss_weights] * (horizon // unroll_length)
+    if (
+        isinstance(loss_weights, (list, tuple))
+        and len(loss_weights) == horizon
+        and all(
+            isinstance(w, (int, float)) and math.isfinite(w)
+            for w in loss_weights
+        )
+    ):
+        return [float(w) for w in loss_weights]
+    raise ValueError(
+        f"`loss_weights` must be {', '.join(of_an_unroll)} or a list of "
+        f"horizon={horizon} finite floats. Received: "
+        f"loss_weights={loss_weights!r}"
+    )
 
 
 def _nearest(horizon, unroll_length):

@@ -46,9 +46,11 @@ class _Recurrence(rules.UpdateRule):
         return [-0.1 * s + meta_params["shift"]], state
 
 
-def total_gradient(unroll_length):
+def total_gradient(unroll_length, loss_weights="sum"):
     rule = _Recurrence()
-    estimator = TruncatedBackprop(rule, _Square(), 12, unroll_length)
+    estimator = TruncatedBackprop(
+        rule, _Square(), 12, unroll_length, loss_weights=loss_weights
+    )
     meta_params = rule.init_meta_params(0)
     episode = estimator.init(0)
     total = 0.0
@@ -75,6 +77,31 @@ def test_truncation_has_its_known_bias():
     assert total_gradient(unroll_length=3) == pytest.approx(
         truncated, rel=1e-12
     )
+
+
+@pytest.mark.parametrize(
+    "loss_weights, numbers",
+    [
+        ("mean", [1 / 3] * 12),
+        ("last", [0, 0, 1] * 4),
+        ([*range(12)], range(12)),
+        ([0.5, -1.0] * 6, [0.5, -1.0] * 6),
+    ],
+    ids=str,
+)
+def test_closed_form_of_weighted_losses(loss_weights, numbers):
+    power = 0.9 ** np.arange(1, 13)
+    inner = 10 * (1 - 0.9 ** np.tile([1, 2, 3], 4))
+    expected = np.sum(2 * np.array(numbers) * (power + 3 * (1 - power)) * inner)
+    assert total_gradient(3, loss_weights) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "loss_weights", ["median", [1.0] * 11, [1.0] * 11 + [np.nan], 1.0, None]
+)
+def test_wrong_weights(loss_weights):
+    with pytest.raises(ValueError, match="`loss_weights` must be sum, mean"):
+        total_gradient(3, loss_weights)
 
 
 class _Linear(rules.CoordinatewiseRule):

@@ -71,7 +71,7 @@ def test_the_scripts_end_to_end(workplace):
     assert evaluation["results"][0]["optimizer"] == "learned"
     succeed(
         "plot",
-        f"--evaluation={workplace}/run/evaluation.json",
+        f"--input={workplace}/run/evaluation.json",
         f"--output={workplace}/run/curves.png",
     )
     assert (workplace / "run" / "curves.png").stat().st_size > 10_000
@@ -226,7 +226,7 @@ def test_help_reads_well(script):
 @pytest.mark.parametrize(
     "script, flags, message",
     [
-        ("meta_train", ["--task=nope", "--output_dir=x"], "mlp|quadratics"),
+        ("meta_train", ["--task=nope", "--output_dir=x"], "relu|quadratics"),
         ("meta_train", ["--rule=nope", "--output_dir=x"], "lstm"),
         ("meta_train", [], "output_dir"),
         ("meta_train", ["--output_dir=x", "stray"], "stray"),
@@ -261,10 +261,10 @@ def test_help_reads_well(script):
             "l2l_digits_mlp",
         ),
         ("evaluate", ["--preset=l2l_digits_mlp", "--output=.."], "must be new"),
-        ("plot", ["--evaluation=nope.json", "--output=x.png"], "nope.json"),
+        ("plot", ["--input=nope.json", "--output=x.png"], "nope.json"),
         (
             "plot",
-            ["--evaluation=bad.json", "--output=x.png"],
+            ["--input=bad.json", "--output=x.png"],
             "without horizon",
         ),
         ("fit", ["--preset=nope"], "l2l_digits_mlp"),

@@ -1,0 +1,72 @@
+import numpy as np
+import one_run
+import pytest
+from conftest import leaves
+
+from keras_l2l import meta_search
+from keras_l2l import presets
+from keras_l2l import runs
+from keras_l2l import tasks
+from keras_l2l.watch import MetaTrainingError
+
+SHORT = {
+    "horizon": 4,
+    "unroll_length": 2,
+    "meta_steps": 4,
+    "validation_interval": 2,
+    "validation_episodes": 2,
+    "verbose": 0,
+}
+
+
+def search(output_dir, trials=3):
+    return meta_search.meta_search(
+        one_run.UncompiledLSTM(),
+        tasks.Quadratics(3),
+        output_dir,
+        trials,
+        **SHORT,
+    )
+
+
+def test_the_best_of_the_trials_is_kept(tmp_path):
+    found = search(tmp_path)["trials"]
+    losses = [trial["final_loss"] for trial in found]
+    assert losses == sorted(losses)
+    rates = [trial["meta_learning_rate"] for trial in found]
+    assert len(set(rates)) == 3 and all(1e-4 <= r <= 1e-1 for r in rates)
+    for trial in found:
+        folder = tmp_path / trial["folder"]
+        config = runs.read_json(folder / "config.json")
+        assert config["meta_learning_rate"] == trial["meta_learning_rate"]
+        history = runs.read_json(folder / "history.json")
+        finals = [entry["final_loss"] for entry in history["validation"]]
+        assert trial["final_loss"] == min(finals)
+    _, best = presets.load_preset(tmp_path / found[0]["folder"] / "preset")
+    _, kept = presets.load_preset(tmp_path / "preset")
+    for a, b in zip(leaves(kept), leaves(best), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert runs.read_json(tmp_path / "search.json") == {"trials": found}
+    # Again, or stopped and gone on, it is the same.
+    assert search(tmp_path)["trials"] == found
+
+
+def test_a_trial_that_diverges_is_the_last(tmp_path, monkeypatch):
+    meta_train, calls = meta_search.meta_train, []
+
+    def diverging(*arguments, **others):
+        calls.append(others["meta_learning_rate"])
+        if len(calls) != 2:
+            raise MetaTrainingError("diverged")
+        return meta_train(*arguments, **others)
+
+    monkeypatch.setattr(meta_search, "meta_train", diverging)
+    found = search(tmp_path)["trials"]
+    assert found[0]["meta_learning_rate"] == calls[1]
+    assert np.isinf([trial["final_loss"] for trial in found[1:]]).all()
+    assert (
+        runs.read_json(tmp_path / "search.json")["trials"][1]["final_loss"]
+        is None
+    )
+    with pytest.raises(MetaTrainingError, match="must not diverge"):
+        search(tmp_path / "other", trials=1)
