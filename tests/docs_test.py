@@ -57,7 +57,7 @@ def test_readme_tables_are_the_committed_results(path):
 def test_readme_tables_are_the_committed_benchmarks(path):
     content = runs.read_json(path)
     assert content["benchmark"] == path.stem
-    assert benchmark.format_table(content["rows"]) in README
+    assert benchmark.format_table(content["rows"]) in RESULTS
 
 
 def test_readme_scripts_and_files_exist():
