@@ -94,7 +94,7 @@ def outcomes(cases, folder):
 def test_random_flags_end_in_a_run_or_in_a_message(tmp_path):
     rng = random.Random(0)
     cases = []
-    for i in range(60):
+    for i in range(40):
         names = rng.sample([*VALUES], rng.choice([1, 1, 2, 3]))
         changed = {name: rng.choice(VALUES[name]) for name in names}
         given = {**SHORT, "output_dir": f"run{i}", **changed}
@@ -125,7 +125,6 @@ def too_large(n):
     [
         lambda: np.zeros((10**9, 10**9)),
         lambda: too_large(tf.constant(10**7)),
-        lambda: tf.zeros((10**7, 10**7)),
     ],
 )
 def test_out_of_memory_ends_in_one_message(monkeypatch, work):

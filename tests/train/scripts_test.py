@@ -219,7 +219,7 @@ def test_help_reads_well(script):
     done = run(script, "--help")
     text = done.stdout + done.stderr
     assert f"python -m train.{script}" in text
-    reads_data = script in ("evaluate", "fit", "meta_train")
+    reads_data = script in ("evaluate", "fit", "meta_train", "plot")
     assert ("--[no]download" in text) is reads_data
 
 
