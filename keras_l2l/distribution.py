@@ -55,10 +55,9 @@ class Replicas:
         self._strategy = strategy
         self.number = strategy.num_replicas_in_sync
         # TensorFlow's default strategy can't say that it has one device.
-        self._local = (
+        self.alone = self.number == (
             len(strategy.extended.worker_devices) if self.number > 1 else 1
         )
-        self.alone = self._local == self.number
         resolver = strategy.cluster_resolver
         self.is_chief = (
             resolver is None

@@ -119,6 +119,8 @@ def meta_train(
             configuration.
         keras_l2l.checkpoints.CheckpointError: if all checkpoints are damaged.
         keras_l2l.interruption.Interrupted: on SIGTERM or Ctrl-C.
+        keras_l2l.distribution.WorkerLostError: if another worker process does
+            not answer any more.
         keras_l2l.watch.MetaTrainingError: if the run has gone wrong: many
             skipped meta-steps, or validations worse than the first, in a row.
             The best meta-parameters before that are in `preset/`.

@@ -19,6 +19,10 @@ class Recorder:
         clipnorm: Float, the norm that longer meta-gradients are clipped to;
             `None` if they are not.
         verbose: 0 or 1.
+
+    Attributes:
+        history: Dict, see `keras_l2l.meta_training.MetaTrainingResult`.
+        meta_steps: As given.
     """
 
     def __init__(
@@ -37,7 +41,7 @@ class Recorder:
         self._inner_steps = inner_steps
         self._clipnorm = clipnorm
         self._clock = time.perf_counter()
-        self._meta_steps = meta_steps
+        self.meta_steps = meta_steps
         self._verbose = verbose
         self._first, self._progress = 0, None
 
@@ -107,7 +111,7 @@ class Recorder:
         # Of what is left: else those that an earlier process took would
         # count as taken in no time.
         return keras.utils.Progbar(
-            self._meta_steps - meta_step,
+            self.meta_steps - meta_step,
             verbose=self._verbose,
             interval=0.5,
             stateful_metrics=["meta_loss", "best_validation_final_loss"],

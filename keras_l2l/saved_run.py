@@ -42,7 +42,7 @@ class SavedRun:
         if self.run.replicas.is_chief:
             found = self._checkpoints.load_latest()
             meta_step = found[1]["meta_step"] if found else 0
-            if not found and (self._output_dir / "history.json").exists():
+            if not found and self._is_finished():
                 raise CheckpointError(
                     "A finished run must have its checkpoints. Received: "
                     f"{self._output_dir}, with a history.json but without a "
@@ -62,6 +62,15 @@ class SavedRun:
         self.recorder.history = progress["history"]
         self._clock -= progress["seconds"]
         return meta_step
+
+    def _is_finished(self):
+        # One that was stopped early, as gone wrong, has a history.json too.
+        path = self._output_dir / "history.json"
+        return (
+            path.exists()
+            and len(runs.read_json(path)["meta_loss"])
+            == self.recorder.meta_steps
+        )
 
     def save(self, meta_step):
         """Keeps all that there is before `meta_step`."""
