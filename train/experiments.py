@@ -31,6 +31,17 @@ class Experiment(typing.NamedTuple):
     tests: dict
 
 
+def _conv_tests(name):
+    """Returns the tests of the CIFAR experiment, with a network of a name."""
+    return {
+        "base": Test(name, horizon=1000, seeds=10, tuning_seeds=2),
+        "5_labels": Test(f"{name}_5", horizon=1000, seeds=10, tuning_seeds=2),
+        "2_labels": Test(f"{name}_2", horizon=1000, seeds=10, tuning_seeds=2),
+    }
+
+
+_CONV = {"rule": "lstm_conv", "horizon": 1000}
+
 # Horizons and unroll lengths are the paper's; it does not tell meta-batches
 # and numbers of meta-steps.
 EXPERIMENTS = {
@@ -53,8 +64,27 @@ EXPERIMENTS = {
             "relu": Test("mlp_relu"),
         },
     ),
+    "cifar10": Experiment(
+        flags={"task": "conv", "dataset": "cifar10", **_CONV},
+        tests=_conv_tests("conv"),
+    ),
+    # LSTM-sub: of the labels that it is tested on it has seen none.
+    "cifar10_sub": Experiment(
+        flags={"task": "conv_sub", "dataset": "cifar10", **_CONV},
+        tests=_conv_tests("conv"),
+    ),
+    # The same on photographs that need no download, with a smaller network.
+    "patches": Experiment(
+        flags={"task": "small_conv", "dataset": "l2l_patches", **_CONV},
+        tests=_conv_tests("small_conv"),
+    ),
+    "patches_sub": Experiment(
+        flags={"task": "small_conv_sub", "dataset": "l2l_patches", **_CONV},
+        tests=_conv_tests("small_conv"),
+    ),
 }
 
-# What --quick makes of an experiment: two minutes, and no results.
-QUICK = {"meta_steps": 20}
-QUICK_TEST = {"seeds": 2, "tuning_seeds": 1}
+# What --quick makes of an experiment and of its first test, which is the only
+# one then: two minutes, and no results.
+QUICK = {"meta_steps": 20, "horizon": 100, "validation_episodes": 2}
+QUICK_TEST = {"horizon": 20, "seeds": 2, "tuning_seeds": 1}

@@ -34,9 +34,11 @@ def main():
     values.resume = True
     meta_train.main()
     folder = pathlib.Path(values.output_dir)
-    for name, test in experiments.EXPERIMENTS[values.experiment].tests.items():
-        if values.quick:
-            test = test._replace(**experiments.QUICK_TEST)
+    tests = experiments.EXPERIMENTS[values.experiment].tests
+    if values.quick:
+        name, test = next(iter(tests.items()))
+        tests = {name: test._replace(**experiments.QUICK_TEST)}
+    for name, test in tests.items():
         evaluation = folder / f"evaluation_{name}.json"
         if not evaluation.exists():
             evaluate.compare(folder / "preset", *test, evaluation)

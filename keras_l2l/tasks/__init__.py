@@ -12,10 +12,12 @@ from keras_l2l.tasks.quadratics import Quadratics
 # Imported on first use: these need tensorflow_datasets.
 _LAZY = {
     "DatasetError": "datasets",
+    "ConvNetClassification": "conv_net",
     "ImageClassification": "image_classification",
 }
 __all__ = [
     "SPLITS",
+    "ConvNetClassification",
     "DatasetError",
     "ImageClassification",
     "KerasModelTask",

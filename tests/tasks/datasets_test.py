@@ -2,7 +2,9 @@ import time
 
 import numpy as np
 import pytest
+import skimage.data
 import tensorflow_datasets as tfds
+from sklearn.datasets import load_sample_image
 
 from keras_l2l import tasks
 from keras_l2l.tasks import datasets
@@ -45,6 +47,63 @@ def test_splits_are_disjoint(tmp_path):
     data, _ = datasets.load_images("l2l_digits", tmp_path)
     rows = [{bytes(i) for i in data[s][0].numpy()} for s in tasks.SPLITS]
     assert sum(map(len, rows)) == len(set.union(*rows))
+
+
+class L2LPatchesTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = datasets.L2LPatches
+    SPLITS = {"train": 5000, "test": 1500}
+    EXAMPLE_DIR = tfds.core.Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def patches_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("patches")
+
+
+def test_patches_lie_in_the_regions_of_their_splits(patches_dir):
+    data, classes = datasets.load_images("l2l_patches", patches_dir)
+    assert classes == 10
+    builder = tfds.builder("l2l_patches", data_dir=patches_dir)
+    names = builder.info.features["label"].names
+    photographs = {"coffee": skimage.data.coffee()}
+    photographs["china"] = load_sample_image("china.jpg")
+    bounds = {"train": (0, 0.6), "meta_valid": (0.6, 0.75), "test": (0.75, 1)}
+    for name, photograph in photographs.items():
+        windows = np.lib.stride_tricks.sliding_window_view(
+            photograph, (32, 32, 3)
+        )[:, :, 0]
+        for split, (start, stop) in bounds.items():
+            images, labels = (t.numpy() for t in data[split])
+            mine = images[labels == names.index(name)]
+            assert len(mine) == len(images) // 10
+            for crop in mine[:5]:
+                found = np.argwhere((windows == crop).all(axis=(2, 3, 4)))
+                assert len(found) > 0
+                width = photograph.shape[1]
+                for _, x in found:
+                    assert round(start * width) <= x
+                    assert x + 32 <= round(stop * width)
+
+
+def test_some_labels_alone(patches_dir):
+    every, _ = datasets.load_images("l2l_patches", patches_dir)
+    some, classes = datasets.load_images(
+        "l2l_patches", patches_dir, labels=[7, 2]
+    )
+    assert classes == 2
+    for split in tasks.SPLITS:
+        images, labels = (t.numpy() for t in every[split])
+        for new, old in enumerate([7, 2]):
+            np.testing.assert_array_equal(
+                some[split][0].numpy()[some[split][1].numpy() == new],
+                images[labels == old],
+            )
+
+
+@pytest.mark.parametrize("labels", [[3], [3, 3], [0, 10], "01", [0, -1]])
+def test_labels_that_are_not_there(labels, patches_dir):
+    with pytest.raises(tasks.DatasetError, match="`labels` must be a list"):
+        datasets.load_images("l2l_patches", patches_dir, labels=labels)
 
 
 def test_unprepared_data_set_fails_at_once_and_says_what_to_do(tmp_path):

@@ -36,5 +36,5 @@ def test_one_command_reproduces_an_experiment(tmp_path):
     assert config["meta_steps"] == experiments.QUICK["meta_steps"]
     assert config["meta_batch_size"] == 8
     evaluation = runs.read_json(tmp_path / "run" / "evaluation_base.json")
-    assert len(evaluation["seeds"]) == 2 and evaluation["horizon"] == 100
+    assert len(evaluation["seeds"]) == 2 and evaluation["horizon"] == 20
     assert (tmp_path / "run" / "curves_base.png").stat().st_size > 10_000
