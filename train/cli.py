@@ -44,14 +44,25 @@ def define_data_flags():
     flags.DEFINE_bool(
         "download", False, "Let TFDS download a data set that is missing."
     )
-
-
-def make_task(name):
-    """Returns a task of the registry, with the data that the flags describe."""
-    values = flags.FLAGS
-    return registry.TASKS[name](
-        values.dataset, values.data_dir, values.download
+    flags.DEFINE_string(
+        "vgg_weights",
+        None,
+        "Of neural art's VGG19: a file of weights, or imagenet, which Keras "
+        "downloads. Default: random ones.",
     )
+
+
+def make_task(name, dataset=None):
+    """Returns a task of the registry, with the data that the flags describe.
+
+    Args:
+        name: String, one of `registry.TASKS`.
+        dataset: String, instead of that of the flags.
+    """
+    data = {field: flags.FLAGS[field].value for field in registry.Data._fields}
+    if dataset is not None:
+        data["dataset"] = dataset
+    return registry.TASKS[name](registry.Data(**data))
 
 
 def run(main):

@@ -13,6 +13,7 @@ from keras_l2l import evaluation
 from keras_l2l import results
 from keras_l2l import runs
 from train import cli
+from train import experiments
 
 
 def define_flags():
@@ -31,20 +32,19 @@ def define_flags():
 
 def main():
     values = flags.FLAGS
-    compare(
-        values.preset,
-        values.task,
-        values.horizon,
-        values.seeds,
-        values.tuning_seeds,
-        values.output,
+    test = experiments.Test(
+        values.task, values.horizon, values.seeds, values.tuning_seeds
     )
+    compare(values.preset, test, values.output)
 
 
-def compare(preset, task, horizon, seeds, tuning_seeds, output):
-    """Evaluates a preset on a task of the registry, by the data flags.
+def compare(preset, test, output):
+    """Evaluates a preset, prints the table and writes the result.
 
-    Prints the table and writes the result.
+    Args:
+        preset: Name or folder of a preset.
+        test: `train.experiments.Test`.
+        output: Path of a new JSON file.
     """
     output = runs.require_new(output)
     # Read once: a wrong preset must not show up after minutes of tuning.
@@ -52,10 +52,10 @@ def compare(preset, task, horizon, seeds, tuning_seeds, output):
     config = optimizer.get_config()
     result = evaluation.evaluate(
         lambda: keras_l2l.LearnedOptimizer.from_config(config),
-        cli.make_task(task),
-        horizon,
-        seeds=range(seeds),
-        tuning_seeds=range(tuning_seeds),
+        cli.make_task(test.task, test.dataset),
+        test.horizon,
+        seeds=range(test.seeds),
+        tuning_seeds=range(test.tuning_seeds),
     )
     runs.write_json(output, {"preset": str(preset), **result})
     print(results.format_table(result))

@@ -11,12 +11,14 @@ class Test(typing.NamedTuple):
         horizon: Int, inner steps.
         seeds: Int, optimizees reported.
         tuning_seeds: Int, optimizees that the baselines are tuned on.
+        dataset: String, or `None` for that of the flags.
     """
 
     task: str
     horizon: int = 100
     seeds: int = 20
     tuning_seeds: int = 10
+    dataset: str | None = None
 
 
 class Experiment(typing.NamedTuple):
@@ -38,6 +40,11 @@ def _conv_tests(name):
         "5_labels": Test(f"{name}_5", horizon=1000, seeds=10, tuning_seeds=2),
         "2_labels": Test(f"{name}_2", horizon=1000, seeds=10, tuning_seeds=2),
     }
+
+
+def _art(task="neural_art", **data):
+    """Returns a test on all content images, but tuned on few."""
+    return Test(task, horizon=128, seeds=20, tuning_seeds=2, **data)
 
 
 _CONV = {"rule": "lstm_conv", "horizon": 1000}
@@ -81,6 +88,20 @@ EXPERIMENTS = {
     "patches_sub": Experiment(
         flags={"task": "small_conv_sub", "dataset": "l2l_patches", **_CONV},
         tests=_conv_tests("small_conv"),
+    ),
+    "neural_art": Experiment(
+        flags={
+            "task": "neural_art",
+            "dataset": "l2l_patches/64",
+            "rule": "lstm",
+            "horizon": 128,
+            "unroll_length": 32,
+        },
+        tests={
+            "base": _art(),
+            "style_2": _art("neural_art_style_2"),
+            "128x128": _art(dataset="l2l_patches/128"),
+        },
     ),
 }
 

@@ -1,19 +1,53 @@
 """Names of tasks and rules for the flags; one line each."""
 
+import typing
+
 from keras_l2l import rules
 from keras_l2l import tasks
 
 
+class Data(typing.NamedTuple):
+    """What the flags say of data, see `train.cli.define_data_flags`."""
+
+    dataset: str
+    data_dir: str | None
+    download: bool
+    vgg_weights: str | None
+
+
 def _mlp(**arguments):
-    return lambda dataset, data_dir, download: tasks.ImageClassification(
-        dataset, data_dir=data_dir, download=download, **arguments
+    return lambda data: tasks.ImageClassification(
+        data.dataset,
+        data_dir=data.data_dir,
+        download=data.download,
+        **arguments,
     )
 
 
 def _conv(**arguments):
-    return lambda dataset, data_dir, download: tasks.ConvNetClassification(
-        dataset, data_dir=data_dir, download=download, **arguments
+    return lambda data: tasks.ConvNetClassification(
+        data.dataset,
+        data_dir=data.data_dir,
+        download=data.download,
+        **arguments,
     )
+
+
+def _neural_art(style):
+    """Returns a task, the style being a picture of scikit-image."""
+
+    def make(data):
+        import skimage.data
+
+        return tasks.NeuralArt(
+            getattr(skimage.data, style)(),
+            data.dataset,
+            data.vgg_weights,
+            data_dir=data.data_dir,
+            download=data.download,
+        )
+
+    return make
 
 
 # What two CPU cores can meta-train on.
@@ -21,8 +55,7 @@ _SMALL = {"filters": 8, "kernel_size": 3, "batch_size": 32}
 # The paper's CIFAR-5 and CIFAR-2, and the labels that neither has.
 _5, _2, _OTHERS = ([*range(5)], [0, 1], [*range(5, 10)])
 
-
-# Each is a function of (dataset, data_dir, download).
+# Each is a function of `Data`.
 TASKS = {
     "mlp": _mlp(),
     "mlp_40_units": _mlp(layer_sizes=(40,)),
@@ -36,7 +69,9 @@ TASKS = {
     "small_conv_5": _conv(labels=_5, **_SMALL),
     "small_conv_2": _conv(labels=_2, **_SMALL),
     "small_conv_sub": _conv(labels=_OTHERS, **_SMALL),
-    "quadratics": lambda dataset, data_dir, download: tasks.Quadratics(),
+    "neural_art": _neural_art("immunohistochemistry"),
+    "neural_art_style_2": _neural_art("hubble_deep_field"),
+    "quadratics": lambda data: tasks.Quadratics(),
 }
 RULES = {
     "lstm": rules.CoordinatewiseLSTM,

@@ -41,7 +41,7 @@ def main():
     for name, test in tests.items():
         evaluation = folder / f"evaluation_{name}.json"
         if not evaluation.exists():
-            evaluate.compare(folder / "preset", *test, evaluation)
+            evaluate.compare(folder / "preset", test, evaluation)
         curves = folder / f"curves_{name}.png"
         if not curves.exists():
             plots.plot_curves(runs.read_json(evaluation), curves)

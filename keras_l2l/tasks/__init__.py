@@ -14,6 +14,7 @@ _LAZY = {
     "DatasetError": "datasets",
     "ConvNetClassification": "conv_net",
     "ImageClassification": "image_classification",
+    "NeuralArt": "neural_art",
 }
 __all__ = [
     "SPLITS",
@@ -21,6 +22,7 @@ __all__ = [
     "DatasetError",
     "ImageClassification",
     "KerasModelTask",
+    "NeuralArt",
     "Quadratic",
     "Quadratics",
     "Task",

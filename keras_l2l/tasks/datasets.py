@@ -1,10 +1,11 @@
-"""TFDS data sets as tensors; the only importer of tensorflow_datasets."""
+"""TFDS data sets as tensors."""
 
 import pathlib
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
+
+from keras_l2l.tasks import builders
 
 # The last fifth of the training data is held out for `meta_valid`.
 _META_VALID_PERCENT = 20
@@ -12,136 +13,6 @@ _META_VALID_PERCENT = 20
 
 class DatasetError(ValueError):
     """A data set that cannot be used, with what to do about it."""
-
-
-class L2LDigits(tfds.core.GeneratorBasedBuilder):
-    """The 1,797 handwritten digits (8x8) that ship inside scikit-learn.
-
-    Needs no download. Pixels are scaled from 0-16 to 0-255.
-    """
-
-    name = "l2l_digits"
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self):
-        return self.dataset_info_from_configs(
-            description="Handwritten digits, 8x8, from scikit-learn.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(8, 8, 1)),
-                    "label": tfds.features.ClassLabel(num_classes=10),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage="https://archive.ics.uci.edu/dataset/80",
-        )
-
-    def _split_generators(self, dl_manager):
-        return {
-            "train": self._generate_examples(0, 1500),
-            "test": self._generate_examples(1500, 1797),
-        }
-
-    def _generate_examples(self, start, stop):
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-        for i in range(start, stop):
-            yield i, {"image": images[i, :, :, None], "label": digits.target[i]}
-
-
-class L2LPatches(tfds.core.GeneratorBasedBuilder):
-    """Crops (32x32) of ten photographs that ship in Python packages.
-
-    The class of a crop is its photograph. Needs no download. Each photograph
-    is divided into three regions, side by side: crops of the first two are
-    the training split, in this order and unshuffled, so that its last fifth,
-    which is held out for `meta_valid`, shares no pixel with the rest; those
-    of the third are the test split.
-    """
-
-    name = "l2l_patches"
-    VERSION = tfds.core.Version("1.0.0")
-    # Where each region begins and ends, in shares of the width, and how many
-    # crops are drawn from it.
-    REGIONS = ((0.0, 0.6, 400), (0.6, 0.75, 100), (0.75, 1.0, 150))
-    SIZE = 32
-
-    def _info(self):
-        return self.dataset_info_from_configs(
-            description="32x32 crops, labelled with their photograph.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(32, 32, 3)),
-                    "label": tfds.features.ClassLabel(
-                        names=[name.split(".")[0] for name in _PHOTOGRAPHS]
-                    ),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage="https://scikit-image.org",
-            disable_shuffling=True,
-        )
-
-    def _split_generators(self, dl_manager):
-        return {
-            "train": self._generate_examples(0, 1),
-            "test": self._generate_examples(2),
-        }
-
-    def _generate_examples(self, *regions):
-        key = 0
-        for region in regions:
-            for label, image in enumerate(_photographs()):
-                for crop in self._crops(image, label, region):
-                    yield key, {"image": crop, "label": label}
-                    key += 1
-
-    def _crops(self, image, label, region):
-        start, stop, number = self.REGIONS[region]
-        width = image.shape[1]
-        image = image[:, round(start * width) : round(stop * width)]
-        rng = np.random.default_rng((label, region))
-        while number:
-            y, x = (
-                rng.integers(side - self.SIZE, endpoint=True)
-                for side in image.shape[:2]
-            )
-            crop = image[y : y + self.SIZE, x : x + self.SIZE]
-            # A black margin tells nothing, and is the same in every region.
-            if np.ptp(crop) >= 16:
-                number -= 1
-                yield crop
-
-
-# They stay where they are. Their packages say of them: public domain or CC0;
-# the motorcycle is of Middlebury Stereo 2014, without a licence; china and
-# flower are CC BY 2.0, by danielbuechele and vultilion on Flickr.
-_PHOTOGRAPHS = (
-    "astronaut.png",
-    "chelsea.png",
-    "coffee.png",
-    "hubble_deep_field.jpg",
-    "ihc.png",
-    "motorcycle_left.png",
-    "retina.jpg",
-    "rocket.jpg",
-    "china.jpg",
-    "flower.jpg",
-)
-
-
-def _photographs():
-    """Yields them as arrays `[height, width, 3]` of bytes."""
-    import skimage.data
-    import skimage.io
-    from sklearn.datasets import load_sample_image
-
-    for name in _PHOTOGRAPHS[:8]:
-        yield skimage.io.imread(pathlib.Path(skimage.data.data_dir, name))
-    for name in _PHOTOGRAPHS[8:]:
-        yield load_sample_image(name)
 
 
 def load_images(name, data_dir=None, download=False, labels=None):
@@ -255,7 +126,7 @@ def _prepared(builder, data_dir, download):
     name = builder.name
     if builder.is_prepared():
         return builder
-    if not (download or isinstance(builder, (L2LDigits, L2LPatches))):
+    if not (download or isinstance(builder, builders.NEED_NO_DOWNLOAD)):
         # Checked here because TFDS without a network retries for minutes
         # and then fails with a bare ConnectionError.
         raise DatasetError(

@@ -7,11 +7,12 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_sample_image
 
 from keras_l2l import tasks
+from keras_l2l.tasks import builders
 from keras_l2l.tasks import datasets
 
 
 class L2LDigitsTest(tfds.testing.DatasetBuilderTestCase):
-    DATASET_CLASS = datasets.L2LDigits
+    DATASET_CLASS = builders.L2LDigits
     SPLITS = {"train": 1500, "test": 297}
     EXAMPLE_DIR = tfds.core.Path(__file__).parent
 
@@ -50,7 +51,7 @@ def test_splits_are_disjoint(tmp_path):
 
 
 class L2LPatchesTest(tfds.testing.DatasetBuilderTestCase):
-    DATASET_CLASS = datasets.L2LPatches
+    DATASET_CLASS = builders.L2LPatches
     SPLITS = {"train": 5000, "test": 1500}
     EXAMPLE_DIR = tfds.core.Path(__file__).parent
 
@@ -174,14 +175,14 @@ def test_download_is_asked_for_only_when_allowed(tmp_path, monkeypatch):
 
 
 def test_a_race_for_one_folder_is_won_by_everybody(tmp_path, monkeypatch):
-    prepare = datasets.L2LDigits.download_and_prepare
+    prepare = builders.L2LDigits.download_and_prepare
 
     def prepared_meanwhile(self):
         prepare(tfds.builder("l2l_digits", data_dir=tmp_path))
         raise FileExistsError
 
     monkeypatch.setattr(
-        datasets.L2LDigits, "download_and_prepare", prepared_meanwhile
+        builders.L2LDigits, "download_and_prepare", prepared_meanwhile
     )
     data, _ = datasets.load_images("l2l_digits", tmp_path)
     assert len(data["test"][1]) == 297

@@ -1,0 +1,172 @@
+"""TFDS data sets of what ships in other packages, which need no download."""
+
+import pathlib
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+
+class L2LDigits(tfds.core.GeneratorBasedBuilder):
+    """The 1,797 handwritten digits (8x8) that ship inside scikit-learn.
+
+    Needs no download. Pixels are scaled from 0-16 to 0-255.
+    """
+
+    name = "l2l_digits"
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            description="Handwritten digits, 8x8, from scikit-learn.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(8, 8, 1)),
+                    "label": tfds.features.ClassLabel(num_classes=10),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="https://archive.ics.uci.edu/dataset/80",
+        )
+
+    def _split_generators(self, dl_manager):
+        return {
+            "train": self._generate_examples(0, 1500),
+            "test": self._generate_examples(1500, 1797),
+        }
+
+    def _generate_examples(self, start, stop):
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = np.round(digits.images * (255 / 16)).astype(np.uint8)
+        for i in range(start, stop):
+            yield i, {"image": images[i, :, :, None], "label": digits.target[i]}
+
+
+class L2LPatchesConfig(tfds.core.BuilderConfig):
+    """Which crops are taken of each photograph.
+
+    Args:
+        size: Int, their height and width.
+        numbers: Ints, how many from each region.
+        zoom: Int, how many times the photograph is enlarged before.
+    """
+
+    def __init__(self, size, numbers, zoom=1):
+        super().__init__(name=str(size), description=f"{size}x{size} crops")
+        self.size = size
+        self.numbers = numbers
+        self.zoom = zoom
+
+
+class L2LPatches(tfds.core.GeneratorBasedBuilder):
+    """Crops of ten photographs that ship in Python packages.
+
+    The class of a crop is its photograph. Needs no download. Each photograph
+    is divided into three regions, side by side: crops of the first two are
+    the training split, in this order and unshuffled, so that its last fifth,
+    which is held out for `meta_valid`, shares no pixel with the rest; those
+    of the third are the test split.
+    """
+
+    name = "l2l_patches"
+    VERSION = tfds.core.Version("1.0.0")
+    # 32: for classification. 64, 128: content images of neural art.
+    BUILDER_CONFIGS = [
+        L2LPatchesConfig(32, numbers=(400, 100, 150)),
+        L2LPatchesConfig(64, numbers=(8, 2, 2)),
+        L2LPatchesConfig(128, numbers=(8, 2, 2), zoom=2),
+    ]
+    # Where each region begins and ends, in shares of the width.
+    REGIONS = ((0.0, 0.6), (0.6, 0.75), (0.75, 1.0))
+
+    def _info(self):
+        size = self.builder_config.size
+        return self.dataset_info_from_configs(
+            description="Crops, labelled with their photograph.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(size, size, 3)),
+                    "label": tfds.features.ClassLabel(
+                        names=[name.split(".")[0] for name in _PHOTOGRAPHS]
+                    ),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="https://scikit-image.org",
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        return {
+            "train": self._generate_examples(0, 1),
+            "test": self._generate_examples(2),
+        }
+
+    def _generate_examples(self, *regions):
+        key = 0
+        for region in regions:
+            for label, image in enumerate(_photographs()):
+                for crop in self._crops(image, label, region):
+                    yield key, {"image": crop, "label": label}
+                    key += 1
+
+    def _crops(self, image, label, region):
+        size, zoom = self.builder_config.size, self.builder_config.zoom
+        number = self.builder_config.numbers[region]
+        start, stop = (round(b * image.shape[1]) for b in self.REGIONS[region])
+        image = image[:, start:stop]
+        if zoom > 1:
+            image = _enlarged(image, zoom)
+        rng = np.random.default_rng((label, region))
+        while number:
+            y, x = (
+                rng.integers(side - size, endpoint=True)
+                for side in image.shape[:2]
+            )
+            crop = image[y : y + size, x : x + size]
+            # A black margin tells nothing, and is the same in every region.
+            if np.ptp(crop) >= 16:
+                number -= 1
+                yield crop
+
+
+# They stay where they are. Their packages say of them: public domain or CC0;
+# the motorcycle is of Middlebury Stereo 2014, without a licence; china and
+# flower are CC BY 2.0, by danielbuechele and vultilion on Flickr.
+_PHOTOGRAPHS = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+    "china.jpg",
+    "flower.jpg",
+)
+
+
+def _enlarged(image, zoom):
+    import skimage.transform
+
+    image = skimage.transform.rescale(
+        image, zoom, channel_axis=2, preserve_range=True
+    )
+    return np.round(image).astype(np.uint8)
+
+
+def _photographs():
+    """Yields them as arrays `[height, width, 3]` of bytes."""
+    import skimage.data
+    import skimage.io
+    from sklearn.datasets import load_sample_image
+
+    for name in _PHOTOGRAPHS[:8]:
+        yield skimage.io.imread(pathlib.Path(skimage.data.data_dir, name))
+    for name in _PHOTOGRAPHS[8:]:
+        yield load_sample_image(name)
+
+
+NEED_NO_DOWNLOAD = (L2LDigits, L2LPatches)

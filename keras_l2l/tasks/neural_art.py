@@ -1,0 +1,244 @@
+"""The paper's style transfer: a picture is what is being optimized."""
+
+import hashlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_l2l import checks
+from keras_l2l.tasks import base
+from keras_l2l.tasks import datasets
+
+CONTENT_LAYER = "block4_conv2"
+STYLE_LAYERS = tuple(f"block{i}_conv1" for i in range(1, 6))
+# The paper's numbers of content images in each split.
+IMAGES = {"train": 100, "meta_valid": 20, "test": 20}
+
+
+class NeuralArt(base.Task):
+    """A picture with the content of one image and the style of another.
+
+    ```
+    loss = content_weight * content + style_weight * style + tv_weight * tv
+    content = |features(picture) - features(content)|^2 / |features(content)|^2
+    style = mean over layers of
+        |gram(picture) - gram(style)|^2 / |gram(style)|^2
+    tv = mean squared difference of neighbouring pixels
+    ```
+
+    Features are those of VGG19, at `block4_conv2` for the content and at the
+    first convolution of each block for the style. There is one parameter, the
+    picture, of shape `[height, width, 3]`: pixel values are
+    `127.5 * (1 + params)`, IID Gaussian at first. Each episode has a content
+    image of its split; the style is the same for all.
+
+    The paper tells neither layers nor weights; layers are those of Gatys et
+    al., and each error is relative, so that weights mean the same with any
+    network.
+
+    Args:
+        style: Array `[h, w, 3]` of pixels from 0 to 255, resized to the size
+            of the content images.
+        dataset: String, the name of a TFDS data set of content images, of
+            which the first 100, 20 and 20 of the splits are used. Defaults to
+            `"l2l_patches/64"`.
+        vgg_weights: `None`, random weights (He-normal, always the same);
+            `"imagenet"`, which Keras downloads; or the path of a weights file
+            of `keras.applications.VGG19(include_top=False)`.
+        content_weight, style_weight, tv_weight: Floats >= 0.
+        init_stddev: Float, standard deviation of the initial parameters.
+        data_dir: Folder of prepared TFDS data; `None` is TFDS' default.
+        download: Bool, whether TFDS may download what is not prepared.
+
+    Raises:
+        ValueError: if `style` is no such array, a weight is negative, the
+            content images are smaller than VGG19 accepts, or `vgg_weights` is
+            no such file.
+        keras_l2l.tasks.DatasetError: if the data set is unknown, is not
+            prepared, or is not one of equally sized labelled colour images.
+
+    Reference:
+        Andrychowicz et al., 2016 (arXiv 1606.04474), section 3.4; Gatys et
+        al., 2015 (arXiv 1508.06576).
+    """
+
+    def __init__(
+        self,
+        style,
+        dataset="l2l_patches/64",
+        vgg_weights=None,
+        content_weight=100.0,
+        style_weight=100.0,
+        tv_weight=10.0,
+        init_stddev=0.3,
+        data_dir=None,
+        download=False,
+    ):
+        style = _require_pixels(style)
+        self._weights = {
+            "content_weight": content_weight,
+            "style_weight": style_weight,
+            "tv_weight": tv_weight,
+        }
+        for name, value in self._weights.items():
+            if value != 0:
+                checks.require_positive(name, value)
+        checks.require_positive("init_stddev", init_stddev)
+        self.dataset = dataset
+        self.init_stddev = init_stddev
+        self.name = f"{dataset.replace('/', '_')}_neural_art"
+        splits, _ = datasets.load_images(dataset, data_dir, download)
+        self.contents = {
+            split: images[: IMAGES[split]]
+            for split, (images, _) in splits.items()
+        }
+        self._shape = tuple(self.contents["train"].shape[1:])
+        if self._shape[2] != 3 or min(self._shape[:2]) < 32:
+            raise ValueError(
+                "Content images must be in colour and of 32 x 32 pixels at "
+                f"least. Received: {dataset!r}, with images of {self._shape}."
+            )
+        self._vgg, self._vgg_sha256 = _vgg(self._shape, vgg_weights)
+        self.style = tf.image.resize(style, self._shape[:2], antialias=True)
+        *style_features, _ = self._features(_to_params(self.style))
+        self._grams = [_gram(f) for f in style_features]
+        # Once for all: they are needed at every inner step.
+        self._targets = {
+            split: tf.stack(
+                [self._features(_to_params(image))[-1] for image in images]
+            )
+            for split, images in self.contents.items()
+        }
+
+    def init_params(self, seed):
+        normal = tf.random.stateless_normal(
+            self._shape, base.random_key(seed, 0)
+        )
+        return [self.init_stddev * normal]
+
+    def content_index(self, split, seed):
+        """Returns which of `contents[split]` an episode is about.
+
+        Args:
+            split: One of `keras_l2l.tasks.SPLITS`.
+            seed: Episode seed.
+        """
+        # One after the other: few seeds are to see as many images.
+        index = tf.cast(seed, tf.int64) // len(base.SPLITS)
+        return index % self.contents[split].shape[0]
+
+    def batches(self, split, seed):
+        index = self.content_index(split, seed)
+        return lambda step: tf.gather(self._targets[split], index)
+
+    def loss(self, params, batch):
+        (picture,) = params
+        *style_features, features = self._features(picture)
+        content = _relative(features, batch)
+        style = tf.add_n(
+            [
+                _relative(_gram(features), gram)
+                for features, gram in zip(
+                    style_features, self._grams, strict=True
+                )
+            ]
+        ) / len(self._grams)
+        tv = tf.reduce_mean(tf.square(picture[1:] - picture[:-1]))
+        tv += tf.reduce_mean(tf.square(picture[:, 1:] - picture[:, :-1]))
+        return (
+            self._weights["content_weight"] * content
+            + self._weights["style_weight"] * style
+            + self._weights["tv_weight"] * tv
+        )
+
+    def _features(self, picture):
+        """Returns the features of the style layers, then of the content's."""
+        pixels = 127.5 * (1 + picture[None])
+        pixels = keras.applications.vgg19.preprocess_input(pixels)
+        return [features[0] for features in self._vgg(pixels, training=False)]
+
+    def get_config(self):
+        return {
+            "dataset": self.dataset,
+            "style_sha256": _sha256(self.style.numpy()),
+            "vgg_sha256": self._vgg_sha256,
+            **self._weights,
+            "init_stddev": self.init_stddev,
+        }
+
+
+def to_pixels(params):
+    """Returns a picture as bytes `[height, width, 3]`."""
+    pixels = np.clip(127.5 * (1 + np.asarray(params)), 0, 255)
+    return np.round(pixels).astype(np.uint8)
+
+
+def _to_params(pixels):
+    return tf.cast(pixels, "float32") / 127.5 - 1
+
+
+def _relative(received, expected):
+    """Returns the squared error, relative to what is expected."""
+    return tf.reduce_sum(tf.square(received - expected)) / tf.reduce_sum(
+        tf.square(expected)
+    )
+
+
+def _gram(features):
+    """Returns the channels' products, of features `[h, w, channels]`."""
+    flat = tf.reshape(features, [-1, features.shape[-1]])
+    return tf.matmul(flat, flat, transpose_a=True) / flat.shape[0]
+
+
+def _vgg(shape, vgg_weights):
+    """Returns the network up to the layers in use, and what identifies it."""
+    try:
+        vgg = keras.applications.VGG19(
+            include_top=False,
+            # Any size: weights are asked for by the number of channels alone.
+            weights="imagenet" if vgg_weights == "imagenet" else None,
+            input_shape=shape,
+        )
+        if vgg_weights not in (None, "imagenet"):
+            vgg.load_weights(vgg_weights)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            '`vgg_weights` must be None, "imagenet" (a download) or the path '
+            "of a file of weights of keras.applications.VGG19(include_top="
+            f"False). Received: vgg_weights={vgg_weights!r}: {error}"
+        ) from error
+    if vgg_weights is None:
+        for i, layer in enumerate(vgg.layers):
+            if layer.weights:
+                kernel, bias = layer.weights
+                kernel.assign(keras.initializers.HeNormal(i)(kernel.shape))
+                bias.assign(np.zeros(bias.shape))
+    vgg.trainable = False
+    model = keras.Model(
+        vgg.input,
+        [vgg.get_layer(n).output for n in (*STYLE_LAYERS, CONTENT_LAYER)],
+    )
+    return model, _sha256(*model.get_weights())
+
+
+def _require_pixels(style):
+    style = np.asarray(style)
+    if (
+        style.ndim != 3
+        or style.shape[2] != 3
+        or style.dtype.kind not in "uif"
+        or not 0 <= style.min() <= style.max() <= 255
+    ):
+        raise ValueError(
+            "`style` must be an array [height, width, 3] of pixels from 0 to "
+            f"255. Received: shape {style.shape}, dtype {style.dtype}."
+        )
+    return style
+
+
+def _sha256(*arrays):
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+    return digest.hexdigest()
