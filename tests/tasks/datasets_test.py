@@ -2,46 +2,11 @@ import time
 
 import numpy as np
 import pytest
-import skimage.data
 import tensorflow_datasets as tfds
-from sklearn.datasets import load_sample_image
 
 from keras_l2l import tasks
 from keras_l2l.tasks import builders
 from keras_l2l.tasks import datasets
-
-
-class L2LDigitsTest(tfds.testing.DatasetBuilderTestCase):
-    DATASET_CLASS = builders.L2LDigits
-    SPLITS = {"train": 1500, "test": 297}
-    EXAMPLE_DIR = tfds.core.Path(__file__).parent
-
-
-def test_digits_are_those_of_scikit_learn(tmp_path):
-    from sklearn.datasets import load_digits
-
-    data, num_classes = datasets.load_images("l2l_digits", tmp_path)
-    assert num_classes == 10
-    images, labels = (
-        np.concatenate([data[s][i] for s in tasks.SPLITS]) for i in (0, 1)
-    )
-    assert images.shape == (1797, 8, 8, 1)
-    assert images.dtype == np.uint8
-    digits = load_digits()
-
-    def rows(images, labels):
-        return sorted(
-            zip(map(bytes, images.astype(np.uint8)), labels, strict=True)
-        )
-
-    assert rows(images, labels) == rows(
-        np.round(digits.images * 255 / 16), digits.target
-    )
-    assert {s: len(data[s][1]) for s in tasks.SPLITS} == {
-        "train": 1200,
-        "meta_valid": 300,
-        "test": 297,
-    }
 
 
 def test_splits_are_disjoint(tmp_path):
@@ -50,40 +15,9 @@ def test_splits_are_disjoint(tmp_path):
     assert sum(map(len, rows)) == len(set.union(*rows))
 
 
-class L2LPatchesTest(tfds.testing.DatasetBuilderTestCase):
-    DATASET_CLASS = builders.L2LPatches
-    SPLITS = {"train": 5000, "test": 1500}
-    EXAMPLE_DIR = tfds.core.Path(__file__).parent
-
-
 @pytest.fixture(scope="module")
 def patches_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("patches")
-
-
-def test_patches_lie_in_the_regions_of_their_splits(patches_dir):
-    data, classes = datasets.load_images("l2l_patches", patches_dir)
-    assert classes == 10
-    builder = tfds.builder("l2l_patches", data_dir=patches_dir)
-    names = builder.info.features["label"].names
-    photographs = {"coffee": skimage.data.coffee()}
-    photographs["china"] = load_sample_image("china.jpg")
-    bounds = {"train": (0, 0.6), "meta_valid": (0.6, 0.75), "test": (0.75, 1)}
-    for name, photograph in photographs.items():
-        windows = np.lib.stride_tricks.sliding_window_view(
-            photograph, (32, 32, 3)
-        )[:, :, 0]
-        for split, (start, stop) in bounds.items():
-            images, labels = (t.numpy() for t in data[split])
-            mine = images[labels == names.index(name)]
-            assert len(mine) == len(images) // 10
-            for crop in mine[:5]:
-                found = np.argwhere((windows == crop).all(axis=(2, 3, 4)))
-                assert len(found) > 0
-                width = photograph.shape[1]
-                for _, x in found:
-                    assert round(start * width) <= x
-                    assert x + 32 <= round(stop * width)
 
 
 def test_some_labels_alone(patches_dir):

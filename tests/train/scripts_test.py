@@ -226,7 +226,7 @@ def test_help_reads_well(script):
 @pytest.mark.parametrize(
     "script, flags, message",
     [
-        ("meta_train", ["--task=nope", "--output_dir=x"], "relu|quadratics"),
+        ("meta_train", ["--task=nope", "--output_dir=x"], "neural_art|"),
         ("meta_train", ["--rule=nope", "--output_dir=x"], "lstm"),
         ("meta_train", [], "output_dir"),
         ("meta_train", ["--output_dir=x", "stray"], "stray"),
