@@ -1,5 +1,6 @@
 """One contract for all rules, tasks and estimators, found by reflection."""
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -32,8 +33,14 @@ ARGUMENTS = {
         [("1|2", rules.CoordinatewiseLSTM()), (_is_scalar, rules.Adam())],
         default=rules.Momentum(),
     ),
+    # Which takes variables of any shape.
+    rules.KernelLSTM: lambda: rules.KernelLSTM(()),
     tasks.Quadratic: lambda: tasks.Quadratic(tf.eye(3), tf.ones(3)),
     tasks.KerasModelTask: regression_task,
+    # Once: it takes seconds.
+    tasks.NeuralArt: functools.cache(
+        lambda: tasks.NeuralArt(np.ones((8, 8, 3)), "l2l_patches/32")
+    ),
     estimators.TruncatedBackprop: lambda: estimators.TruncatedBackprop(
         rules.SGD(), tasks.Quadratics(3), 6, 3
     ),
@@ -253,12 +260,22 @@ def test_masked_coordinates_stay_untouched(rule):
     rule, meta_params, inputs, state = random_step(rule, SHAPES)
     _, state = rule.step(meta_params, inputs, state)
     free, _ = rule.step(meta_params, inputs, state)
-    updates, _ = rule.step(meta_params, inputs._replace(mask=mask), state)
+    masked = inputs._replace(mask=mask)
+    updates, new_state = rule.step(meta_params, masked, state)
     keep = np.array([[1, 0, 1]] * 2)
-    np.testing.assert_allclose(updates[0], free[0], rtol=1e-6)
     np.testing.assert_array_equal(updates[1], np.zeros(3))
-    np.testing.assert_allclose(updates[2], free[2] * keep, rtol=1e-6)
-    np.testing.assert_allclose(updates[3], free[3], rtol=1e-6)
+    np.testing.assert_array_equal(updates[2] * (1 - keep), np.zeros((2, 3)))
+    if not isinstance(rule, rules.VectorRule):
+        np.testing.assert_allclose(updates[0], free[0], rtol=1e-6)
+        np.testing.assert_allclose(updates[2], free[2] * keep, rtol=1e-6)
+        np.testing.assert_allclose(updates[3], free[3], rtol=1e-6)
+    # What is there does not matter, and does not reach the others.
+    gradients = list(inputs.gradients)
+    gradients[1] = gradients[1] * np.nan
+    gradients[2] = tf.where(keep == 1, gradients[2], np.inf)
+    again = rule.step(meta_params, masked._replace(gradients=gradients), state)
+    for a, b in zip(leaves((updates, new_state)), leaves(again), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @every_rule

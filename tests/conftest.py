@@ -34,6 +34,32 @@ def leaves(nest):
     ]
 
 
+def lstm_cell_in_numpy(x, hidden, cell, weights):
+    """Returns the new hidden and cell of one LSTM, from its definition."""
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    gates = (
+        x @ weights["kernel"]
+        + hidden @ weights["recurrent_kernel"]
+        + weights["bias"]
+    )
+    i, f, c, o = np.split(gates, 4)
+    cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(c)
+    return sigmoid(o) * np.tanh(cell), cell
+
+
+def log_and_sign_in_numpy(gradient, p):
+    """Returns `[n, 2]` features of `[n]` gradients, from their definition."""
+    ones = np.ones_like(gradient)
+    return np.where(
+        np.abs(gradient)[:, None] >= np.exp(-p),
+        np.stack([np.log(np.abs(gradient)) / p, np.sign(gradient)], 1),
+        np.stack([-ones, np.exp(p) * gradient], 1),
+    )
+
+
 class _InTwoTensors(tasks.Quadratic):
     """A quadratic whose parameters are two tensors."""
 

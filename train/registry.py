@@ -86,6 +86,13 @@ RULES = {
         [("conv", rules.CoordinatewiseLSTM())],
         default=rules.CoordinatewiseLSTM(),
     ),
+    # One LSTM for each 3x3 filter, as in the authors' code.
+    "lstm_kernel": lambda: rules.Partition(
+        [("conv.*kernel", rules.KernelLSTM((3, 3)))],
+        default=rules.CoordinatewiseLSTM(),
+    ),
+    "lstm_averaging": rules.GlobalAveragingLSTM,
+    "ntm_bfgs": rules.NTMBFGS,
     "adam": rules.Adam,
     "momentum": rules.Momentum,
     "sgd": rules.SGD,

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_l2l import chunks
 from keras_l2l import division
+from keras_l2l.rules import vectors
 
 
 class StepInputs(typing.NamedTuple):
@@ -140,6 +141,53 @@ class UpdateRule:
         return cls(**config)
 
 
+class VectorRule(UpdateRule):
+    """A rule that sees all tensors as one vector, and may mix coordinates.
+
+    Subclasses implement `init_vector_state` and `vector_step`.
+    """
+
+    uses_params = False
+
+    def init_vector_state(self, n):
+        """Returns the state of `n` coordinates, a nest of float tensors."""
+        raise NotImplementedError
+
+    def vector_step(self, meta_params, gradient, state, iteration, mask):
+        """Computes the updates of `n` coordinates.
+
+        Args:
+            meta_params: Nest of tensors as from `init_meta_params`.
+            gradient: Tensor of shape `[n]`, 0 where the mask is False.
+            state: Nest of tensors as from `init_vector_state`.
+            iteration: Scalar integer tensor, inner steps taken so far.
+            mask: Bool tensor `[n]`, or `None`; where it is False, the state
+                of the coordinate must stay, and others must not depend on it.
+
+        Returns:
+            Tuple `(update, state)`, `update` of shape `[n]`.
+        """
+        raise NotImplementedError
+
+    def init_state(self, shapes):
+        return self.init_vector_state(sum(map(math.prod, shapes)))
+
+    def step(self, meta_params, inputs, state):
+        def run(gradient, mask):
+            # A NaN must not enter the rule: it spreads by 0 * NaN.
+            zeros = ops.zeros_like(gradient)
+            update, new_state = self.vector_step(
+                meta_params,
+                vectors.where(mask, gradient, zeros),
+                state,
+                inputs.iteration,
+                mask,
+            )
+            return vectors.where(mask, update, zeros), new_state
+
+        return vectors.on_vectors(inputs, run)
+
+
 class CoordinatewiseRule(UpdateRule):
     """A rule that treats every coordinate alike, each with its own state.
 
@@ -213,23 +261,16 @@ class CoordinatewiseRule(UpdateRule):
         return self._step(meta_params, inputs, run)
 
     def _step(self, meta_params, inputs, run):
-        shapes = [tuple(g.shape) for g in inputs.gradients]
-        mask = inputs.mask
-        if mask is not None:
-            mask = _join(
-                [
-                    ops.broadcast_to(True if m is None else m, shape)
-                    for m, shape in zip(mask, shapes, strict=True)
-                ]
-            )
-        update, new_state = run(
-            lambda gradient, state, mask: self.masked_coordinate_step(
-                meta_params, gradient, state, inputs.iteration, mask
+        return vectors.on_vectors(
+            inputs,
+            lambda gradient, mask: run(
+                lambda gradient, state, mask: self.masked_coordinate_step(
+                    meta_params, gradient, state, inputs.iteration, mask
+                ),
+                gradient,
+                mask,
             ),
-            _join(inputs.gradients),
-            mask,
         )
-        return _split(update, shapes), new_state
 
     def masked_coordinate_step(
         self, meta_params, gradient, state, iteration, mask=None
@@ -242,21 +283,7 @@ class CoordinatewiseRule(UpdateRule):
         update, new_state = self.coordinate_step(
             meta_params, ops.where(mask, gradient, zeros), state, iteration
         )
-        return ops.where(mask, update, zeros), keras.tree.map_structure(
-            lambda new, old: ops.where(mask, new, old), new_state, state
+        return (
+            ops.where(mask, update, zeros),
+            vectors.where(mask, new_state, state),
         )
-
-
-def _join(tensors):
-    return ops.concatenate([ops.reshape(t, (-1,)) for t in tensors])
-
-
-def _split(vector, shapes):
-    sizes = [math.prod(shape) for shape in shapes]
-    # Static slices, not `ops.split`: its gradient is the cheaper one and
-    # zero-sized tensors are allowed.
-    pieces, start = [], 0
-    for size, shape in zip(sizes, shapes, strict=True):
-        pieces.append(ops.reshape(vector[start : start + size], shape))
-        start += size
-    return pieces

@@ -3,14 +3,12 @@
 import keras
 from keras import ops
 
-from keras_l2l import cells
-from keras_l2l import checks
-from keras_l2l import preprocess
 from keras_l2l.rules import base
+from keras_l2l.rules import lstm_stack
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
-class CoordinatewiseLSTM(base.CoordinatewiseRule):
+class CoordinatewiseLSTM(lstm_stack.LSTMStack, base.CoordinatewiseRule):
     """A stack of LSTMs with a linear output, shared by all coordinates.
 
     ```
@@ -54,69 +52,15 @@ class CoordinatewiseLSTM(base.CoordinatewiseRule):
         p=10.0,
         output_scale=0.1,
     ):
-        if not isinstance(units, (tuple, list)) or not units:
-            raise ValueError(
-                "`units` must be a non-empty tuple of ints, one per LSTM "
-                f"layer. Received: units={units!r}. For one layer of 20 units "
-                "pass units=(20,)."
-            )
-        for value in units:
-            checks.require_int("units", value)
-        if preprocessing not in ("log_and_sign", None):
-            raise ValueError(
-                '`preprocessing` must be "log_and_sign" or None. Received: '
-                f"preprocessing={preprocessing!r}"
-            )
-        checks.require_positive("p", p)
-        checks.require_positive("output_scale", output_scale)
-        self.units = tuple(units)
-        self.preprocessing = preprocessing
-        self.p = p
-        self.output_scale = output_scale
+        super().__init__(units, preprocessing, p, output_scale)
 
     def init_meta_params(self, seed):
-        meta_params = {}
-        size = 1 if self.preprocessing is None else 2
-        for layer, units in enumerate(self.units):
-            meta_params[f"lstm_{layer}"] = cells.init_lstm(
-                size, units, seed + layer
-            )
-            size = units
-        meta_params["output"] = cells.init_dense(
-            size, 1, seed + len(self.units)
-        )
-        return meta_params
+        return self.init_stack(self.features_per_gradient, 1, seed)
 
     def init_coordinate_state(self, n):
-        return {
-            f"lstm_{layer}": {
-                "hidden": ops.zeros((units, n), dtype="float32"),
-                "cell": ops.zeros((units, n), dtype="float32"),
-            }
-            for layer, units in enumerate(self.units)
-        }
+        return self.init_stack_state(n)
 
     def coordinate_step(self, meta_params, gradient, state, iteration):
-        if self.preprocessing is None:
-            outputs = ops.expand_dims(gradient, 0)
-        else:
-            outputs = preprocess.log_and_sign(gradient, self.p)
-        new_state = {}
-        for layer in range(len(self.units)):
-            name = f"lstm_{layer}"
-            outputs, cell = cells.lstm_step(
-                outputs,
-                (state[name]["hidden"], state[name]["cell"]),
-                meta_params[name],
-            )
-            new_state[name] = {"hidden": outputs, "cell": cell}
-        update = cells.dense(outputs, meta_params["output"])
-        return self.output_scale * ops.squeeze(update, 0), new_state
-
-    def get_config(self):
-        return {
-            "units": list(self.units),
-            "preprocessing": self.preprocessing,
-            "p": self.p,
-            "output_scale": self.output_scale,
-        }
+        features = self.features(ops.expand_dims(gradient, 0))
+        update, state = self.apply_stack(meta_params, features, state)
+        return self.output_scale * ops.squeeze(update, 0), state

@@ -20,8 +20,8 @@ class ConvNetClassification(keras_model.KerasModelTask):
 
     Args:
         dataset: String, the name of a TFDS data set of equally sized images
-            with one label each: `"cifar10"`, `"l2l_patches"` (ships with
-            scikit-image and scikit-learn), ...
+            with one label each: `"l2l_patches"` (ships with scikit-image
+            and scikit-learn), `"cifar10"`, ...
         labels: List of ints, the only classes that are used, or `None` for
             all: the paper's CIFAR-5 and CIFAR-2.
         filters: Int, filters of each convolution. Defaults to 16.
@@ -42,7 +42,7 @@ class ConvNetClassification(keras_model.KerasModelTask):
 
     def __init__(
         self,
-        dataset="cifar10",
+        dataset="l2l_patches",
         labels=None,
         filters=16,
         kernel_size=5,

@@ -198,6 +198,9 @@ class _WithParams(rules.UpdateRule):
 RULES = {
     "lstm": rules.CoordinatewiseLSTM(),
     "lstm_raw": rules.CoordinatewiseLSTM((5,), None, output_scale=1.0),
+    "global_averaging": rules.GlobalAveragingLSTM(2, (5, 4)),
+    "kernel": rules.KernelLSTM((2,), (5, 4)),
+    "ntm_bfgs": rules.NTMBFGS(2, 2, (5, 4)),
     "sgd": rules.SGD(0.05),
     "momentum": rules.Momentum(0.05, 0.8),
     "adam": rules.Adam(0.1, 0.8, 0.9, 0.01),
@@ -214,7 +217,8 @@ def test_every_rule_is_tested_below():
         for c in public
         if inspect.isclass(c)
         and issubclass(c, rules.UpdateRule)
-        and c not in (rules.UpdateRule, rules.CoordinatewiseRule)
+        and c
+        not in (rules.UpdateRule, rules.VectorRule, rules.CoordinatewiseRule)
     }
     assert {type(rule) for rule in RULES.values()} == concrete
 

@@ -2,31 +2,23 @@ import keras
 import numpy as np
 import pytest
 from conftest import leaves
+from conftest import log_and_sign_in_numpy
+from conftest import lstm_cell_in_numpy
 
 from keras_l2l import rules
 
 
 def lstm_in_numpy(meta_params, features, state, layers):
     """The rule's step from its definition, one coordinate at a time."""
-
-    def sigmoid(x):
-        return 1 / (1 + np.exp(-x))
-
     outputs = []
     for n in range(len(features)):
         x = features[n]
         for layer in layers:
-            weights, memory = meta_params[layer], state[layer]
-            gates = (
-                x @ weights["kernel"]
-                + memory["hidden"][n] @ weights["recurrent_kernel"]
-                + weights["bias"]
+            memory = state[layer]
+            x, memory["cell"][n] = lstm_cell_in_numpy(
+                x, memory["hidden"][n], memory["cell"][n], meta_params[layer]
             )
-            i, f, c, o = np.split(gates, 4)
-            memory["cell"][n] = sigmoid(f) * memory["cell"][n] + sigmoid(
-                i
-            ) * np.tanh(c)
-            x = memory["hidden"][n] = sigmoid(o) * np.tanh(memory["cell"][n])
+            memory["hidden"][n] = x
         output = meta_params["output"]
         outputs.append((x @ output["kernel"] + output["bias"]).item())
     return np.array(outputs)
@@ -58,12 +50,7 @@ def test_equals_an_independent_numpy_computation(preprocessing):
         if preprocessing is None:
             features = gradient[:, None]
         else:
-            large = np.abs(gradient) >= np.exp(-5)
-            features = np.where(
-                large[:, None],
-                np.stack([np.log(np.abs(gradient)) / 5, np.sign(gradient)], 1),
-                np.stack([-np.ones(5), np.exp(5) * gradient], 1),
-            )
+            features = log_and_sign_in_numpy(gradient, 5)
         expected = 0.3 * lstm_in_numpy(
             meta_params, features, expected_state, ["lstm_0", "lstm_1"]
         )

@@ -1,0 +1,80 @@
+"""The paper's LSTM with global averaging cells."""
+
+import keras
+from keras import ops
+
+from keras_l2l import checks
+from keras_l2l.rules import base
+from keras_l2l.rules import lstm_stack
+from keras_l2l.rules import vectors
+
+
+@keras.saving.register_keras_serializable(package="keras_l2l")
+class GlobalAveragingLSTM(lstm_stack.LSTMStack, base.VectorRule):
+    """`CoordinatewiseLSTM` whose coordinates exchange what some units say.
+
+    ```
+    hidden, cell = lstm_step(features, (hidden, cell))
+    hidden[:averaged] = mean over all coordinates of hidden[:averaged]
+    ```
+
+    for each layer, the rest as in `CoordinatewiseLSTM`. The mean is over all
+    variables of a model together; coordinates that are not updated in a step
+    do not count.
+
+    Args:
+        averaged: Int, how many units of each layer. Defaults to 5.
+        units, preprocessing, p, output_scale: As for `CoordinatewiseLSTM`.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Reference:
+        Andrychowicz et al., 2016 (arXiv 1606.04474), appendix B; it does not
+        tell how many units are averaged.
+    """
+
+    def __init__(
+        self,
+        averaged=5,
+        units=(20, 20),
+        preprocessing="log_and_sign",
+        p=10.0,
+        output_scale=0.1,
+    ):
+        super().__init__(units, preprocessing, p, output_scale)
+        checks.require_int("averaged", averaged, maximum=min(self.units))
+        self.averaged = averaged
+
+    def init_meta_params(self, seed):
+        return self.init_stack(self.features_per_gradient, 1, seed)
+
+    def init_vector_state(self, n):
+        return self.init_stack_state(n)
+
+    def vector_step(self, meta_params, gradient, state, iteration, mask):
+        features = self.features(ops.expand_dims(gradient, 0))
+        outputs, new_state = self.apply_averaging(
+            meta_params, features, state, mask
+        )
+        return self.output_scale * ops.squeeze(outputs, 0), new_state
+
+    def apply_averaging(self, weights, features, state, mask):
+        """Is `apply_stack` with averaged units; masked states stay."""
+        outputs, new_state = self.apply_stack(
+            weights, features, state, lambda hidden: self._average(hidden, mask)
+        )
+        return outputs, vectors.where(mask, new_state, state)
+
+    def _average(self, hidden, mask):
+        mine, own = hidden[: self.averaged], hidden[self.averaged :]
+        if mask is None:
+            mean = ops.mean(mine, axis=1, keepdims=True)
+        else:
+            present = ops.cast(mask, mine.dtype)
+            mean = ops.sum(mine * present, axis=1, keepdims=True)
+            mean = mean / ops.maximum(ops.sum(present), 1)
+        return ops.concatenate([ops.broadcast_to(mean, mine.shape), own])
+
+    def get_config(self):
+        return {"averaged": self.averaged, **super().get_config()}

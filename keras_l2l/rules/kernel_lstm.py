@@ -1,0 +1,129 @@
+"""An LSTM for each convolution filter, from the paper's code."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_l2l import checks
+from keras_l2l.rules import base
+from keras_l2l.rules import lstm_stack
+from keras_l2l.rules import vectors
+
+
+@keras.saving.register_keras_serializable(package="keras_l2l")
+class KernelLSTM(lstm_stack.LSTMStack, base.UpdateRule):
+    """A stack of LSTMs, applied to each two-dimensional filter as a whole.
+
+    ```
+    features = log_and_sign(gradient, p)      of all k numbers of a filter
+    hidden, cell = lstm_step(features, (hidden, cell))      for each layer
+    update = output_scale * (kernel.T @ hidden + bias)      k numbers
+    ```
+
+    A convolution kernel `[3, 3, 8, 16]` has 128 filters of k = 9 numbers.
+    There is one state for each filter, not one for each number, so it is k
+    times smaller than that of `CoordinatewiseLSTM`.
+
+    Args:
+        kernel_shape: Tuple of ints >= 1, with which the shapes of all
+            variables must begin. Defaults to `(3, 3)`. With `()` it is
+            `CoordinatewiseLSTM`.
+        units, preprocessing, p, output_scale: As for `CoordinatewiseLSTM`.
+
+    Raises:
+        ValueError: if an argument is out of its range, or, at first use, a
+            variable has another shape.
+
+    Example:
+    >>> rule = keras_l2l.rules.Partition(
+    ...     [("conv.*kernel", keras_l2l.rules.KernelLSTM((3, 3)))],
+    ...     default=keras_l2l.CoordinatewiseLSTM(),
+    ... )
+
+    Reference:
+        The code of Andrychowicz et al., 2016
+        (github.com/google-deepmind/learning-to-learn), `KernelDeepLSTM`.
+    """
+
+    uses_params = False
+    rounds_state = True
+
+    def __init__(
+        self,
+        kernel_shape=(3, 3),
+        units=(20, 20),
+        preprocessing="log_and_sign",
+        p=10.0,
+        output_scale=0.1,
+    ):
+        super().__init__(units, preprocessing, p, output_scale)
+        if not isinstance(kernel_shape, (tuple, list)):
+            raise ValueError(
+                "`kernel_shape` must be a tuple of ints, as (3, 3). Received: "
+                f"kernel_shape={kernel_shape!r}"
+            )
+        for value in kernel_shape:
+            checks.require_int("kernel_shape", value)
+        self.kernel_shape = tuple(kernel_shape)
+
+    @property
+    def _size(self):
+        return math.prod(self.kernel_shape)
+
+    def init_meta_params(self, seed):
+        inputs = self._size * self.features_per_gradient
+        return self.init_stack(inputs, self._size, seed)
+
+    def init_state(self, shapes):
+        rank = len(self.kernel_shape)
+        for shape in shapes:
+            if tuple(shape[:rank]) != self.kernel_shape:
+                raise ValueError(
+                    "The shapes of all variables must begin with the "
+                    f"`kernel_shape` of their KernelLSTM, {self.kernel_shape}. "
+                    f"Received: a variable of shape {tuple(shape)}. Choose "
+                    "the convolution kernels of that shape by a "
+                    "keras_l2l.rules.Partition."
+                )
+        return self.init_stack_state(
+            sum(math.prod(shape) for shape in shapes) // self._size
+        )
+
+    def step(self, meta_params, inputs, state):
+        shapes = [tuple(g.shape) for g in inputs.gradients]
+        gradient, mask = self._filters(inputs.gradients), None
+        if inputs.mask is not None:
+            mask = self._filters(
+                [
+                    ops.broadcast_to(True if m is None else m, shape)
+                    for m, shape in zip(inputs.mask, shapes, strict=True)
+                ]
+            )
+        zeros = ops.zeros_like(gradient)
+        # A NaN must not enter the rule: it spreads by 0 * NaN.
+        features = self.features(vectors.where(mask, gradient, zeros))
+        update, new_state = self.apply_stack(meta_params, features, state)
+        update = vectors.where(mask, self.output_scale * update, zeros)
+        if mask is not None:
+            # A filter's memory stays if all of the filter does.
+            new_state = vectors.where(ops.any(mask, axis=0), new_state, state)
+        return self._tensors(update, shapes), new_state
+
+    def _filters(self, tensors):
+        """Returns the filters of all tensors as columns `[k, n]`."""
+        return ops.concatenate(
+            [ops.reshape(t, (self._size, -1)) for t in tensors], axis=1
+        )
+
+    def _tensors(self, columns, shapes):
+        pieces, start = [], 0
+        for shape in shapes:
+            number = math.prod(shape) // self._size
+            piece = columns[:, start : start + number]
+            pieces.append(ops.reshape(piece, shape))
+            start += number
+        return pieces
+
+    def get_config(self):
+        return {"kernel_shape": list(self.kernel_shape), **super().get_config()}

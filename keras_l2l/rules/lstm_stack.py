@@ -1,0 +1,110 @@
+"""What the rules that are a stack of LSTMs share."""
+
+from keras import ops
+
+from keras_l2l import cells
+from keras_l2l import checks
+from keras_l2l import preprocess
+
+
+class LSTMStack:
+    """Arguments, weights and step of a stack of LSTMs with a linear output.
+
+    Args:
+        units: Tuple of ints >= 1, the hidden units of each LSTM layer.
+        preprocessing: `"log_and_sign"` or `None`, which feeds raw gradients.
+        p: Positive float, see `keras_l2l.preprocess.log_and_sign`.
+        output_scale: Positive float, factor on the linear output.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    def __init__(self, units, preprocessing, p, output_scale):
+        if not isinstance(units, (tuple, list)) or not units:
+            raise ValueError(
+                "`units` must be a non-empty tuple of ints, one per LSTM "
+                f"layer. Received: units={units!r}. For one layer of 20 units "
+                "pass units=(20,)."
+            )
+        for value in units:
+            checks.require_int("units", value)
+        if preprocessing not in ("log_and_sign", None):
+            raise ValueError(
+                '`preprocessing` must be "log_and_sign" or None. Received: '
+                f"preprocessing={preprocessing!r}"
+            )
+        checks.require_positive("p", p)
+        checks.require_positive("output_scale", output_scale)
+        self.units = tuple(units)
+        self.preprocessing = preprocessing
+        self.p = p
+        self.output_scale = output_scale
+
+    @property
+    def features_per_gradient(self):
+        return 1 if self.preprocessing is None else 2
+
+    def features(self, gradient):
+        """Returns `[k * features_per_gradient, n]` of gradients `[k, n]`."""
+        if self.preprocessing is None:
+            return gradient
+        features = preprocess.log_and_sign(gradient, self.p)
+        return ops.reshape(features, (-1, gradient.shape[-1]))
+
+    def init_stack(self, inputs, outputs, seed):
+        """Returns the weights of a stack from `inputs` to `outputs` values."""
+        weights = {}
+        for layer, units in enumerate(self.units):
+            weights[f"lstm_{layer}"] = cells.init_lstm(
+                inputs, units, seed + layer
+            )
+            inputs = units
+        weights["output"] = cells.init_dense(
+            inputs, outputs, seed + len(self.units)
+        )
+        return weights
+
+    def init_stack_state(self, n):
+        """Returns the state of `n` columns: tensors `[units, n]`, nested."""
+        return {
+            f"lstm_{layer}": {
+                "hidden": ops.zeros((units, n), dtype="float32"),
+                "cell": ops.zeros((units, n), dtype="float32"),
+            }
+            for layer, units in enumerate(self.units)
+        }
+
+    def apply_stack(self, weights, features, state, share=None):
+        """Applies one step of the stack to each column.
+
+        Args:
+            weights: Nest as from `init_stack`.
+            features: Tensor of shape `[inputs, n]`.
+            state: Nest as from `init_stack_state`.
+            share: Function from the outputs of a layer, `[units, n]`, to what
+                takes their place.
+
+        Returns:
+            Tuple `(outputs, state)`, `outputs` of shape `[outputs, n]`.
+        """
+        outputs, new_state = features, {}
+        for layer in range(len(self.units)):
+            name = f"lstm_{layer}"
+            outputs, cell = cells.lstm_step(
+                outputs,
+                (state[name]["hidden"], state[name]["cell"]),
+                weights[name],
+            )
+            if share is not None:
+                outputs = share(outputs)
+            new_state[name] = {"hidden": outputs, "cell": cell}
+        return cells.dense(outputs, weights["output"]), new_state
+
+    def get_config(self):
+        return {
+            "units": list(self.units),
+            "preprocessing": self.preprocessing,
+            "p": self.p,
+            "output_scale": self.output_scale,
+        }

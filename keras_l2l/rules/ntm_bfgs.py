@@ -1,0 +1,91 @@
+"""The paper's NTM-BFGS: an LSTM with a matrix as external memory."""
+
+import keras
+from keras import ops
+
+from keras_l2l import checks
+from keras_l2l.rules import global_averaging_lstm
+from keras_l2l.rules import vectors
+
+
+@keras.saving.register_keras_serializable(package="keras_l2l")
+class NTMBFGS(global_averaging_lstm.GlobalAveragingLSTM):
+    """LSTM that reads from and writes to a matrix of all coordinates' pairs.
+
+    ```
+    query, left[k], right[k] = stack(features(gradient), read)
+    read = memory @ query
+    update = output_scale * read
+    memory = memory + sum(outer(left[k], right[k])) / n
+    ```
+
+    The stack of LSTMs with global averaging cells gives, for each coordinate,
+    one number of the query and two for each of the write heads. As in BFGS,
+    the memory starts as the identity, changes by matrices of low rank, and
+    gives the update by a product; what was read is known to the stack at the
+    next step.
+
+    The memory has n x n numbers for n parameters: for small models only.
+
+    The paper draws the architecture and leaves open what the memory starts
+    as, the factor 1 / n and how the update is made of what was read.
+
+    Args:
+        write_heads: Int, the rank of each change. Defaults to 3.
+        averaged, units, preprocessing, p, output_scale: As for
+            `GlobalAveragingLSTM`.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Reference:
+        Andrychowicz et al., 2016 (arXiv 1606.04474), appendix B.
+    """
+
+    def __init__(
+        self,
+        write_heads=3,
+        averaged=5,
+        units=(20, 20),
+        preprocessing="log_and_sign",
+        p=10.0,
+        output_scale=0.1,
+    ):
+        super().__init__(averaged, units, preprocessing, p, output_scale)
+        checks.require_int("write_heads", write_heads)
+        self.write_heads = write_heads
+
+    def init_meta_params(self, seed):
+        return self.init_stack(
+            self.features_per_gradient + 1, 1 + 2 * self.write_heads, seed
+        )
+
+    def init_vector_state(self, n):
+        return {
+            "controller": self.init_stack_state(n),
+            "read": ops.zeros((n,), dtype="float32"),
+            "memory": ops.eye(n, dtype="float32"),
+        }
+
+    def vector_step(self, meta_params, gradient, state, iteration, mask):
+        features = self.features(ops.expand_dims(gradient, 0))
+        features = ops.concatenate(
+            [features, ops.expand_dims(state["read"], 0)]
+        )
+        outputs, controller = self.apply_averaging(
+            meta_params, features, state["controller"], mask
+        )
+        # Where nothing is updated, nothing is asked for nor written.
+        outputs = vectors.where(mask, outputs, ops.zeros_like(outputs))
+        query = outputs[0]
+        left, right = ops.split(outputs[1:], 2)
+        read = ops.matmul(state["memory"], query)
+        written = ops.matmul(ops.transpose(left), right)
+        return self.output_scale * read, {
+            "controller": controller,
+            "read": vectors.where(mask, read, state["read"]),
+            "memory": state["memory"] + written / gradient.shape[0],
+        }
+
+    def get_config(self):
+        return {"write_heads": self.write_heads, **super().get_config()}
