@@ -71,9 +71,9 @@ def meta_search(rule, task, output_dir, trials, seed=0, **arguments):
             "One of the meta-learning rates must not diverge. Received: "
             f"{found}. Try other arguments."
         )
+    best = presets.load_preset(output_dir / found[0]["folder"] / "preset")
     presets.replace_preset(
-        *presets.load_preset(output_dir / found[0]["folder"] / "preset"),
-        output_dir / "preset",
+        best.rule, best.meta_params, output_dir / "preset", best.horizon
     )
     content = {"trials": found}
     runs.write_json(output_dir / "search.json", content)

@@ -3,8 +3,10 @@
 import keras
 from keras import ops
 
+from keras_l2l import arrays
 from keras_l2l import backends
 from keras_l2l import gradients as gradients_lib
+from keras_l2l import horizons
 from keras_l2l import memory
 from keras_l2l import nests
 from keras_l2l import presets as presets_lib
@@ -15,7 +17,7 @@ from keras_l2l.rules import serialization
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
-class LearnedOptimizer(replicas.WholeModelOptimizer):
+class LearnedOptimizer(horizons.HorizonOptimizer):
     """Optimizer whose update is emitted by a learned rule.
 
     ```
@@ -48,14 +50,16 @@ class LearnedOptimizer(replicas.WholeModelOptimizer):
             80 times the weights for the paper's LSTM. Without it, training
             goes on with a fresh state. A `LossScaleOptimizer` around this one
             saves it all the same. Defaults to `True`.
+        horizon: Int, the steps that the rule was meta-trained for; training
+            ten times longer warns. `None` is what the preset says, if any.
         state_dtype: `"float32"` (the default), or `"bfloat16"`, which takes
             half of the memory and rounds the state to 8 bits after each step;
             for rules that allow it, such as `CoordinatewiseLSTM`.
         name: String.
 
     Raises:
-        ValueError: if `rule` or `state_dtype` is none of the above or not for
-            this rule, or `meta_params` are not the rule's.
+        ValueError: if `rule`, `state_dtype` or `horizon` is none of the above
+            or not for this rule, or `meta_params` are not the rule's.
 
     Example:
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
@@ -86,10 +90,13 @@ class LearnedOptimizer(replicas.WholeModelOptimizer):
         gradient_accumulation_steps=None,
         save_state=True,
         state_dtype="float32",
+        horizon=None,
         name=None,
         **kwargs,
     ):
+        preset = presets_lib.resolve(rule, meta_params)
         super().__init__(
+            preset.horizon if horizon is None else horizon,
             learning_rate=learning_rate,
             name=name,
             weight_decay=weight_decay,
@@ -104,19 +111,16 @@ class LearnedOptimizer(replicas.WholeModelOptimizer):
             **kwargs,
         )
         self.save_state = save_state
-        self.rule, meta_params = presets_lib.resolve(rule, meta_params)
+        self.rule = preset.rule
         self._storage = storage.Storage(state_dtype, self.rule.rounds_state)
         # Flat lists only: Keras wraps nested containers in tracked ones.
         self._meta_params = [
-            self.add_variable(
-                shape=value.shape,
-                initializer=lambda shape, dtype, value=value: value,
-                dtype="float32",
-                name="meta_params_" + path.replace("/", "_"),
+            self.add_leaf(
+                f"meta_params/{path}", v.shape, lambda v=v: v, "float32"
             )
-            for path, value in nests.named_leaves(meta_params)
+            for path, v in nests.named_leaves(preset.meta_params)
         ]
-        self._pack_meta_params = nests.packer(meta_params)
+        self._pack_meta_params = nests.packer(preset.meta_params)
         self._state = []
         self._compiled_step = replicas.one_per_device(
             lambda: backends.compiled(self._step, self.rule.jit_compile)
@@ -135,8 +139,9 @@ class LearnedOptimizer(replicas.WholeModelOptimizer):
             keras_l2l.presets.PresetError: if there is no such preset, or a
                 file of it is missing, damaged or foreign.
         """
-        rule, meta_params = presets_lib.load_preset(name_or_dir)
-        return cls(rule=rule, meta_params=meta_params, **kwargs)
+        preset = presets_lib.load_preset(name_or_dir)
+        kwargs.setdefault("horizon", preset.horizon)
+        return cls(rule=preset.rule, meta_params=preset.meta_params, **kwargs)
 
     def save_to_preset(self, directory):
         """Writes rule and meta-parameters to a new or empty folder.
@@ -144,7 +149,9 @@ class LearnedOptimizer(replicas.WholeModelOptimizer):
         Raises:
             FileExistsError: if the folder holds something.
         """
-        presets_lib.save_preset(self.rule, self.meta_params, directory)
+        presets_lib.save_preset(
+            self.rule, self.meta_params, directory, self.horizon
+        )
 
     @property
     def meta_params(self):
@@ -158,28 +165,23 @@ class LearnedOptimizer(replicas.WholeModelOptimizer):
         variables = self._updated_variables()
         self.rule = self.rule.for_variables(variables)
         shapes = [tuple(v.shape) for v in variables]
-        memory.warn_if_scarce(
-            self._state_bytes(self.rule, shapes), self.memory_share
-        )
+        needed = self._state_bytes(self.rule, shapes)
+        memory.warn_if_scarce(needed, self.memory_share)
         self._division = self.rule.divide(shapes)
         spec = [self.rule.state_spec(s) for s in self._division.shapes]
         self._pack_state = nests.packer(spec)
         with self._where(variables):
             for path, leaf in nests.named_leaves(spec):
-                # While a train step is traced, only initializers may set
-                # values. Each computes its own, as a graph no other; compiled
-                # where it is rounded, so that nothing is held in between.
+                # A graph of its own; compiled where the state is rounded, so
+                # that nothing is held in between.
                 initial = backends.compiled(
                     lambda path=path: self._initial_state()[path],
                     jit_compile=self._storage.dtype != "float32",
                 )
-                variable = self.add_variable(
-                    shape=leaf.shape,
-                    initializer=lambda shape, dtype, initial=initial: initial(),
-                    dtype=self._storage.variable_dtype,
-                    name="state_" + path.replace("/", "_"),
+                name, dtype = f"state/{path}", self._storage.variable_dtype
+                self._state.append(
+                    self.add_leaf(name, leaf.shape, initial, dtype)
                 )
-                self._state.append(variable)
         self.check_restored()
 
     def _initial_state(self):
@@ -285,7 +287,7 @@ class LearnedOptimizer(replicas.WholeModelOptimizer):
             "save_state": self.save_state,
             "state_dtype": self._storage.dtype,
             "rule": serialization.serialize(self.rule),
-            "meta_params": presets_lib.encode(self.rule, self.meta_params),
+            "meta_params": arrays.encode(self.rule, self.meta_params),
         }
 
     @classmethod
@@ -293,6 +295,6 @@ class LearnedOptimizer(replicas.WholeModelOptimizer):
         if "rule" in config:
             with keras.saving.custom_object_scope(custom_objects or {}):
                 rule = serialization.deserialize(config["rule"])
-            meta_params = presets_lib.decode(rule, config["meta_params"])
+            meta_params = arrays.decode(rule, config["meta_params"])
             config = {**config, "rule": rule, "meta_params": meta_params}
         return super().from_config(config, custom_objects)

@@ -4,27 +4,28 @@ A preset is a folder of three files, none of which can execute anything:
 
 - `config.json`: the rule's registered class name and configuration;
 - `meta_params.npz`: its meta-parameters by name (no pickle);
-- `metadata.json`: versions, and the SHA-256 of the other two.
+- `metadata.json`: versions, the horizon of the meta-training where there was
+  one, and the SHA-256 of the other two.
 
 Presets in the wheel (`keras_l2l/weights/`) also have a model card,
 `card.json`: what it was meta-trained on, how, and how well it does.
 """
 
-import base64
 import hashlib
 import io
 import os
 import pathlib
+import typing
 
 import keras
 import numpy as np
-from keras import ops
 
 import keras_l2l
-from keras_l2l import backends
-from keras_l2l import nests
+from keras_l2l import arrays as arrays_lib
+from keras_l2l import checks
 from keras_l2l import npz
 from keras_l2l import runs
+from keras_l2l.arrays import PresetError
 from keras_l2l.rules import base
 from keras_l2l.rules import serialization
 
@@ -37,8 +38,19 @@ _CONFIG, _META_PARAMS, _METADATA = (
 )
 
 
-class PresetError(ValueError):
-    """A preset that is missing, damaged or not one of this package."""
+class Preset(typing.NamedTuple):
+    """What a preset holds.
+
+    Attributes:
+        rule: `UpdateRule`.
+        meta_params: Nest of tensors.
+        horizon: Int, inner steps in an episode of its meta-training; `None`
+            where unknown.
+    """
+
+    rule: base.UpdateRule
+    meta_params: typing.Any
+    horizon: int | None
 
 
 def shipped():
@@ -56,39 +68,40 @@ class ShippedPresets:
         return shipped()
 
 
-def save_preset(rule, meta_params, directory):
+def save_preset(rule, meta_params, directory, horizon=None):
     """Writes a preset folder, complete or not at all.
 
     Args:
         rule: `UpdateRule`, of a class registered with Keras.
         meta_params: Nest of tensors, as from `rule.init_meta_params`.
         directory: Path of a folder that does not exist or is empty.
+        horizon: Int, inner steps in an episode of meta-training, or `None`.
 
     Raises:
         FileExistsError: if the folder holds something.
         PresetError: if `meta_params` are not the rule's, or not finite.
     """
-    files = _files(rule, meta_params)
+    files = _files(rule, meta_params, horizon)
     with runs.new_folder(directory) as folder:
         for name, content in files.items():
             (folder / name).write_bytes(content)
 
 
-def replace_preset(rule, meta_params, directory):
+def replace_preset(rule, meta_params, directory, horizon=None):
     """Writes a preset as `save_preset`, also over one that is in the folder."""
     directory = pathlib.Path(directory)
     if not directory.exists():
-        return save_preset(rule, meta_params, directory)
+        return save_preset(rule, meta_params, directory, horizon)
     # The checksums last: until then a reader refuses the mixture.
-    for name, content in _files(rule, meta_params).items():
+    for name, content in _files(rule, meta_params, horizon).items():
         path = directory / name
         if not path.exists() or path.read_bytes() != content:
             runs.write(path, content)
 
 
-def _files(rule, meta_params):
+def _files(rule, meta_params, horizon):
     """Returns a dict from each file's name to its content, checksums last."""
-    buffer, arrays = io.BytesIO(), to_arrays(rule, meta_params)
+    buffer, arrays = io.BytesIO(), arrays_lib.to_arrays(rule, meta_params)
     np.savez(buffer, **arrays)
     files = {
         _CONFIG: runs.to_json(serialization.serialize(rule)),
@@ -99,6 +112,7 @@ def _files(rule, meta_params):
             "keras_l2l_version": keras_l2l.__version__,
             "keras_version": keras.version(),
             "meta_parameters": sum(a.size for a in arrays.values()),
+            "horizon": horizon,
             "sha256": {
                 name: hashlib.sha256(content).hexdigest()
                 for name, content in files.items()
@@ -116,7 +130,7 @@ def load_preset(name_or_dir):
             `shipped`), or a preset folder.
 
     Returns:
-        Tuple `(rule, meta_params)`.
+        `Preset`.
 
     Raises:
         PresetError: if there is no such preset, or a file of it is missing,
@@ -128,7 +142,10 @@ def load_preset(name_or_dir):
         for name in (_CONFIG, _META_PARAMS, _METADATA)
     }
     try:
-        digests = runs.from_json(files[_METADATA], _METADATA).get("sha256")
+        metadata = runs.from_json(files[_METADATA], _METADATA)
+        digests, horizon = metadata.get("sha256"), metadata.get("horizon")
+        if horizon is not None:
+            checks.require_int("horizon", horizon)
         for name in (_CONFIG, _META_PARAMS):
             _check_digest(directory / name, files[name], digests)
         config = runs.from_json(files[_CONFIG], _CONFIG)
@@ -136,7 +153,7 @@ def load_preset(name_or_dir):
         arrays = npz.load(io.BytesIO(files[_META_PARAMS]))
     except ValueError as error:
         raise PresetError(f"In {directory}: {error}") from error
-    return rule, from_arrays(rule, arrays)
+    return Preset(rule, arrays_lib.from_arrays(rule, arrays), horizon)
 
 
 def _read(directory, name):
@@ -167,7 +184,7 @@ def _check_digest(path, content, digests):
 
 
 def resolve(rule, meta_params):
-    """Returns the `(rule, meta_params)` that a user's arguments mean.
+    """Returns the `Preset` that a user's arguments mean.
 
     Args:
         rule: `UpdateRule`, name or folder of a preset, or `None`.
@@ -179,9 +196,9 @@ def resolve(rule, meta_params):
     """
     if isinstance(rule, base.UpdateRule):
         if meta_params is None:
-            return rule, rule.init_meta_params(seed=0)
-        arrays = to_arrays(rule, meta_params)
-        return rule, from_arrays(rule, arrays)
+            return Preset(rule, rule.init_meta_params(seed=0), None)
+        arrays = arrays_lib.to_arrays(rule, meta_params)
+        return Preset(rule, arrays_lib.from_arrays(rule, arrays), None)
     if meta_params is not None:
         raise ValueError(
             "`meta_params` need a `rule` that is a keras_l2l.UpdateRule. "
@@ -196,90 +213,6 @@ def resolve(rule, meta_params):
         f"folder. Received: rule={rule!r} (of type {type(rule).__name__}). "
         f"Presets in this package: {', '.join(shipped())}."
     )
-
-
-def to_arrays(rule, meta_params):
-    """Returns meta-parameters as a flat dict `"lstm_0/kernel"` -> array.
-
-    Raises:
-        PresetError: if they are not the rule's, or not finite.
-    """
-    arrays = {
-        name: ops.convert_to_numpy(ops.convert_to_tensor(value))
-        for name, value in nests.named_leaves(meta_params)
-    }
-    from_arrays(rule, arrays)
-    return arrays
-
-
-def from_arrays(rule, arrays):
-    """Returns the rule's meta-parameters from a flat dict of arrays.
-
-    Raises:
-        PresetError: if names or shapes are not the rule's, or values are not
-            finite.
-    """
-    expected = _expected(rule)
-    shapes = {
-        name: tuple(value.shape) for name, value in nests.named_leaves(expected)
-    }
-    received = {name: tuple(a.shape) for name, a in arrays.items()}
-    if shapes != received:
-        names = sorted(set(shapes) | set(received))
-        differences = "; ".join(
-            f"{name}: expected {shapes.get(name, 'nothing')}, "
-            f"received {received.get(name, 'nothing')}"
-            for name in names
-            if shapes.get(name) != received.get(name)
-        )
-        raise PresetError(
-            "The meta-parameters must have the names and shapes of "
-            f"{type(rule).__name__}({rule.get_config()}). {differences}"
-        )
-    for name, array in arrays.items():
-        if array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise PresetError(
-                "Meta-parameters must be finite floating-point numbers. "
-                f"Received: {name} of dtype {array.dtype} with "
-                f"{np.size(array)} values, not all of them finite floats."
-            )
-    return nests.pack_leaves(
-        expected,
-        [
-            ops.convert_to_tensor(arrays[name], dtype="float32")
-            for name, _ in nests.named_leaves(expected)
-        ],
-    )
-
-
-def _expected(rule):
-    try:  # Shapes alone: a forged configuration must not fill the memory.
-        return backends.abstract(lambda: rule.init_meta_params(0))
-    except RuntimeError as error:  # PyTorch, where no memory could hold them.
-        raise PresetError(f"{type(rule).__name__}: {error}") from error
-
-
-def encode(rule, meta_params):
-    """Returns meta-parameters as JSON-able strings, for `get_config`."""
-    return {
-        name: base64.b64encode(array.astype("<f4").tobytes()).decode()
-        for name, array in to_arrays(rule, meta_params).items()
-    }
-
-
-def decode(rule, encoded):
-    """Returns the meta-parameters that `encode` made strings of."""
-    shapes = {
-        name: value.shape for name, value in nests.named_leaves(_expected(rule))
-    }
-    arrays = {}
-    for name, string in encoded.items():
-        array = np.frombuffer(base64.b64decode(string), "<f4")
-        shape = tuple(shapes.get(name, array.shape))
-        if array.size == np.prod(shape, dtype=int):
-            array = array.reshape(shape)
-        arrays[name] = array
-    return from_arrays(rule, arrays)
 
 
 def _find(name_or_dir):

@@ -29,6 +29,23 @@ class WholeModelOptimizer(restoring.RestorableOptimizer):
             first.value if isinstance(first, keras.Variable) else first
         )
 
+    def add_leaf(self, path, shape, initial, dtype):
+        """Returns a new variable, of a leaf in a nest.
+
+        Args:
+            path: String, the names that lead to it.
+            shape: Tuple of ints.
+            initial: Function that returns its value.
+            dtype: String.
+        """
+        return self.add_variable(
+            shape=shape,
+            # While a train step is traced, only initializers may set values.
+            initializer=lambda shape, dtype: initial(),
+            dtype=dtype,
+            name=path.replace("/", "_"),
+        )
+
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """Updates all variables with one call of the rule.
 

@@ -122,7 +122,10 @@ class SavedRun:
         history = {**self.recorder.history, "seconds": seconds}
         if self.run.replicas.is_chief:
             presets.replace_preset(
-                rule, self.run.best, self._output_dir / "preset"
+                rule,
+                self.run.best,
+                self._output_dir / "preset",
+                self.run.estimator.horizon,
             )
             runs.write_json(self._output_dir / "history.json", history)
         return history

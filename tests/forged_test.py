@@ -44,7 +44,7 @@ def _overwrite(data, rng):
 
 
 def test_fuzzed_files_are_refused_or_change_nothing(preset, tmp_path):
-    rule, meta_params = presets.load_preset(preset)
+    rule, meta_params, _ = presets.load_preset(preset)
     refused = 0
     for seed in range(MUTATIONS):
         rng = np.random.default_rng(seed)
@@ -55,7 +55,7 @@ def test_fuzzed_files_are_refused_or_change_nothing(preset, tmp_path):
         mutate(data, rng)
         path.write_bytes(data)
         try:
-            received, values = presets.load_preset(folder)
+            received, values, _ = presets.load_preset(folder)
         except presets.PresetError as error:
             assert str(folder) in str(error)
             refused += 1

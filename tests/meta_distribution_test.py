@@ -90,7 +90,7 @@ def finish(processes):
 
 def result(folder):
     """Returns the history and the meta-parameters of a run."""
-    _, meta_params = presets.load_preset(folder / "preset")
+    meta_params = presets.load_preset(folder / "preset").meta_params
     return runs.read_json(folder / "history.json"), leaves(meta_params)
 
 

@@ -42,8 +42,10 @@ def test_the_best_of_the_trials_is_kept(tmp_path):
         history = runs.read_json(folder / "history.json")
         finals = [entry["final_loss"] for entry in history["validation"]]
         assert trial["final_loss"] == min(finals)
-    _, best = presets.load_preset(tmp_path / found[0]["folder"] / "preset")
-    _, kept = presets.load_preset(tmp_path / "preset")
+    best = presets.load_preset(
+        tmp_path / found[0]["folder"] / "preset"
+    ).meta_params
+    kept = presets.load_preset(tmp_path / "preset").meta_params
     for a, b in zip(leaves(kept), leaves(best), strict=True):
         np.testing.assert_array_equal(a, b)
     assert runs.read_json(tmp_path / "search.json") == {"trials": found}

@@ -110,7 +110,7 @@ def test_what_a_run_writes(small_lstm, tmp_path):
     ]
     assert sum(history["clipped"]) > 0
     assert [v["meta_step"] for v in history["validation"]] == [0, 2, 4]
-    _, meta_params = presets.load_preset(tmp_path / "preset")
+    meta_params = presets.load_preset(tmp_path / "preset").meta_params
     for a, b in zip(
         leaves(meta_params), leaves(result.meta_params), strict=True
     ):

@@ -7,6 +7,7 @@ import pytest
 from conftest import leaves
 
 import keras_l2l
+from keras_l2l import arrays
 from keras_l2l import presets
 from keras_l2l import rules
 
@@ -39,7 +40,7 @@ def arrays_of(folder):
 
 
 def test_round_trip_is_exact(preset, small_lstm):
-    rule, meta_params = presets.load_preset(preset)
+    rule, meta_params, _ = presets.load_preset(preset)
     assert rule.get_config() == small_lstm.get_config()
     expected = leaves(small_lstm.init_meta_params(4))
     for a, b in zip(leaves(meta_params), expected, strict=True):
@@ -184,5 +185,5 @@ def test_shipped_presets_have_cards_and_load():
     assert presets.DEFAULT in presets.shipped()
     for name, description in presets.shipped().items():
         assert len(description) > 20
-        rule, meta_params = presets.load_preset(name)
-        presets.to_arrays(rule, meta_params)
+        rule, meta_params, _ = presets.load_preset(name)
+        arrays.to_arrays(rule, meta_params)

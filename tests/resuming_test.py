@@ -44,7 +44,7 @@ def assert_same_run(folder, expected):
     for path in (folder, expected):
         history = runs.read_json(path / "history.json")
         assert history.pop("seconds") > 0
-        _, meta_params = presets.load_preset(path / "preset")
+        meta_params = presets.load_preset(path / "preset").meta_params
         results.append((history, scalars(path), leaves(meta_params)))
     (history, logs, arrays), (expected_history, expected_logs, others) = results
     assert history == expected_history

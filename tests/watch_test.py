@@ -109,7 +109,7 @@ def test_too_many_in_a_row_stop_the_run(tmp_path):
     history = runs.read_json(tmp_path / "history.json")
     assert len(history["skipped"]) >= watch.SKIPPED
     assert len(history["meta_loss"]) < 100
-    _, meta_params = presets.load_preset(tmp_path / "preset")
+    meta_params = presets.load_preset(tmp_path / "preset").meta_params
     assert all(np.isfinite(x).all() for x in leaves(meta_params))
 
 
@@ -149,7 +149,7 @@ def test_divergence_stops_the_run_with_the_best_before(tmp_path):
     finals = [v["final_loss"] for v in history["validation"]]
     assert 8 < len(finals) < 100
     assert all(x > finals[0] for x in finals[-watch.WORSE :])
-    _, meta_params = presets.load_preset(tmp_path / "preset")
+    meta_params = presets.load_preset(tmp_path / "preset").meta_params
     assert min(finals) == finals[0] and float(meta_params["shift"]) == 0
 
 

@@ -46,8 +46,9 @@ def main():
         )
     runs.require_new(values.output)
     if values.figure == "updates":
+        preset = presets.load_preset(values.preset)
         found = analysis.proposed_updates(
-            *presets.load_preset(values.preset), cli.make_task(values.task)
+            preset.rule, preset.meta_params, cli.make_task(values.task)
         )
         plots.plot_updates(found, values.output)
     else:

@@ -196,7 +196,7 @@ def test_a_preset_and_a_look_at_a_task_are_of_the_rule_as_given(tmp_path):
     result = keras_l2l.meta_train(
         rule, regression_task(), tmp_path, meta_steps=2, verbose=0, **short
     )
-    saved, meta_params = presets.load_preset(tmp_path / "preset")
+    saved, meta_params, _ = presets.load_preset(tmp_path / "preset")
     assert rules.serialize(saved) == rules.serialize(rule)
     for a, b in zip(
         leaves(meta_params), leaves(result.meta_params), strict=True

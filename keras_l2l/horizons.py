@@ -1,0 +1,46 @@
+"""A warning where an optimizer goes far beyond what it was trained for."""
+
+import warnings
+
+from keras import ops
+
+from keras_l2l import checks
+from keras_l2l import replicas
+
+# The paper's rules go on well for two horizons, and diverge at a hundred.
+_FAR = 10
+
+
+class HorizonOptimizer(replicas.WholeModelOptimizer):
+    """An optimizer that knows for how many steps it was meta-trained.
+
+    Args:
+        horizon: Int, or `None` where unknown.
+    """
+
+    def __init__(self, horizon, **kwargs):
+        super().__init__(**kwargs)
+        if horizon is not None:
+            checks.require_int("horizon", horizon)
+        self.horizon = horizon
+        self._warned = False
+
+    def finalize_variable_values(self, var_list):
+        """Is what Keras calls at the end of `fit`."""
+        super().finalize_variable_values(var_list)
+        if self.horizon is None or self._warned:
+            return
+        steps = int(ops.convert_to_numpy(self.iterations))
+        if steps > _FAR * self.horizon:
+            self._warned = True
+            warnings.warn(
+                "This learned optimizer was meta-trained for the first "
+                f"{self.horizon} steps of a training, and has taken {steps}: "
+                "it may make a model worse. Look at the loss; go on with "
+                "another optimizer after the start, or meta-train for a longer "
+                "horizon (train.meta_train --horizon).",
+                stacklevel=2,
+            )
+
+    def get_config(self):
+        return {**super().get_config(), "horizon": self.horizon}

@@ -1,0 +1,90 @@
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from conftest import regression_task
+
+import keras_l2l
+from keras_l2l import presets
+from keras_l2l import rules
+
+X, Y = np.ones((22, 3)), np.ones((22, 1))
+
+
+def trained(optimizer, epochs=1, **arguments):
+    """Returns a model after 22 steps of each epoch."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(optimizer, "mse", **arguments)
+    model.fit(X, Y, batch_size=1, epochs=epochs, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("arguments", [{}, {"jit_compile": True}], ids=str)
+def test_far_beyond_the_horizon_it_warns_once(arguments):
+    optimizer = keras_l2l.LearnedOptimizer(rule=rules.SGD(), horizon=2)
+    with pytest.warns(UserWarning, match="first 2 steps.* taken 22:"):
+        model = trained(optimizer, **arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(X, Y, batch_size=1, verbose=0)
+
+
+@pytest.mark.parametrize("horizon", [None, 3, 100])
+def test_not_far_beyond_it_does_not_warn(horizon):
+    # Warnings are errors in tests.
+    trained(keras_l2l.LearnedOptimizer(rule=rules.SGD(), horizon=horizon))
+
+
+def test_steps_add_up_over_calls_of_fit():
+    optimizer = keras_l2l.LearnedOptimizer(rule=rules.SGD(), horizon=3)
+    model = trained(optimizer)
+    with pytest.warns(UserWarning, match="first 3 steps.* taken 44:"):
+        model.fit(X, Y, batch_size=1, verbose=0)
+
+
+def test_a_preset_knows_the_horizon_of_its_meta_training(tmp_path):
+    keras_l2l.meta_train(
+        rules.SGD(),
+        regression_task(),
+        tmp_path / "run",
+        horizon=6,
+        unroll_length=3,
+        meta_steps=2,
+        validation_episodes=1,
+        verbose=0,
+    )
+    folder = tmp_path / "run" / "preset"
+    assert presets.load_preset(folder).horizon == 6
+    for optimizer in (
+        keras_l2l.LearnedOptimizer.from_preset(folder),
+        keras_l2l.LearnedOptimizer(rule=folder),
+    ):
+        assert optimizer.horizon == 6
+        again = keras_l2l.LearnedOptimizer.from_config(optimizer.get_config())
+        assert again.horizon == 6
+    optimizer.save_to_preset(tmp_path / "saved")
+    assert presets.load_preset(tmp_path / "saved").horizon == 6
+    # The user knows better.
+    optimizer = keras_l2l.LearnedOptimizer.from_preset(folder, horizon=500)
+    assert optimizer.horizon == 500
+
+
+def test_every_shipped_preset_has_its_horizon():
+    for name in keras_l2l.LearnedOptimizer.presets:
+        assert keras_l2l.LearnedOptimizer(rule=name).horizon >= 100
+
+
+@pytest.mark.parametrize("horizon", [0, 1.5, "100", True])
+def test_bad_horizons(horizon, tmp_path):
+    with pytest.raises(ValueError, match="`horizon` must be an int"):
+        keras_l2l.LearnedOptimizer(horizon=horizon)
+
+
+def test_a_preset_with_a_forged_horizon_is_refused(tmp_path):
+    rule = rules.SGD()
+    presets.save_preset(rule, rule.init_meta_params(0), tmp_path / "p", 7)
+    path = tmp_path / "p" / "metadata.json"
+    path.write_text(path.read_text().replace('"horizon": 7', '"horizon": -7'))
+    with pytest.raises(presets.PresetError, match="`horizon` must be"):
+        presets.load_preset(tmp_path / "p")
