@@ -53,6 +53,24 @@ def training_curves(make_optimizer, task, horizon, split, seeds):
     Raises:
         ValueError: if an argument is of a wrong type or out of its range.
     """
+    trained = _train(make_optimizer, task, horizon, split, seeds)
+    return np.stack([losses for losses, _ in trained])
+
+
+def final_params(make_optimizer, task, horizon, split, seeds):
+    """Returns what `training_curves` trains: for each seed its parameters.
+
+    Args and Raises: as there.
+
+    Returns:
+        List, for each seed a list of arrays.
+    """
+    trained = _train(make_optimizer, task, horizon, split, seeds)
+    return [params for _, params in trained]
+
+
+def _train(make_optimizer, task, horizon, split, seeds):
+    """Yields the losses and the final parameters of each seed's optimizee."""
     check_task(task)
     checks.require_int("horizon", horizon)
     if len(seeds) == 0:
@@ -97,7 +115,6 @@ def training_curves(make_optimizer, task, horizon, split, seeds):
         last, _ = stateful_loss(step, non_trainable)
         return tf.concat([losses.stack()[1:], last[None]], axis=0)
 
-    curves = []
     for seed in seeds:
         episode_task = task.sample(seed)
         for v, value in zip(
@@ -106,8 +123,8 @@ def training_curves(make_optimizer, task, horizon, split, seeds):
             v.assign(value)
         for v, value in zip(optimizer.variables, start, strict=True):
             v.assign(value)
-        curves.append(run(seed, episode_task.init_non_trainable(seed)).numpy())
-    return np.stack(curves)
+        losses = run(seed, episode_task.init_non_trainable(seed))
+        yield losses.numpy(), [v.numpy() for v in variables]
 
 
 def tune_learning_rate(

@@ -189,6 +189,32 @@ def plot_updates(analysis, path):
     _save(figure, path)
 
 
+def plot_pictures(pictures, path):
+    """Draws pictures of neural art: a row for each content image.
+
+    Args:
+        pictures: Dict as from `keras_l2l.pictures.pictures`.
+        path: As for `plot_curves`.
+
+    Raises:
+        FileExistsError: if the file exists.
+        ValueError: if the format is not one of matplotlib's.
+    """
+    path = runs.require_new(path)
+    rows, columns = len(pictures["content"]), len(pictures)
+    figure = matplotlib.figure.Figure(
+        figsize=(1.5 * columns, 1.5 * rows + 0.3), layout="constrained"
+    )
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for column, (name, shown) in enumerate(pictures.items()):
+        for row in range(rows):
+            axes = grid[row][column]
+            axes.imshow(shown if name == "style" else shown[row])
+            axes.set_axis_off()
+        grid[0][column].set_title(name, fontsize="medium")
+    _save(figure, path)
+
+
 def _require_benchmark(benchmark, name):
     if benchmark.get("benchmark") != name:
         raise ValueError(

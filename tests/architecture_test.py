@@ -101,6 +101,7 @@ ARROWS = {
     "tf_errors": set(),
     "watch": set(),
     "analysis": {"checks", "rules", "tasks"},
+    "pictures": {"evaluation", "tasks"},
     "evaluation": {"checks", "results", "runs", "tasks"},
     "export": {"backends", "nests", "rules", "runs"},
     "plots": {"runs"},

@@ -2,6 +2,8 @@
 
   curves: training curves of an evaluation (--input: JSON of train.evaluate)
   updates: what a preset (--preset) would do at which gradient, beside Adam
+  pictures: what a preset and the baselines of an evaluation (--preset,
+    --input) have made of neural art (--task)
   frameworks, scaling: benchmarks (--input: JSON of train.benchmark)
 
 Examples:
@@ -14,7 +16,9 @@ Examples:
 
 from absl import flags
 
+import keras_l2l
 from keras_l2l import analysis
+from keras_l2l import pictures
 from keras_l2l import plots
 from keras_l2l import presets
 from keras_l2l import runs
@@ -27,10 +31,16 @@ OF_FILES = {
 }
 
 
+# What a figure is drawn from, if not from --input alone.
+SOURCES = {"updates": ["preset"], "pictures": ["preset", "input"]}
+
+
 def define_flags():
     cli.define_task_flags()
     flags.adopt_module_key_flags(cli)
-    flags.DEFINE_enum("figure", "curves", [*OF_FILES, "updates"], "Which one.")
+    flags.DEFINE_enum(
+        "figure", "curves", [*OF_FILES, "updates", "pictures"], "Which one."
+    )
     flags.DEFINE_string("input", None, "JSON file of results.")
     flags.DEFINE_string("preset", None, "Preset: its name, or its folder.")
     flags.DEFINE_string("output", None, "New figure file.", required=True)
@@ -38,14 +48,22 @@ def define_flags():
 
 def main():
     values = flags.FLAGS
-    source = "preset" if values.figure == "updates" else "input"
-    if values[source].value is None:
-        raise ValueError(
-            f"--figure={values.figure} must be drawn from --{source}. "
-            "Received: none."
-        )
+    sources = SOURCES.get(values.figure, ["input"])
+    for source in sources:
+        if values[source].value is None:
+            raise ValueError(
+                f"--figure={values.figure} must be drawn from --{source}. "
+                "Received: none."
+            )
     runs.require_new(values.output)
-    if values.figure == "updates":
+    if values.figure == "pictures":
+        draw_pictures(
+            values.preset,
+            cli.make_task(values.task),
+            runs.read_json(values.input),
+            values.output,
+        )
+    elif values.figure == "updates":
         preset = presets.load_preset(values.preset)
         found = analysis.proposed_updates(
             preset.rule, preset.meta_params, cli.make_task(values.task)
@@ -55,6 +73,22 @@ def main():
         plot = OF_FILES[values.figure]
         plot(runs.read_json(values.input), values.output)
     print(f"Written: {values.output}")
+
+
+def draw_pictures(preset, task, results, output):
+    """Draws what a preset and the baselines make of neural art.
+
+    Args:
+        preset: Name or folder of a preset.
+        task: `keras_l2l.tasks.NeuralArt`.
+        results: Dict as from `keras_l2l.evaluation.evaluate`.
+        output: Path of a new figure.
+    """
+    config = keras_l2l.LearnedOptimizer.from_preset(preset).get_config()
+    found = pictures.pictures(
+        task, lambda: keras_l2l.LearnedOptimizer.from_config(config), results
+    )
+    plots.plot_pictures(found, output)
 
 
 if __name__ == "__main__":

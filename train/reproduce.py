@@ -1,7 +1,8 @@
 """Meta-trains, evaluates and draws an experiment of the paper.
 
 Writes to --output_dir what train.meta_train writes, and for each test of the
-experiment evaluation_NAME.json and curves_NAME.png. Takes all flags of
+experiment evaluation_NAME.json and curves_NAME.png, and pictures_NAME.png
+where it is neural art. Takes all flags of
 train.meta_train; one that was stopped goes on when it is called again.
 Examples:
 
@@ -20,6 +21,7 @@ from train import cli
 from train import evaluate
 from train import experiments
 from train import meta_train
+from train import plot
 
 
 def define_flags():
@@ -45,6 +47,14 @@ def main():
         curves = folder / f"curves_{name}.png"
         if not curves.exists():
             plots.plot_curves(runs.read_json(evaluation), curves)
+        pictures = folder / f"pictures_{name}.png"
+        if "neural_art" in test.task and not pictures.exists():
+            plot.draw_pictures(
+                folder / "preset",
+                cli.make_task(test.task, test.dataset),
+                runs.read_json(evaluation),
+                pictures,
+            )
     print(f"Everything is in {folder}/.")
 
 

@@ -100,8 +100,9 @@ class NeuralArt(base.Task):
                 f"least. Received: {dataset!r}, with images of {self._shape}."
             )
         self._vgg, self._vgg_sha256 = _vgg(self._shape, vgg_weights)
-        self.style = tf.image.resize(style, self._shape[:2], antialias=True)
-        *style_features, _ = self._features(_to_params(self.style))
+        style = tf.image.resize(style, self._shape[:2], antialias=True)
+        self.style_params = _to_params(style)
+        *style_features, _ = self._features(self.style_params)
         self._grams = [_gram(f) for f in style_features]
         # Once for all: they are needed at every inner step.
         self._targets = {
@@ -161,7 +162,7 @@ class NeuralArt(base.Task):
     def get_config(self):
         return {
             "dataset": self.dataset,
-            "style_sha256": _sha256(self.style.numpy()),
+            "style_sha256": _sha256(self.style_params.numpy()),
             "vgg_sha256": self._vgg_sha256,
             **self._weights,
             "init_stddev": self.init_stddev,

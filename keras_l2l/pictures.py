@@ -1,0 +1,66 @@
+"""What optimizers made of neural art: the pictures themselves."""
+
+import functools
+
+from keras_l2l import evaluation
+from keras_l2l.tasks.base import split_seed
+from keras_l2l.tasks.neural_art import NeuralArt
+from keras_l2l.tasks.neural_art import to_pixels
+
+
+def pictures(task, learned, results, seeds=range(3)):
+    """Returns content, start and what each optimizer has made of it.
+
+    Args:
+        task: `keras_l2l.tasks.NeuralArt`.
+        learned: Function without arguments that returns a new learned
+            optimizer.
+        results: Dict as from `keras_l2l.evaluation.evaluate`, which says the
+            horizon, the split and each baseline's learning rate, that tuned
+            for the final loss.
+        seeds: Ints >= 0, one optimizee each.
+
+    Returns:
+        Dict of `style`, the task's, and of lists with one picture for each
+        seed: `content`, `start`, and one for each optimizer by its name.
+        Pictures are arrays `[height, width, 3]` of bytes.
+
+    Raises:
+        ValueError: if the task is none of neural art, or `results` are of
+            another.
+    """
+    if not isinstance(task, NeuralArt) or task.name != results.get("task"):
+        raise ValueError(
+            "`task` must be the NeuralArt that was evaluated. Received: "
+            f"{getattr(task, 'name', task)!r}, and results of "
+            f"{results.get('task')!r}."
+        )
+    split = results["split"]
+    episodes = [split_seed(split, seed) for seed in seeds]
+    contents = task.contents[split]
+    found = {
+        "style": to_pixels(task.style_params),
+        "content": [
+            contents[int(task.content_index(split, seed))].numpy()
+            for seed in episodes
+        ],
+        "start": [to_pixels(task.init_params(seed)[0]) for seed in episodes],
+    }
+    for name, make_optimizer in _optimizers(learned, results).items():
+        finals = evaluation.final_params(
+            make_optimizer, task, results["horizon"], split, seeds
+        )
+        found[name] = [to_pixels(picture) for (picture,) in finals]
+    return found
+
+
+def _optimizers(learned, results):
+    """Returns a dict from names to functions that return an optimizer."""
+    optimizers = {"learned": learned}
+    for result in results["results"]:
+        if "final_loss" in (result["tuned_for"] or ()):
+            optimizers[result["optimizer"]] = functools.partial(
+                evaluation.BASELINES[result["optimizer"]],
+                result["learning_rate"],
+            )
+    return optimizers
