@@ -12,13 +12,10 @@ import numpy as np
 import pytest
 
 import keras_l2l
-from keras_l2l import results
-from keras_l2l import runs
-from train import benchmark
+from train import report
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-RESULTS = README + (ROOT / "train" / "results" / "README.md").read_text()
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(keras_l2l.__path__, "keras_l2l.")
@@ -44,20 +41,22 @@ def test_readme_code_runs(tmp_path, monkeypatch, capsys):
         assert curves.mean() < 0.25 * curves[:, 0].mean()
 
 
-@pytest.mark.parametrize(
-    "path", sorted(ROOT.glob("train/results/*/evaluation*.json")), ids=str
-)
-def test_readme_tables_are_the_committed_results(path):
-    assert results.format_table(runs.read_json(path)) in RESULTS
+@pytest.mark.parametrize("page", report.PAGES, ids=str)
+def test_tables_are_the_committed_results(page):
+    assert report.with_tables(page.read_text()) == page.read_text()
 
 
-@pytest.mark.parametrize(
-    "path", sorted(ROOT.glob("train/results/benchmark/*.json")), ids=str
-)
-def test_readme_tables_are_the_committed_benchmarks(path):
-    content = runs.read_json(path)
-    assert content["benchmark"] == path.stem
-    assert benchmark.format_table(content["rows"]) in RESULTS
+def test_every_committed_result_has_a_table():
+    found = [
+        p for page in report.PAGES for p in report.tables_in(page.read_text())
+    ]
+    results = [
+        path
+        for pattern in ("*/evaluation*.json", "benchmark/*.json")
+        for path in ROOT.glob(f"train/results/{pattern}")
+    ]
+    assert len(results) > 10
+    assert sorted(found) == sorted(str(p.relative_to(ROOT)) for p in results)
 
 
 def test_readme_scripts_and_files_exist():
