@@ -1,6 +1,7 @@
 """Meta-parameters as named arrays, and as strings."""
 
 import base64
+import hashlib
 
 import numpy as np
 from keras import ops
@@ -25,6 +26,18 @@ def to_arrays(rule, meta_params):
     }
     from_arrays(rule, arrays)
     return arrays
+
+
+def checked(rule, meta_params):
+    """Returns meta-parameters as float32 tensors, and their SHA-256.
+
+    Raises:
+        PresetError: if they are not the rule's, or not finite.
+    """
+    found, digest = to_arrays(rule, meta_params), hashlib.sha256()
+    for array in found.values():
+        digest.update(array.astype("<f4").tobytes())
+    return from_arrays(rule, found), digest.hexdigest()
 
 
 def from_arrays(rule, arrays):

@@ -41,6 +41,7 @@ class MetaRun:
         meta_batch_size: Int, episodes that run side by side.
         validation_episodes: Int.
         seed: Int >= 0.
+        meta_params: Nest of tensors to start from; `None` draws them.
 
     Attributes:
         replicas, estimator: As given.
@@ -56,6 +57,7 @@ class MetaRun:
         meta_batch_size,
         validation_episodes,
         seed,
+        meta_params=None,
     ):
         self.replicas = replicas
         self.estimator = estimator
@@ -66,7 +68,8 @@ class MetaRun:
         self._group = -1
         self._unrolls_left = 0
         self._episodes = []
-        meta_params = estimator.rule.init_meta_params(seed)
+        if meta_params is None:
+            meta_params = estimator.rule.init_meta_params(seed)
         self._structure = meta_params
         self._variables = [
             keras.Variable(value) for value in tf.nest.flatten(meta_params)

@@ -6,6 +6,7 @@ import typing
 
 import keras
 
+from keras_l2l import arrays
 from keras_l2l import checks
 from keras_l2l import configurations
 from keras_l2l import runs
@@ -41,6 +42,7 @@ _NOT_OF_THE_RUN = (
     "rule",
     "task",
     "output_dir",
+    "meta_params",
     "resume",
     "strategy",
     "verbose",
@@ -62,6 +64,7 @@ def meta_train(
     validation_interval=250,
     validation_episodes=16,
     seed=0,
+    meta_params=None,
     resume=False,
     strategy=None,
     verbose=1,
@@ -102,6 +105,9 @@ def meta_train(
         validation_interval: Int, meta-steps between validations.
         validation_episodes: Int.
         seed: Int >= 0; the whole run is repeatable from it.
+        meta_params: Nest of tensors to start from, as those of a preset with
+            this rule: to fine-tune it, or to go on with a longer horizon.
+            `None` draws fresh ones.
         resume: Bool, whether a run in `output_dir`, if there is one, goes on.
         strategy: `tf.distribute.MirroredStrategy` or
             `MultiWorkerMirroredStrategy`, over whose replicas the meta-batch
@@ -115,8 +121,8 @@ def meta_train(
     Raises:
         FileExistsError: if `output_dir` holds something that is not resumed.
         ValueError: if an argument is out of its range, `unroll_length` does
-            not divide `horizon`, or a run would be resumed with another
-            configuration.
+            not divide `horizon`, `meta_params` are not the rule's, or a run
+            would be resumed with another configuration.
         keras_l2l.checkpoints.CheckpointError: if all checkpoints are damaged.
         keras_l2l.interruption.Interrupted: on SIGTERM or Ctrl-C.
         keras_l2l.distribution.WorkerLostError: if another worker process does
@@ -134,12 +140,17 @@ def meta_train(
         if name not in _NOT_OF_THE_RUN
     }
     check_arguments(arguments)
-    run = make_run(rule, task, arguments, strategy)
+    started_from = {}
+    if meta_params is not None:
+        meta_params, sha256 = arrays.checked(rule, meta_params)
+        started_from = {"meta_params_sha256": sha256}
+    run = make_run(rule, task, arguments, strategy, meta_params)
     config = {
         "rule": serialize(rule),
         "task": task.describe(),
         "estimator": type(run.estimator).__name__,
         **arguments,
+        **started_from,
         "versions": runs.versions(),
     }
     output_dir, is_chief = pathlib.Path(output_dir), run.replicas.is_chief
@@ -193,11 +204,11 @@ def _start(stack, output_dir, config, resume, replicas):
     return digest
 
 
-def make_run(rule, task, arguments, strategy=None):
+def make_run(rule, task, arguments, strategy=None, meta_params=None):
     """Returns the `MetaRun` that arguments of `meta_train` describe.
 
     Args:
-        rule, task, strategy: As there.
+        rule, task, strategy, meta_params: As there.
         arguments: Dict of the others, by name.
 
     Raises:
@@ -230,6 +241,7 @@ def make_run(rule, task, arguments, strategy=None):
         arguments["meta_batch_size"],
         arguments["validation_episodes"],
         arguments["seed"],
+        meta_params,
     )
 
 

@@ -62,6 +62,7 @@ ARROWS = {
         "unroll",
     },
     "meta_training": {
+        "arrays",
         "checks",
         "configurations",
         "distribution",

@@ -146,6 +146,43 @@ def test_config_reproduces_the_run(small_lstm, tmp_path):
     assert first.history["meta_loss"] == again.history["meta_loss"]
 
 
+def test_a_run_may_start_from_meta_parameters(small_lstm, tmp_path):
+    task, start = tasks.Quadratics(3), small_lstm.init_meta_params(7)
+    for name, meta_params in (("from", start), ("seed", None)):
+        result = meta_train(
+            small_lstm,
+            task,
+            tmp_path / name,
+            seed=0,
+            meta_steps=1,
+            meta_learning_rate=1e-9,
+            meta_params=meta_params,
+        )
+        difference = max(
+            np.abs(a - b).max()
+            for a, b in zip(
+                leaves(result.meta_params), leaves(start), strict=True
+            )
+        )
+        assert (difference < 1e-6) == (name == "from")
+    config = json.loads((tmp_path / "from" / "config.json").read_text())
+    assert len(config["meta_params_sha256"]) == 64
+    # Another start is another run.
+    with pytest.raises(ValueError, match="meta_params_sha256: .* -> "):
+        meta_train(
+            small_lstm,
+            task,
+            tmp_path / "from",
+            meta_steps=1,
+            meta_learning_rate=1e-9,
+            meta_params=small_lstm.init_meta_params(8),
+            resume=True,
+        )
+    with pytest.raises(presets.PresetError, match="must have the names and"):
+        meta_train(rules.SGD(), task, tmp_path / "other", meta_params=start)
+    assert not (tmp_path / "other").exists()
+
+
 def test_the_best_validation_is_kept_not_the_last(tmp_path):
     task = tasks.Quadratic(tf.eye(2), tf.zeros(2))
     result = meta_train(

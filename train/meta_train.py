@@ -18,6 +18,7 @@ from absl import flags
 import keras_l2l
 from keras_l2l import inspection
 from keras_l2l import meta_search
+from keras_l2l import presets
 from keras_l2l import replay
 from keras_l2l import runs
 from train import cli
@@ -58,6 +59,12 @@ def define_flags():
     )
     flags.DEFINE_enum(
         "rule", "lstm", sorted(registry.RULES), "The update rule to fit."
+    )
+    flags.DEFINE_string(
+        "init_preset",
+        None,
+        "Preset, its name or its folder, whose rule and meta-parameters are "
+        "the start: to fine-tune it, or to go on with a longer horizon.",
     )
     flags.DEFINE_string(
         "output_dir", None, "New or empty folder.", required=True
@@ -129,14 +136,15 @@ def main():
         _require_cluster(os.environ.get("TF_CONFIG"))
     # Before anything else: workers find each other before TensorFlow starts.
     strategy = STRATEGIES[values.distribute]()
-    if strategy and (
-        values.check or values.search or values.replay is not None
-    ):
-        raise ValueError(
-            "--check, --search and --replay must run on one device. Received: "
-            f"--distribute={values.distribute}."
-        )
-    rule, task = registry.RULES[values.rule](), cli.make_task(values.task)
+    instead = values.check or values.search or values.replay is not None
+    for name, default in (("distribute", "none"), ("init_preset", None)):
+        if instead and values[name].value != default:
+            raise ValueError(
+                "--check, --search and --replay must run on one device and "
+                f"from the start. Received: --{name}={values[name].value}."
+            )
+    rule, meta_params = _start(values)
+    task = cli.make_task(values.task)
     if values.replay is not None:
         found = replay.replay(rule, task, values.output_dir, values.replay)
         print(runs.to_json(found).decode())
@@ -157,11 +165,25 @@ def main():
         rule,
         task,
         values.output_dir,
+        meta_params=meta_params,
         resume=values.resume,
         strategy=strategy,
         **arguments,
     )
     print(f"Preset: {values.output_dir}/preset")
+
+
+def _start(values):
+    """Returns a rule, and its meta-parameters if they come from a preset."""
+    if values.init_preset is None:
+        return registry.RULES[values.rule](), None
+    if values["rule"].present:
+        raise ValueError(
+            "--rule must not be given with --init_preset, whose rule it is. "
+            f"Received: --rule={values.rule}."
+        )
+    preset = presets.load_preset(values.init_preset)
+    return preset.rule, preset.meta_params
 
 
 def _require_cluster(tf_config):

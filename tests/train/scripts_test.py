@@ -228,6 +228,17 @@ def test_help_reads_well(script):
     [
         ("meta_train", ["--task=nope", "--output_dir=x"], "neural_art|"),
         ("meta_train", ["--rule=nope", "--output_dir=x"], "lstm"),
+        (
+            "meta_train",
+            ["--init_preset=l2l_quadratics", "--rule=sgd", "--output_dir=x"],
+            "--rule must not be given with --init_preset",
+        ),
+        (
+            "meta_train",
+            ["--init_preset=l2l_quadratics", "--check", "--output_dir=x"],
+            "from the start. Received: --init_preset=l2l_quadratics",
+        ),
+        ("meta_train", ["--init_preset=nope", "--output_dir=x"], "'nope'"),
         ("meta_train", [], "output_dir"),
         ("meta_train", ["--output_dir=x", "stray"], "stray"),
         (
