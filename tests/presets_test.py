@@ -2,14 +2,17 @@ import hashlib
 import json
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 from conftest import leaves
 
 import keras_l2l
 from keras_l2l import arrays
+from keras_l2l import evaluation
 from keras_l2l import presets
 from keras_l2l import rules
+from keras_l2l import tasks
 
 
 @pytest.fixture
@@ -187,3 +190,27 @@ def test_shipped_presets_have_cards_and_load():
         assert len(description) > 20
         rule, meta_params, _ = presets.load_preset(name)
         arrays.to_arrays(rule, meta_params)
+
+
+def test_a_loaded_preset_scores_what_the_saved_one_did(preset, tmp_path):
+    # To the last digit, after a way through every kind of file.
+    optimizer = keras_l2l.LearnedOptimizer.from_preset(preset)
+    optimizer.save_to_preset(tmp_path / "again")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(optimizer, "mse")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras").optimizer
+    config = loaded.get_config()
+    curves = [
+        evaluation.training_curves(
+            make, tasks.Quadratics(3), horizon=30, split="test", seeds=[0, 1]
+        )
+        for make in (
+            lambda: keras_l2l.LearnedOptimizer.from_preset(preset),
+            lambda: keras_l2l.LearnedOptimizer.from_preset(tmp_path / "again"),
+            lambda: keras_l2l.LearnedOptimizer.from_config(config),
+        )
+    ]
+    assert np.isfinite(curves[0]).all()
+    for other in curves[1:]:
+        np.testing.assert_array_equal(other, curves[0])
