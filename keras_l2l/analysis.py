@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from keras_l2l import checks
 from keras_l2l.rules import Adam
-from keras_l2l.rules import CoordinatewiseRule
+from keras_l2l.rules import StepInputs
+from keras_l2l.rules import UpdateRule
 from keras_l2l.tasks.base import check_task
 from keras_l2l.tasks.base import split_seed
 
@@ -16,7 +17,7 @@ def proposed_updates(
     task,
     steps=(0, 10, 30, 90),
     coordinates=2,
-    points=201,
+    points=101,
     seed=0,
 ):
     """Returns the updates that a rule would propose, by the current gradient.
@@ -27,7 +28,7 @@ def proposed_updates(
     given the same history of gradients and asked the same.
 
     Args:
-        rule: `CoordinatewiseRule`.
+        rule: `UpdateRule`.
         meta_params: Nest of tensors, the rule's.
         task: `Task` or `TaskFamily`.
         steps: Ints in increasing order, the inner steps at which to ask.
@@ -43,34 +44,27 @@ def proposed_updates(
         `learned` and `adam` of `points` numbers.
 
     Raises:
-        ValueError: if the rule is not coordinatewise, or another argument is
-            of a wrong type or out of its range.
+        ValueError: if an argument is of a wrong type or out of its range.
 
     Reference:
         Andrychowicz et al., 2016 (arXiv 1606.04474), appendix.
     """
-    if not isinstance(rule, CoordinatewiseRule):
+    if not isinstance(rule, UpdateRule):
         raise ValueError(
-            "`rule` must be a keras_l2l.CoordinatewiseRule: only such a one "
-            f"sees a coordinate alone. Received: {rule!r}"
+            f"`rule` must be a keras_l2l.UpdateRule. Received: {rule!r}"
         )
     check_task(task)
     checks.require_int("coordinates", coordinates)
     checks.require_int("points", points, 2)
     seed = tf.constant(split_seed("test", seed), tf.int64)
-    task = task.sample(seed)
+    variables, task = task.variables(), task.sample(seed)
     batches = task.batches("test", seed)
     params = task.init_params(seed)
     non_trainable = task.init_non_trainable(seed)
     adam = Adam()
-    rules = {
-        "learned": (rule, meta_params),
-        "adam": (adam, adam.init_meta_params(0)),
-    }
-    size = sum(p.shape.num_elements() for p in params)
-    states = {
-        name: rule.init_coordinate_state(size)
-        for name, (rule, _) in rules.items()
+    watched = {
+        "learned": _Watched(rule, meta_params, variables),
+        "adam": _Watched(adam, adam.init_meta_params(0), variables),
     }
     chosen, panels = None, []
     for step in range(max(steps) + 1):
@@ -83,22 +77,17 @@ def proposed_updates(
         gradients = tape.gradient(
             loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        gradient = tf.concat([tf.reshape(g, [-1]) for g in gradients], 0)
+        inputs = StepInputs(gradients, params, loss, iteration)
         if chosen is None:
-            chosen = np.argsort(-np.abs(gradient))[:coordinates]
+            chosen = np.argsort(-np.abs(_flat(gradients)))[:coordinates]
         if step in steps:
             panels.append(
-                [
-                    _panel(rules, states, gradient, i, iteration, points)
-                    for i in chosen
-                ]
+                [_panel(watched, inputs, int(i), points) for i in chosen]
             )
-        for name, (each, values) in rules.items():
-            update, states[name] = each.coordinate_step(
-                values, gradient, states[name], iteration
-            )
-            if name == "learned":
-                params = _add(params, update)
+        updates = {name: each.step(inputs) for name, each in watched.items()}
+        params = [
+            p + u for p, u in zip(params, updates["learned"], strict=True)
+        ]
     return {
         "task": task.name,
         "rule": type(rule).__name__,
@@ -108,28 +97,62 @@ def proposed_updates(
     }
 
 
-def _panel(rules, states, gradient, index, iteration, points):
+class _Watched:
+    """A rule with the state that a history of gradients has led to."""
+
+    def __init__(self, rule, meta_params, variables):
+        self._rule = rule.for_variables(variables)
+        self._meta_params = meta_params
+        self._state = self._rule.init_state([tuple(v.shape) for v in variables])
+
+    def step(self, inputs):
+        updates, self._state = self._rule.step(
+            self._meta_params, inputs, self._state
+        )
+        return updates
+
+    def ask(self, inputs, index, tried):
+        """Returns the updates of one coordinate, by its gradient."""
+        return self._ask(inputs, self._state, tf.constant(index), tried)
+
+    @tf.function(autograph=False)
+    def _ask(self, inputs, state, index, tried):
+        gradient = _flat(inputs.gradients)
+
+        def update(value):
+            changed = tf.tensor_scatter_nd_update(gradient, [[index]], [value])
+            gradients = _split_like(changed, inputs.gradients)
+            updates, _ = self._rule.step(
+                self._meta_params, inputs._replace(gradients=gradients), state
+            )
+            return _flat(updates)[index]
+
+        return tf.map_fn(update, tried)
+
+
+def _panel(watched, inputs, index, points):
     """Returns the updates of one coordinate over a range of gradients."""
     # Around 0, some way beyond what the coordinates have now.
+    gradient = _flat(inputs.gradients)
     largest = float(tf.reduce_max(tf.abs(gradient)))
     tried = tf.linspace(-largest, largest, points)
-    panel = {
+    return {
         "gradient": float(gradient[index]),
         "gradients": tried.numpy().tolist(),
+        **{
+            name: each.ask(inputs, index, tried).numpy().tolist()
+            for name, each in watched.items()
+        },
     }
-    for name, (rule, meta_params) in rules.items():
-        state = tf.nest.map_structure(
-            lambda t: tf.repeat(t[..., index : index + 1], points, axis=-1),
-            states[name],
-        )
-        update, _ = rule.coordinate_step(meta_params, tried, state, iteration)
-        panel[name] = update.numpy().tolist()
-    return panel
 
 
-def _add(params, update):
-    sizes = [p.shape.num_elements() for p in params]
+def _flat(tensors):
+    return tf.concat([tf.reshape(t, [-1]) for t in tensors], 0)
+
+
+def _split_like(vector, tensors):
+    sizes = [t.shape.num_elements() for t in tensors]
     return [
-        p + tf.reshape(u, p.shape)
-        for p, u in zip(params, tf.split(update, sizes), strict=True)
+        tf.reshape(part, t.shape)
+        for part, t in zip(tf.split(vector, sizes), tensors, strict=True)
     ]

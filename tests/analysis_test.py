@@ -36,11 +36,24 @@ def test_the_real_gradient_gets_the_real_update():
     json.dumps(found)
 
 
+def test_rules_that_are_not_coordinatewise_can_be_asked():
+    task = regression_task()
+    rule = rules.Partition([("bias", rules.SGD(0.5))], rules.SGD(0.2))
+    found = analysis.proposed_updates(
+        rule, rule.init_meta_params(0), task, (0, 2), coordinates=21, points=3
+    )
+    slopes = {
+        round(panel["learned"][-1] / panel["gradients"][-1], 3)
+        for panels in found["panels"]
+        for panel in panels
+    }
+    assert slopes == {-0.5, -0.2}
+
+
 def test_what_cannot_be_asked():
     task = regression_task()
-    rule = rules.Partition([], rules.SGD())
-    with pytest.raises(ValueError, match="CoordinatewiseRule"):
-        analysis.proposed_updates(rule, rule.init_meta_params(0), task)
+    with pytest.raises(ValueError, match="`rule` must be a"):
+        analysis.proposed_updates(None, {}, task)
     rule = keras_l2l.CoordinatewiseLSTM()
     with pytest.raises(ValueError, match="`task` must be"):
         analysis.proposed_updates(rule, rule.init_meta_params(0), "task")
