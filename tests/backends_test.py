@@ -65,6 +65,7 @@ def test_trajectory_and_files_are_those_of_tensorflow(
     there = train(tmp_path, backend, tensorflow)
     losses = assert_close(there / "trained.npz", tensorflow / "trained.npz")
     assert losses[-1] < 0.6 * losses[0]
+    assert_close(there / "mixed.npz", tensorflow / "mixed.npz")
     continued = tensorflow / "continued.npz"
     assert_close(there / "from_tensorflow.npz", continued)
 

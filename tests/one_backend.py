@@ -15,6 +15,8 @@ import keras
 import numpy as np
 
 import keras_l2l
+from keras_l2l import nests
+from keras_l2l import rules
 
 STEPS = 20
 RNG = np.random.default_rng(0)
@@ -25,7 +27,27 @@ TOKENS = RNG.integers(0, 5, size=(32, 3))
 Y = np.where(RNG.random(32) < 0.5, X[:, :3].argmax(axis=1), TOKENS[:, 0] % 3)
 
 
-def classifier():
+def mixed():
+    """Returns an optimizer of all LSTM rules, with random meta-parameters."""
+    rule = rules.Partition(
+        [
+            ("conv.*kernel", rules.KernelLSTM((2,), (5, 4))),
+            ("embedding", rules.GlobalAveragingLSTM(2, (5, 4))),
+            ("bias", rules.CoordinatewiseLSTM((5, 4))),
+        ],
+        default=rules.NTMBFGS(2, 2, (5, 4)),
+    )
+    rng, expected = np.random.default_rng(2), rule.init_meta_params(0)
+    leaves = [
+        0.3 * rng.normal(size=value.shape)
+        for _, value in nests.named_leaves(expected)
+    ]
+    return keras_l2l.LearnedOptimizer(
+        0.1, rule, nests.pack_leaves(expected, leaves)
+    )
+
+
+def classifier(optimizer=None):
     """Returns a model with dense, convolutional and embedding variables."""
     tokens = keras.Input((3,), dtype="int32", name="tokens")
     features = keras.Input((6,), name="features")
@@ -48,7 +70,8 @@ def classifier():
     model.compile(
         # Slow enough that one rounding more or less in the weights moves them
         # by 1e-6 in 20 steps; at a learning rate of 1.0 it is 1e-4.
-        keras_l2l.LearnedOptimizer(0.1, clipnorm=1.0, weight_decay=0.01),
+        optimizer
+        or keras_l2l.LearnedOptimizer(0.1, clipnorm=1.0, weight_decay=0.01),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     return model
@@ -73,6 +96,7 @@ def main(output, *others):
     output = pathlib.Path(output)
     model = classifier()
     np.savez(output / "trained.npz", **train(model))
+    np.savez(output / "mixed.npz", **train(classifier(mixed())))
     if not others:
         model.save(output / "model.keras")
         np.savez(output / "continued.npz", **train(model))
