@@ -189,6 +189,41 @@ def plot_updates(analysis, path):
     _save(figure, path)
 
 
+def plot_meta_training(history, path):
+    """Draws the validation losses of a run by its meta-steps.
+
+    Args:
+        history: Dict as in a run's `history.json`.
+        path: As for `plot_curves`.
+
+    Raises:
+        FileExistsError: if the file exists.
+        ValueError: if `history` is something else, or the format is not one
+            of matplotlib's.
+    """
+    path = runs.require_new(path)
+    missing = {"meta_loss", "validation", "seconds"} - set(history)
+    if missing:
+        raise ValueError(
+            "`history` must be that of a finished run, its history.json. "
+            f"Received: a dict without {', '.join(sorted(missing))}."
+        )
+    figure, axes = _figure(height=3.5)
+    validation = history["validation"]
+    meta_steps = [entry["meta_step"] for entry in validation]
+    for name in ("mean_loss", "final_loss"):
+        losses = np.array([entry[name] for entry in validation], dtype=float)
+        axes.plot(meta_steps, losses, "o-", label=name.replace("_", " "))
+    axes.set_yscale("log")
+    axes.set_xlabel("meta-step")
+    axes.set_ylabel("validation loss")
+    minutes = history["seconds"] / 60
+    axes.set_title(f"{max(meta_steps)} meta-steps in {minutes:.0f} minutes")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
 def plot_pictures(pictures, path):
     """Draws pictures of neural art: a row for each content image.
 

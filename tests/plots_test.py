@@ -119,6 +119,25 @@ def test_curve_of_the_workers(tmp_path, drawn):
     np.testing.assert_array_equal(measured.get_xydata(), [[2, 0.9]])
 
 
+HISTORY = {
+    "meta_loss": [3.0, 2.0, 1.0],
+    "validation": [
+        {"meta_step": 0, "mean_loss": 2.0, "final_loss": 1.0},
+        {"meta_step": 3, "mean_loss": 1.0, "final_loss": 0.1},
+    ],
+    "seconds": 125.0,
+}
+
+
+def test_validations_of_a_run(tmp_path, drawn):
+    plots.plot_meta_training(HISTORY, tmp_path / "run.png")
+    (axes,) = drawn[0].axes
+    mean, final = axes.get_lines()
+    np.testing.assert_array_equal(mean.get_xydata(), [[0, 2.0], [3, 1.0]])
+    np.testing.assert_array_equal(final.get_xydata(), [[0, 1.0], [3, 0.1]])
+    assert axes.get_title() == "3 meta-steps in 2 minutes"
+
+
 def test_updates_of_two_coordinates_at_three_steps(tmp_path, drawn):
     panel = {
         "gradient": 0.5,
@@ -153,6 +172,8 @@ def test_a_figure_is_never_overwritten(tmp_path):
 def test_something_else_is_refused(tmp_path):
     with pytest.raises(ValueError, match="without horizon, seeds, task"):
         plots.plot_curves({"results": 3}, tmp_path / "curves.png")
+    with pytest.raises(ValueError, match="without meta_loss, seconds, valid"):
+        plots.plot_meta_training({"results": 3}, tmp_path / "run.png")
     with pytest.raises(ValueError, match="dict with results"):
         plots.plot_frameworks({"results": 3}, tmp_path / "curves.png")
     with pytest.raises(ValueError, match="=scaling"):

@@ -4,6 +4,7 @@
   updates: what a preset (--preset) would do at which gradient, beside Adam
   pictures: what a preset and the baselines of an evaluation (--preset,
     --input) have made of neural art (--task)
+  meta_training: validation losses of a run (--input: its history.json)
   frameworks, scaling: benchmarks (--input: JSON of train.benchmark)
 
 Examples:
@@ -26,6 +27,7 @@ from train import cli
 
 OF_FILES = {
     "curves": plots.plot_curves,
+    "meta_training": plots.plot_meta_training,
     "frameworks": plots.plot_frameworks,
     "scaling": plots.plot_scaling,
 }
