@@ -1,88 +1,19 @@
-"""One contract for all rules, tasks and estimators, found by reflection."""
-
-import functools
-import importlib
-import inspect
-import pkgutil
+"""One contract for all rules, found by reflection."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import float64_quadratic
 from conftest import leaves
-from conftest import regression_task
+from reflection import concrete_subclasses
+from reflection import every_rule
+from reflection import make
 
 from keras_l2l import chunks
-from keras_l2l import estimators
 from keras_l2l import rules
-from keras_l2l import runs
 from keras_l2l import storage
-from keras_l2l import tasks
-
-
-@keras.saving.register_keras_serializable(package="tests")
-def _is_scalar(variable):
-    return variable.shape == ()
-
 
 SHAPES = [(), (3,), (2, 3), (3, 3, 2, 4)]
-# What a class needs that has no default; a new class needs a line only then.
-ARGUMENTS = {
-    rules.Partition: lambda: rules.Partition(
-        [("1|2", rules.CoordinatewiseLSTM()), (_is_scalar, rules.Adam())],
-        default=rules.Momentum(),
-    ),
-    # Which takes variables of any shape.
-    rules.KernelLSTM: lambda: rules.KernelLSTM(()),
-    tasks.Quadratic: lambda: tasks.Quadratic(tf.eye(3), tf.ones(3)),
-    tasks.KerasModelTask: regression_task,
-    # Once: it takes seconds.
-    tasks.NeuralArt: functools.cache(
-        lambda: tasks.NeuralArt(np.ones((8, 8, 3)), "l2l_patches/32")
-    ),
-    estimators.TruncatedBackprop: lambda: estimators.TruncatedBackprop(
-        rules.SGD(), tasks.Quadratics(3), 6, 3
-    ),
-}
-
-
-def concrete_subclasses(package, base):
-    """Returns the public classes of a package that derive from `base`."""
-    found = set()
-    for module in pkgutil.iter_modules(
-        package.__path__, package.__name__ + "."
-    ):
-        members = vars(importlib.import_module(module.name)).values()
-        found |= {
-            member
-            for member in members
-            if inspect.isclass(member)
-            and issubclass(member, base)
-            and member.__module__ == module.name
-            and module.name != f"{package.__name__}.base"
-            and not member.__name__.startswith("_")
-        }
-    return sorted(found, key=lambda c: c.__name__)
-
-
-def make(cls):
-    return ARGUMENTS.get(cls, cls)()
-
-
-def parametrize(name, package, base):
-    classes = concrete_subclasses(package, base)
-    assert classes
-    return pytest.mark.parametrize(
-        name, classes, ids=[c.__name__ for c in classes]
-    )
-
-
-every_rule = parametrize("rule", rules, rules.UpdateRule)
-every_task = parametrize("task", tasks, tasks.TaskFamily)
-every_estimator = parametrize(
-    "estimator", estimators, estimators.GradientEstimator
-)
 
 
 def random_step(rule, shapes, dtype="float32", seed=0, mask=None):
@@ -288,75 +219,6 @@ def test_rule_is_not_traced_again(rule):
     assert step.experimental_get_tracing_count() == 1
 
 
-@every_task
-def test_task_contract(task):
-    family = make(task)
-    seed = tf.constant(3, tf.int64)
-    task = family.sample(seed)
-    assert isinstance(family.name, str) and isinstance(task, tasks.Task)
-    params = task.init_params(seed)
-    batch = task.batches("train", seed)(tf.constant(0, tf.int64))
-    with tf.GradientTape() as tape:
-        tape.watch(params)
-        loss, _ = task.stateful_loss(
-            params, task.init_non_trainable(seed), batch
-        )
-    assert loss.shape == ()
-    assert np.isfinite(loss)
-    for gradient, param in zip(
-        tape.gradient(loss, params), params, strict=True
-    ):
-        assert gradient.shape == param.shape
-        assert np.isfinite(gradient).all()
-        assert np.abs(gradient).max() > 0
-
-
-@every_task
-def test_same_seed_same_task(task):
-    def everything(family, seed):
-        seed = tf.constant(seed, tf.int64)
-        task = family.sample(seed)
-        batches = task.batches("train", seed)
-        params = task.init_params(seed)
-        losses = [task.loss(params, batches(tf.constant(t))) for t in (0, 5)]
-        return leaves((params, losses))
-
-    first, again = (everything(make(task), 4) for _ in range(2))
-    for a, b in zip(first, again, strict=True):
-        np.testing.assert_array_equal(a, b)
-    other = everything(make(task), 5)
-    assert any(
-        np.abs(a - b).max() > 0 for a, b in zip(first, other, strict=True)
-    )
-
-
-@every_task
-def test_task_is_described_as_json(task, tmp_path):
-    family = make(task)
-    runs.write_json(tmp_path / "task.json", family.get_config())
-    assert runs.read_json(tmp_path / "task.json")
-
-
-@every_estimator
-def test_estimator_contract(estimator):
-    estimator = make(estimator)
-    meta_params = estimator.rule.init_meta_params(0)
-    results = []
-    for _ in range(2):
-        episode = estimator.init(5)
-        gradient, meta_loss, episode = estimator.estimate(
-            meta_params, episode, tf.constant(0)
-        )
-        keras.tree.assert_same_structure(gradient, meta_params)
-        assert meta_loss.shape == ()
-        assert int(episode.carry.iteration) == estimator.unroll_length
-        results.append(leaves((gradient, meta_loss, episode)))
-    for a, b in zip(*results, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 def test_reflection_finds_what_is_there():
-    assert rules.CoordinatewiseLSTM in concrete_subclasses(
-        rules, rules.UpdateRule
-    )
-    assert float64_quadratic().name == "quadratic"
+    found = concrete_subclasses(rules, rules.UpdateRule)
+    assert rules.CoordinatewiseLSTM in found

@@ -1,0 +1,79 @@
+"""All rules, tasks and estimators there are, each with its arguments."""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import regression_task
+
+from keras_l2l import estimators
+from keras_l2l import rules
+from keras_l2l import tasks
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def _is_scalar(variable):
+    return variable.shape == ()
+
+
+# What a class needs that has no default; a new class needs a line only then.
+ARGUMENTS = {
+    rules.Partition: lambda: rules.Partition(
+        [("1|2", rules.CoordinatewiseLSTM()), (_is_scalar, rules.Adam())],
+        default=rules.Momentum(),
+    ),
+    # Which takes variables of any shape.
+    rules.KernelLSTM: lambda: rules.KernelLSTM(()),
+    tasks.Quadratic: lambda: tasks.Quadratic(tf.eye(3), tf.ones(3)),
+    tasks.KerasModelTask: regression_task,
+    # Once: it takes seconds.
+    tasks.NeuralArt: functools.cache(
+        lambda: tasks.NeuralArt(np.ones((8, 8, 3)), "l2l_patches/32")
+    ),
+    estimators.TruncatedBackprop: lambda: estimators.TruncatedBackprop(
+        rules.SGD(), tasks.Quadratics(3), 6, 3
+    ),
+}
+
+
+def concrete_subclasses(package, base):
+    """Returns the public classes of a package that derive from `base`."""
+    found = set()
+    for module in pkgutil.iter_modules(
+        package.__path__, package.__name__ + "."
+    ):
+        members = vars(importlib.import_module(module.name)).values()
+        found |= {
+            member
+            for member in members
+            if inspect.isclass(member)
+            and issubclass(member, base)
+            and member.__module__ == module.name
+            and module.name != f"{package.__name__}.base"
+            and not member.__name__.startswith("_")
+        }
+    return sorted(found, key=lambda c: c.__name__)
+
+
+def make(cls):
+    return ARGUMENTS.get(cls, cls)()
+
+
+def parametrize(name, package, base):
+    classes = concrete_subclasses(package, base)
+    assert classes
+    return pytest.mark.parametrize(
+        name, classes, ids=[c.__name__ for c in classes]
+    )
+
+
+every_rule = parametrize("rule", rules, rules.UpdateRule)
+every_task = parametrize("task", tasks, tasks.TaskFamily)
+every_estimator = parametrize(
+    "estimator", estimators, estimators.GradientEstimator
+)
