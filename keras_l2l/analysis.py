@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_l2l import arrays
 from keras_l2l import checks
 from keras_l2l.rules import Adam
 from keras_l2l.rules import StepInputs
@@ -54,6 +55,17 @@ def proposed_updates(
             f"`rule` must be a keras_l2l.UpdateRule. Received: {rule!r}"
         )
     check_task(task)
+    if (
+        not isinstance(steps, (tuple, list))
+        or not all(type(step) is int and step >= 0 for step in steps)
+        or list(steps) != sorted(set(steps))
+        or not steps
+    ):
+        raise ValueError(
+            "`steps` must be different ints from 0 on, in increasing order. "
+            f"Received: steps={steps!r}"
+        )
+    meta_params, _ = arrays.checked(rule, meta_params)
     checks.require_int("coordinates", coordinates)
     checks.require_int("points", points, 2)
     seed = tf.constant(split_seed("test", seed), tf.int64)

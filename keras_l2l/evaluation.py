@@ -115,6 +115,8 @@ def _train(make_optimizer, task, horizon, split, seeds):
         last, _ = stateful_loss(step, non_trainable)
         return tf.concat([losses.stack()[1:], last[None]], axis=0)
 
+    # Each optimizer has its own: nothing to warn of.
+    run._omit_frequent_tracing_warning = True
     for seed in seeds:
         episode_task = task.sample(seed)
         for v, value in zip(

@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import typing
+import warnings
 
 import keras
 
@@ -145,6 +146,13 @@ def meta_train(
         meta_params, sha256 = arrays.checked(rule, meta_params)
         started_from = {"meta_params_sha256": sha256}
     run = make_run(rule, task, arguments, strategy, meta_params)
+    if run.estimator.rule.unused:
+        warnings.warn(
+            "The meta-parameters of "
+            f"{', '.join(run.estimator.rule.unused)} will stay as they are: "
+            f"none of the variables of task {task.name!r} is theirs.",
+            stacklevel=2,
+        )
     config = {
         "rule": serialize(rule),
         "task": task.describe(),

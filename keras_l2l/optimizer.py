@@ -140,7 +140,7 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
                 file of it is missing, damaged or foreign.
         """
         preset = presets_lib.load_preset(name_or_dir)
-        kwargs.setdefault("horizon", preset.horizon)
+        kwargs["horizon"] = kwargs.get("horizon") or preset.horizon
         return cls(rule=preset.rule, meta_params=preset.meta_params, **kwargs)
 
     def save_to_preset(self, directory):

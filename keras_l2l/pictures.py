@@ -29,11 +29,12 @@ def pictures(task, learned, results, seeds=range(3)):
         ValueError: if the task is none of neural art, or `results` are of
             another.
     """
-    if not isinstance(task, NeuralArt) or task.name != results.get("task"):
+    evaluated = {k: results.get(k) for k in ("task", "task_config")}
+    received = {"task": task.name, "task_config": task.get_config()}
+    if not isinstance(task, NeuralArt) or evaluated != received:
         raise ValueError(
             "`task` must be the NeuralArt that was evaluated. Received: "
-            f"{getattr(task, 'name', task)!r}, and results of "
-            f"{results.get('task')!r}."
+            f"{received}, and results of {evaluated}."
         )
     split = results["split"]
     episodes = [split_seed(split, seed) for seed in seeds]

@@ -55,5 +55,11 @@ def test_what_cannot_be_asked():
     with pytest.raises(ValueError, match="`rule` must be a"):
         analysis.proposed_updates(None, {}, task)
     rule = keras_l2l.CoordinatewiseLSTM()
+    meta_params = rule.init_meta_params(0)
     with pytest.raises(ValueError, match="`task` must be"):
-        analysis.proposed_updates(rule, rule.init_meta_params(0), "task")
+        analysis.proposed_updates(rule, meta_params, "task")
+    for steps in ((5, 0), (0, 0), (-1, 0), 5, ()):
+        with pytest.raises(ValueError, match="`steps` must be"):
+            analysis.proposed_updates(rule, meta_params, task, steps)
+    with pytest.raises(ValueError, match="meta-parameters must have the"):
+        analysis.proposed_updates(rules.SGD(), meta_params, task)

@@ -23,6 +23,7 @@ ARROWS = {
     "configurations": set(),
     "runs": {"configurations"},
     "rules": {
+        "backends",
         "cells",
         "checks",
         "chunks",
@@ -101,7 +102,7 @@ ARROWS = {
     "interruption": set(),
     "tf_errors": set(),
     "watch": set(),
-    "analysis": {"checks", "rules", "tasks"},
+    "analysis": {"arrays", "checks", "rules", "tasks"},
     "pictures": {"evaluation", "tasks"},
     "evaluation": {"checks", "results", "runs", "tasks"},
     "export": {"backends", "nests", "rules", "runs"},

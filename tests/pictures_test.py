@@ -59,5 +59,8 @@ def test_pictures_are_what_was_evaluated(task, results, tmp_path):
 def test_results_of_another_task_are_refused(task, results):
     with pytest.raises(ValueError, match="'l2l_patches_32_neural_art'.*'x'"):
         pictures.pictures(task, learned, {**results, "task": "x"})
+    config = {**results["task_config"], "style_sha256": "of another"}
+    with pytest.raises(ValueError, match="of another"):
+        pictures.pictures(task, learned, {**results, "task_config": config})
     with pytest.raises(ValueError, match="'quadratics'"):
         pictures.pictures(tasks.Quadratics(), learned, results)

@@ -33,7 +33,7 @@ ARGUMENTS = {
     tasks.KerasModelTask: regression_task,
     # Once: it takes seconds.
     tasks.NeuralArt: functools.cache(
-        lambda: tasks.NeuralArt(np.ones((8, 8, 3)), "l2l_patches/32")
+        lambda: tasks.NeuralArt(np.full((8, 8, 3), 99), "l2l_patches/32")
     ),
     estimators.TruncatedBackprop: lambda: estimators.TruncatedBackprop(
         rules.SGD(), tasks.Quadratics(3), 6, 3

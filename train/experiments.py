@@ -36,15 +36,15 @@ class Experiment(typing.NamedTuple):
 def _conv_tests(name):
     """Returns the tests of the CIFAR experiment, with a network of a name."""
     return {
-        "base": Test(name, horizon=1000, seeds=10, tuning_seeds=2),
-        "5_labels": Test(f"{name}_5", horizon=1000, seeds=10, tuning_seeds=2),
-        "2_labels": Test(f"{name}_2", horizon=1000, seeds=10, tuning_seeds=2),
+        "base": Test(name, horizon=1000, tuning_seeds=8),
+        "5_labels": Test(f"{name}_5", horizon=1000, tuning_seeds=8),
+        "2_labels": Test(f"{name}_2", horizon=1000, tuning_seeds=8),
     }
 
 
 def _art(task="neural_art", **data):
-    """Returns a test on all content images, but tuned on few."""
-    return Test(task, horizon=128, seeds=20, tuning_seeds=2, **data)
+    """Returns a test on all content images of the split."""
+    return Test(task, horizon=128, tuning_seeds=8, **data)
 
 
 _CONV = {"rule": "lstm_conv", "horizon": 1000}
@@ -64,11 +64,12 @@ EXPERIMENTS = {
     "mnist": Experiment(
         flags={"task": "mlp", "dataset": "mnist", "rule": "lstm"},
         tests={
-            "base": Test("mlp"),
-            "200_steps": Test("mlp", horizon=200),
-            "40_units": Test("mlp_40_units"),
-            "2_layers": Test("mlp_2_layers"),
-            "relu": Test("mlp_relu"),
+            # Many: a loss is that of one batch, and as noisy.
+            "base": Test("mlp", seeds=200),
+            "200_steps": Test("mlp", horizon=200, seeds=200),
+            "40_units": Test("mlp_40_units", seeds=200),
+            "2_layers": Test("mlp_2_layers", seeds=200),
+            "relu": Test("mlp_relu", seeds=200),
         },
     ),
     "cifar10": Experiment(
@@ -106,6 +107,7 @@ EXPERIMENTS = {
 }
 
 # What --quick makes of an experiment and of its first test, which is the only
-# one then: two minutes, and no results.
-QUICK = {"meta_steps": 20, "horizon": 100, "validation_episodes": 2}
+# one then: two minutes, and no results. Episodes are of four unrolls at most.
+QUICK = {"meta_steps": 20, "validation_episodes": 2}
+QUICK_UNROLLS = 4
 QUICK_TEST = {"horizon": 20, "seeds": 2, "tuning_seeds": 1}

@@ -131,18 +131,25 @@ def main():
     if values.experiment is not None:
         _set_missing(experiments.EXPERIMENTS[values.experiment].flags)
     if values.quick:
-        _set_missing(experiments.QUICK)
+        longest = experiments.QUICK_UNROLLS * values.unroll_length
+        horizon = min(values.horizon, longest)
+        _set_missing({**experiments.QUICK, "horizon": horizon})
     if values.distribute == "workers":
         _require_cluster(os.environ.get("TF_CONFIG"))
     # Before anything else: workers find each other before TensorFlow starts.
     strategy = STRATEGIES[values.distribute]()
-    instead = values.check or values.search or values.replay is not None
-    for name, default in (("distribute", "none"), ("init_preset", None)):
-        if instead and values[name].value != default:
-            raise ValueError(
-                "--check, --search and --replay must run on one device and "
-                f"from the start. Received: --{name}={values[name].value}."
-            )
+    if strategy and (
+        values.check or values.search or values.replay is not None
+    ):
+        raise ValueError(
+            "--check, --search and --replay must run on one device. Received: "
+            f"--distribute={values.distribute}."
+        )
+    if values.init_preset and (values.check or values.search):
+        raise ValueError(
+            "--check and --search must start with fresh meta-parameters. "
+            f"Received: --init_preset={values.init_preset}."
+        )
     rule, meta_params = _start(values)
     task = cli.make_task(values.task)
     if values.replay is not None:

@@ -73,6 +73,8 @@ TASKS = {
     "neural_art_style_2": _neural_art("hubble_deep_field"),
     "quadratics": lambda data: tasks.Quadratics(),
 }
+# Kernels and biases of a layer that is called so, as Keras calls them.
+_CONVOLUTIONS = r"conv[^/]*/[^/]*(kernel|bias)$"
 RULES = {
     "lstm": rules.CoordinatewiseLSTM,
     # The paper's for quadratics: no preprocessing, no scaling.
@@ -83,12 +85,12 @@ RULES = {
     "lstm_code": lambda: rules.CoordinatewiseLSTM(p=5.0, output_scale=0.01),
     # The paper's for CIFAR: one LSTM for convolutions, one for the rest.
     "lstm_conv": lambda: rules.Partition(
-        [("conv", rules.CoordinatewiseLSTM())],
+        [(_CONVOLUTIONS, rules.CoordinatewiseLSTM())],
         default=rules.CoordinatewiseLSTM(),
     ),
     # One LSTM for each 3x3 filter, as in the authors' code.
     "lstm_kernel": lambda: rules.Partition(
-        [("conv.*kernel", rules.KernelLSTM((3, 3)))],
+        [(r"conv[^/]*/kernel$", rules.KernelLSTM((3, 3)))],
         default=rules.CoordinatewiseLSTM(),
     ),
     "lstm_averaging": rules.GlobalAveragingLSTM,

@@ -2,7 +2,7 @@
 
 Writes to --output_dir what train.meta_train writes, meta_training.png (the
 validations), and for each test of the experiment evaluation_NAME.json and
-curves_NAME.png, and pictures_NAME.png where it is neural art. Takes all flags
+curves_NAME.png, and pictures_NAME.png where it is neural art. Takes the flags
 of train.meta_train; one that was stopped goes on when it is called again.
 Examples:
 
@@ -33,6 +33,11 @@ def define_flags():
 
 def main():
     values = flags.FLAGS
+    if values.check or values.replay is not None:
+        raise ValueError(
+            "--check and --replay must be given to train.meta_train. Received: "
+            "them, with train.reproduce."
+        )
     values.resume = True
     meta_train.main()
     folder = pathlib.Path(values.output_dir)

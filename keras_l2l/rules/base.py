@@ -6,6 +6,7 @@ import typing
 import keras
 from keras import ops
 
+from keras_l2l import backends
 from keras_l2l import chunks
 from keras_l2l import division
 from keras_l2l.rules import vectors
@@ -59,6 +60,11 @@ class UpdateRule:
     jit_compile = True
     rounds_state = False
 
+    @property
+    def unused(self):
+        """Names of the meta-parameters that none of the variables needs."""
+        return []
+
     def for_variables(self, variables):
         """Returns the rule to use for these variables, by default itself.
 
@@ -84,10 +90,11 @@ class UpdateRule:
     def state_spec(self, shapes):
         """Returns a nest of `keras.KerasTensor` like `init_state(shapes)`.
 
-        Rules with a large state override it, so that nothing is allocated.
+        Nothing is allocated.
         """
         return keras.tree.map_structure(
-            lambda t: keras.KerasTensor(t.shape), self.init_state(shapes)
+            lambda t: keras.KerasTensor(t.shape),
+            backends.abstract(lambda: self.init_state(shapes)),
         )
 
     def step(self, meta_params, inputs, state):

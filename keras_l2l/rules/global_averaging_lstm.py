@@ -34,6 +34,8 @@ class GlobalAveragingLSTM(lstm_stack.LSTMStack, base.VectorRule):
         tell how many units are averaged.
     """
 
+    rounds_state = True
+
     def __init__(
         self,
         averaged=5,

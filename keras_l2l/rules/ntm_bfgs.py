@@ -42,6 +42,9 @@ class NTMBFGS(global_averaging_lstm.GlobalAveragingLSTM):
         Andrychowicz et al., 2016 (arXiv 1606.04474), appendix B.
     """
 
+    # Small changes add up in the memory.
+    rounds_state = False
+
     def __init__(
         self,
         write_heads=3,

@@ -129,6 +129,15 @@ class Partition(base.UpdateRule):
                 updates[i] = update
         return updates, new_state
 
+    @property
+    def unused(self):
+        bound = self._bound()
+        return [
+            name
+            for name, rule in self._rules().items()
+            if name not in bound and rule.init_meta_params(0)
+        ]
+
     def _bound(self):
         """Returns member names -> indices, of members with variables."""
         if self._indices is None:

@@ -43,19 +43,39 @@ class L2LDigits(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": images[i, :, :, None], "label": digits.target[i]}
 
 
+# They stay where they are. Their packages say of them: public domain or CC0;
+# the motorcycle is of Middlebury Stereo 2014, without a licence; china and
+# flower are CC BY 2.0, by danielbuechele and vultilion on Flickr.
+_PHOTOGRAPHS = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+    "china.jpg",
+    "flower.jpg",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+)
+_OF_SCIKIT_LEARN = ("china.jpg", "flower.jpg")
+
+
 class L2LPatchesConfig(tfds.core.BuilderConfig):
     """Which crops are taken of each photograph.
 
     Args:
         size: Int, their height and width.
         numbers: Ints, how many from each region.
+        photographs: Int, the first how many.
         zoom: Int, how many times the photograph is enlarged before.
     """
 
-    def __init__(self, size, numbers, zoom=1):
+    def __init__(self, size, numbers, photographs=10, zoom=1):
         super().__init__(name=str(size), description=f"{size}x{size} crops")
         self.size = size
         self.numbers = numbers
+        self.photographs = photographs
         self.zoom = zoom
 
 
@@ -71,11 +91,12 @@ class L2LPatches(tfds.core.GeneratorBasedBuilder):
 
     name = "l2l_patches"
     VERSION = tfds.core.Version("1.0.0")
-    # 32: for classification. 64, 128: content images of neural art.
+    # 32: for classification. 64, 128: content images of neural art; the last
+    # two photographs are the styles there.
     BUILDER_CONFIGS = [
         L2LPatchesConfig(32, numbers=(400, 100, 150)),
-        L2LPatchesConfig(64, numbers=(8, 2, 2)),
-        L2LPatchesConfig(128, numbers=(8, 2, 2), zoom=2),
+        L2LPatchesConfig(64, numbers=(12, 3, 3), photographs=8),
+        L2LPatchesConfig(128, numbers=(12, 3, 3), photographs=8, zoom=2),
     ]
     # Where each region begins and ends, in shares of the width.
     REGIONS = ((0.0, 0.6), (0.6, 0.75), (0.75, 1.0))
@@ -88,7 +109,7 @@ class L2LPatches(tfds.core.GeneratorBasedBuilder):
                 {
                     "image": tfds.features.Image(shape=(size, size, 3)),
                     "label": tfds.features.ClassLabel(
-                        names=[name.split(".")[0] for name in _PHOTOGRAPHS]
+                        names=[pathlib.Path(p).stem for p in _PHOTOGRAPHS]
                     ),
                 }
             ),
@@ -105,9 +126,15 @@ class L2LPatches(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, *regions):
         key = 0
+        names = _PHOTOGRAPHS[: self.builder_config.photographs]
         for region in regions:
-            for label, image in enumerate(_photographs()):
-                for crop in self._crops(image, label, region):
+            crops = [
+                self._crops(_photograph(name), label, region)
+                for label, name in enumerate(names)
+            ]
+            # One of each in turn: few examples are to be of many photographs.
+            for one_of_each in zip(*crops, strict=True):
+                for label, crop in enumerate(one_of_each):
                     yield key, {"image": crop, "label": label}
                     key += 1
 
@@ -131,23 +158,6 @@ class L2LPatches(tfds.core.GeneratorBasedBuilder):
                 yield crop
 
 
-# They stay where they are. Their packages say of them: public domain or CC0;
-# the motorcycle is of Middlebury Stereo 2014, without a licence; china and
-# flower are CC BY 2.0, by danielbuechele and vultilion on Flickr.
-_PHOTOGRAPHS = (
-    "astronaut.png",
-    "chelsea.png",
-    "coffee.png",
-    "hubble_deep_field.jpg",
-    "ihc.png",
-    "motorcycle_left.png",
-    "retina.jpg",
-    "rocket.jpg",
-    "china.jpg",
-    "flower.jpg",
-)
-
-
 def _enlarged(image, zoom):
     import skimage.transform
 
@@ -157,16 +167,15 @@ def _enlarged(image, zoom):
     return np.round(image).astype(np.uint8)
 
 
-def _photographs():
-    """Yields them as arrays `[height, width, 3]` of bytes."""
+def _photograph(name):
+    """Returns an array `[height, width, 3]` of bytes."""
     import skimage.data
     import skimage.io
     from sklearn.datasets import load_sample_image
 
-    for name in _PHOTOGRAPHS[:8]:
-        yield skimage.io.imread(pathlib.Path(skimage.data.data_dir, name))
-    for name in _PHOTOGRAPHS[8:]:
-        yield load_sample_image(name)
+    if name in _OF_SCIKIT_LEARN:
+        return load_sample_image(name)
+    return skimage.io.imread(pathlib.Path(skimage.data.data_dir, name))
 
 
 NEED_NO_DOWNLOAD = (L2LDigits, L2LPatches)

@@ -72,6 +72,7 @@ def _check_labels(labels, classes):
     if (
         not isinstance(labels, (tuple, list))
         or len(labels) < 2
+        or not all(type(label) is int for label in labels)
         or not set(labels) <= set(range(classes))
         or len(set(labels)) < len(labels)
     ):

@@ -84,6 +84,11 @@ class NeuralArt(base.Task):
         for name, value in self._weights.items():
             if value != 0:
                 checks.require_positive(name, value)
+        if not any(self._weights.values()):
+            raise ValueError(
+                "One of the weights must be positive. Received: "
+                f"{self._weights}"
+            )
         checks.require_positive("init_stddev", init_stddev)
         self.dataset = dataset
         self.init_stddev = init_stddev
@@ -125,7 +130,7 @@ class NeuralArt(base.Task):
             split: One of `keras_l2l.tasks.SPLITS`.
             seed: Episode seed.
         """
-        # One after the other: few seeds are to see as many images.
+        # One after the other, not at random: few seeds see as many images.
         index = tf.cast(seed, tf.int64) // len(base.SPLITS)
         return index % self.contents[split].shape[0]
 
@@ -230,10 +235,14 @@ def _require_pixels(style):
         or style.shape[2] != 3
         or style.dtype.kind not in "uif"
         or not 0 <= style.min() <= style.max() <= 255
+        # Floats of that range are another convention.
+        or (style.dtype.kind == "f" and style.max() <= 1)
     ):
         raise ValueError(
             "`style` must be an array [height, width, 3] of pixels from 0 to "
-            f"255. Received: shape {style.shape}, dtype {style.dtype}."
+            f"255. Received: shape {style.shape}, dtype {style.dtype}, from "
+            f"{np.min(style, initial=0)} to {np.max(style, initial=0)}. If "
+            "they are from 0 to 1, multiply by 255."
         )
     return style
 

@@ -108,6 +108,12 @@ def test_ntm_bfgs_equals_an_independent_numpy_computation():
         np.testing.assert_allclose(state["memory"], matrix, rtol=1e-10)
 
 
+def test_a_large_memory_is_described_without_being_there():
+    # Of 160 GB.
+    spec = rules.NTMBFGS().state_spec([(100_000,), (100_000,)])
+    assert spec["memory"].shape == (200_000, 200_000)
+
+
 def test_coordinates_hear_of_each_other():
     for rule in (rules.GlobalAveragingLSTM(), rules.NTMBFGS()):
         meta_params = rule.init_meta_params(0)

@@ -202,3 +202,35 @@ def test_a_preset_and_a_look_at_a_task_are_of_the_rule_as_given(tmp_path):
         leaves(meta_params), leaves(result.meta_params), strict=True
     ):
         np.testing.assert_array_equal(a, b)
+
+
+def test_meta_training_warns_of_a_rule_that_has_no_variables(tmp_path):
+    rule = rules.Partition(
+        [("conv", rules.CoordinatewiseLSTM((2,))), ("nope", _WithoutAny())],
+        default=rules.SGD(),
+    )
+    with pytest.warns(UserWarning, match="of member_0 will stay.*regression"):
+        keras_l2l.meta_train(
+            rule,
+            regression_task(),
+            tmp_path,
+            horizon=2,
+            unroll_length=2,
+            meta_steps=1,
+            validation_episodes=1,
+            verbose=0,
+        )
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class _WithoutAny(rules.CoordinatewiseRule):
+    """A rule without meta-parameters."""
+
+    def init_meta_params(self, seed):
+        return {}
+
+    def init_coordinate_state(self, n):
+        return {}
+
+    def coordinate_step(self, meta_params, gradient, state, iteration):
+        return -gradient, state

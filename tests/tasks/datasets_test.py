@@ -35,7 +35,10 @@ def test_some_labels_alone(patches_dir):
             )
 
 
-@pytest.mark.parametrize("labels", [[3], [3, 3], [0, 10], "01", [0, -1]])
+@pytest.mark.parametrize(
+    "labels",
+    [[3], [3, 3], [0, 10], "01", [0, -1], [[0], [1]], [0.0, 1.0], [True, 0]],
+)
 def test_labels_that_are_not_there(labels, patches_dir):
     with pytest.raises(tasks.DatasetError, match="`labels` must be a list"):
         datasets.load_images("l2l_patches", patches_dir, labels=labels)

@@ -146,6 +146,11 @@ def test_configurations_tell_styles_apart(make, task):
     [
         ({"style": STYLE[..., 0]}, r"`style` must be an array \[height"),
         ({"style": STYLE - 1.0 * STYLE - 1}, "`style` must be"),
+        ({"style": STYLE / 255}, "multiply by 255"),
+        (
+            {"content_weight": 0, "style_weight": 0, "tv_weight": 0},
+            "One of the weights must be positive",
+        ),
         ({"style_weight": -1.0}, "`style_weight` must be"),
         ({"init_stddev": 0}, "`init_stddev` must be"),
         ({"vgg_weights": "nope.weights.h5"}, "`vgg_weights` must be.*nope"),

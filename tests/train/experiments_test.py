@@ -18,6 +18,15 @@ def test_what_an_experiment_names_is_there(name):
     }
 
 
+@pytest.mark.parametrize("name", sorted(experiments.EXPERIMENTS))
+def test_quick_episodes_are_of_whole_unrolls(name):
+    flags = experiments.EXPERIMENTS[name].flags
+    unroll_length = flags.get("unroll_length", 20)
+    horizon = flags.get("horizon", 100)
+    quick = min(horizon, experiments.QUICK_UNROLLS * unroll_length)
+    assert horizon % unroll_length == quick % unroll_length == 0
+
+
 def test_one_command_reproduces_an_experiment(tmp_path):
     command = [
         sys.executable,

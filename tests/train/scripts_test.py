@@ -236,7 +236,7 @@ def test_help_reads_well(script):
         (
             "meta_train",
             ["--init_preset=l2l_quadratics", "--check", "--output_dir=x"],
-            "from the start. Received: --init_preset=l2l_quadratics",
+            "fresh meta-parameters. Received: --init_preset=l2l_quadratics",
         ),
         ("meta_train", ["--init_preset=nope", "--output_dir=x"], "'nope'"),
         ("meta_train", [], "output_dir"),
