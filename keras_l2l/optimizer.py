@@ -50,8 +50,8 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             80 times the weights for the paper's LSTM. Without it, training
             goes on with a fresh state. A `LossScaleOptimizer` around this one
             saves it all the same. Defaults to `True`.
-        horizon: Int, the steps that the rule was meta-trained for; training
-            ten times longer warns. `None` is what the preset says, if any.
+        horizon: Int, the steps that the rule was meta-trained for; a `fit`
+            that ends ten times beyond warns. `None`: what the preset says.
         state_dtype: `"float32"` (the default), or `"bfloat16"`, which takes
             half of the memory and rounds the state to 8 bits after each step;
             for rules that allow it, such as `CoordinatewiseLSTM`.
