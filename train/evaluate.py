@@ -9,6 +9,7 @@ reported. Prints a table and writes --output (JSON). Example:
 from absl import flags
 
 import keras_l2l
+from keras_l2l import arrays
 from keras_l2l import evaluation
 from keras_l2l import results
 from keras_l2l import runs
@@ -57,7 +58,11 @@ def compare(preset, test, output):
         seeds=range(test.seeds),
         tuning_seeds=range(test.tuning_seeds),
     )
-    runs.write_json(output, {"preset": str(preset), **result})
+    _, sha256 = arrays.checked(optimizer.rule, optimizer.meta_params)
+    runs.write_json(
+        output,
+        {"preset": str(preset), "meta_params_sha256": sha256, **result},
+    )
     print(results.format_table(result))
     print(f"Written: {output}")
 

@@ -12,6 +12,7 @@ import shutil
 
 from absl import flags
 
+from keras_l2l import arrays
 from keras_l2l import presets
 from keras_l2l import runs
 from train import cli
@@ -29,34 +30,51 @@ def define_flags():
 def main():
     values = flags.FLAGS
     run_dir = pathlib.Path(values.run_dir)
-    config, history = (
-        runs.read_json(run_dir / f"{name}.json")
-        for name in ("config", "history")
-    )
-    evaluations = [
-        runs.read_json(path)
-        for path in sorted(run_dir.glob("evaluation*.json"))
-    ]
-    for evaluation in evaluations:
-        for result in evaluation["results"]:
-            # The curves stay with the run: a card is read by people.
-            del result["losses"], result["losses_ci95"]
-    presets.load_preset(run_dir / "preset")
+    card = make_card(run_dir, values.description, values.limits)
     directory = runs.require_empty(
         pathlib.Path(presets.__file__).parent / "weights" / values.name
     )
     shutil.copytree(run_dir / "preset", directory)
-    runs.write_json(
-        directory / "card.json",
-        {
-            "description": values.description,
-            "limits": values.limits,
-            "meta_training": {**config, "seconds": history["seconds"]},
-            "validation": history["validation"],
-            "evaluations": evaluations,
-        },
-    )
+    runs.write_json(directory / "card.json", card)
     print(f"Written: {directory}")
+
+
+def make_card(run_dir, description, limits):
+    """Returns the model card of a finished run, a JSON-able dict.
+
+    Args:
+        run_dir: Path of the run, with its `evaluation*.json`.
+        description, limits: Strings.
+
+    Raises:
+        ValueError: if an evaluation is of other meta-parameters than the
+            run's preset.
+    """
+    config, history = (
+        runs.read_json(run_dir / f"{name}.json")
+        for name in ("config", "history")
+    )
+    preset = presets.load_preset(run_dir / "preset")
+    _, sha256 = arrays.checked(preset.rule, preset.meta_params)
+    evaluations = []
+    for path in sorted(run_dir.glob("evaluation*.json")):
+        evaluation = runs.read_json(path)
+        if evaluation["meta_params_sha256"] != sha256:
+            raise ValueError(
+                "All evaluations in a run's folder must be of its preset. "
+                f"Received: {path}, of other meta-parameters. Evaluate again."
+            )
+        for result in evaluation["results"]:
+            # The curves stay with the run: a card is read by people.
+            del result["losses"], result["losses_ci95"]
+        evaluations.append(evaluation)
+    return {
+        "description": description,
+        "limits": limits,
+        "meta_training": {**config, "seconds": history["seconds"]},
+        "validation": history["validation"],
+        "evaluations": evaluations,
+    }
 
 
 if __name__ == "__main__":

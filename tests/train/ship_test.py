@@ -1,0 +1,67 @@
+import pytest
+
+import keras_l2l
+from keras_l2l import arrays
+from keras_l2l import evaluation
+from keras_l2l import presets
+from keras_l2l import rules
+from keras_l2l import runs
+from keras_l2l import tasks
+from train import ship
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """A finished run with an evaluation."""
+    keras_l2l.meta_train(
+        rules.SGD(),
+        tasks.Quadratics(2),
+        tmp_path / "run",
+        horizon=4,
+        unroll_length=2,
+        meta_steps=2,
+        validation_episodes=1,
+        verbose=0,
+    )
+    preset = presets.load_preset(tmp_path / "run" / "preset")
+    result = evaluation.evaluate(
+        lambda: keras_l2l.LearnedOptimizer.from_preset(
+            tmp_path / "run" / "preset"
+        ),
+        tasks.Quadratics(2),
+        4,
+        seeds=[0, 1],
+        tuning_seeds=[0],
+        learning_rates=[0.001, 0.01, 0.1],
+        baselines={"sgd": evaluation.BASELINES["sgd"]},
+    )
+    _, sha256 = arrays.checked(preset.rule, preset.meta_params)
+    runs.write_json(
+        tmp_path / "run" / "evaluation_base.json",
+        {"meta_params_sha256": sha256, **result},
+    )
+    return tmp_path / "run"
+
+
+@pytest.mark.filterwarnings("ignore:The best learning rate")
+def test_a_card_says_how_it_was_made_and_how_good_it_is(run_dir):
+    card = ship.make_card(run_dir, "What.", "Not what.")
+    assert card["description"] == "What." and card["limits"] == "Not what."
+    assert card["meta_training"]["horizon"] == 4
+    assert card["meta_training"]["seconds"] > 0
+    assert [v["meta_step"] for v in card["validation"]] == [0, 2]
+    (found,) = card["evaluations"]
+    for result in found["results"]:
+        assert "losses" not in result
+        low, high = result["final_loss_ci95"]
+        assert low <= result["final_loss"] <= high
+
+
+@pytest.mark.filterwarnings("ignore:The best learning rate")
+def test_an_evaluation_of_something_else_is_refused(run_dir):
+    path = run_dir / "evaluation_base.json"
+    content = runs.read_json(path)
+    path.unlink()
+    runs.write_json(path, {**content, "meta_params_sha256": "0" * 64})
+    with pytest.raises(ValueError, match="must be of its preset.*base.json"):
+        ship.make_card(run_dir, "What.", "Not what.")
