@@ -50,7 +50,8 @@ class LSTMStack:
         if self.preprocessing is None:
             return gradient
         features = preprocess.log_and_sign(gradient, self.p)
-        return ops.reshape(features, (-1, gradient.shape[-1]))
+        # The number of columns may be unknown, as in an exported rule.
+        return ops.reshape(features, (2 * gradient.shape[0], -1))
 
     def init_stack(self, inputs, outputs, seed):
         """Returns the weights of a stack from `inputs` to `outputs` values."""
