@@ -59,7 +59,7 @@ def make_card(run_dir, description, limits):
     evaluations = []
     for path in sorted(run_dir.glob("evaluation*.json")):
         evaluation = runs.read_json(path)
-        if evaluation["meta_params_sha256"] != sha256:
+        if evaluation.get("meta_params_sha256") != sha256:
             raise ValueError(
                 "All evaluations in a run's folder must be of its preset. "
                 f"Received: {path}, of other meta-parameters. Evaluate again."
