@@ -3,6 +3,7 @@
 import functools
 
 from keras_l2l import evaluation
+from keras_l2l.tasks.base import check_task
 from keras_l2l.tasks.base import split_seed
 from keras_l2l.tasks.neural_art import NeuralArt
 from keras_l2l.tasks.neural_art import to_pixels
@@ -29,6 +30,7 @@ def pictures(task, learned, results, seeds=range(3)):
         ValueError: if the task is none of neural art, or `results` are of
             another.
     """
+    check_task(task)
     evaluated = {k: results.get(k) for k in ("task", "task_config")}
     received = {"task": task.name, "task_config": task.get_config()}
     if not isinstance(task, NeuralArt) or evaluated != received:

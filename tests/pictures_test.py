@@ -62,5 +62,7 @@ def test_results_of_another_task_are_refused(task, results):
     config = {**results["task_config"], "style_sha256": "of another"}
     with pytest.raises(ValueError, match="of another"):
         pictures.pictures(task, learned, {**results, "task_config": config})
+    with pytest.raises(ValueError, match="`task` must be"):
+        pictures.pictures("task", learned, results)
     with pytest.raises(ValueError, match="'quadratics'"):
         pictures.pictures(tasks.Quadratics(), learned, results)
