@@ -62,6 +62,7 @@ def meta_train(
     clipnorm=1.0,
     second_derivatives=False,
     loss_weights="sum",
+    sampled_coordinates=None,
     validation_interval=250,
     validation_episodes=16,
     seed=0,
@@ -103,6 +104,7 @@ def meta_train(
         second_derivatives: Bool, see `keras_l2l.unroll.unroll`.
         loss_weights: How the losses of an episode count, see
             `keras_l2l.estimators.TruncatedBackprop`.
+        sampled_coordinates: Int or `None`, see there: faster for a large task.
         validation_interval: Int, meta-steps between validations.
         validation_episodes: Int.
         seed: Int >= 0; the whole run is repeatable from it.
@@ -239,6 +241,7 @@ def make_run(rule, task, arguments, strategy=None, meta_params=None):
             arguments["unroll_length"],
             arguments["second_derivatives"],
             arguments["loss_weights"],
+            arguments["sampled_coordinates"],
         ),
         keras.optimizers.Adam(
             keras.optimizers.schedules.CosineDecay(

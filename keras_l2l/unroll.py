@@ -4,7 +4,7 @@ import typing
 
 import tensorflow as tf
 
-from keras_l2l import backends
+from keras_l2l.recomputation import recomputed
 from keras_l2l.rules.base import StepInputs
 
 
@@ -76,9 +76,106 @@ def unroll(
         Tuple `(losses, carry)`, `losses` of shape `[unroll_length]`.
     """
 
-    step = _recomputed(rule.step, rule.jit_compile)
+    inner_step = _inner_step(rule, task, meta_params, batches)
 
-    def body(k, losses, carry):
+    def step(carry):
+        loss, _, carry = inner_step(carry, second_derivatives)
+        return [loss], carry
+
+    (losses,), carry = _scan(
+        step, carry, unroll_length, [_scalar(carry.params[0].dtype)]
+    )
+    # The loop saw the losses before each update: shift them by one step.
+    last, _ = task.stateful_loss(
+        carry.params, carry.non_trainable, batches(carry.iteration)
+    )
+    return tf.concat([losses[1:], last[None]], axis=0), carry
+
+
+def unroll_and_record(
+    rule, task, meta_params, carry, batches, unroll_length, coordinates
+):
+    """Is `unroll`, not differentiable, but tells what the rule saw.
+
+    Args:
+        rule, task, meta_params, carry, batches, unroll_length: As there.
+        coordinates: List of int tensors `[m]`, for each optimizee tensor the
+            coordinates, counted in its flattened order, to tell of.
+
+    Returns:
+        Tuple `(losses, carry, gradients)`, the latter a list of tensors
+        `[unroll_length + 1, m]`: the gradients of those coordinates that each
+        inner step saw, and those after the last.
+    """
+    inner_step = _inner_step(rule, task, meta_params, batches)
+
+    def chosen(gradients):
+        return [
+            tf.gather(tf.reshape(g, [-1]), c)
+            for g, c in zip(gradients, coordinates, strict=True)
+        ]
+
+    def step(carry):
+        loss, gradients, carry = inner_step(carry)
+        return [loss, *chosen(gradients)], carry
+
+    dtype = carry.params[0].dtype
+    like = [_scalar(dtype)] + [
+        tf.TensorSpec(c.shape, p.dtype)
+        for c, p in zip(coordinates, carry.params, strict=True)
+    ]
+    (losses, *gradients), carry = _scan(step, carry, unroll_length, like)
+    last, last_gradients, _ = _value_and_gradients(task, carry, batches)
+    return (
+        tf.concat([losses[1:], last[None]], axis=0),
+        carry,
+        [
+            tf.concat([g, g_last[None]], axis=0)
+            for g, g_last in zip(gradients, chosen(last_gradients), strict=True)
+        ],
+    )
+
+
+def updates_of(rule, meta_params, gradients, state, iteration):
+    """Returns a rule's updates, given all gradients; differentiable.
+
+    Args:
+        rule: `UpdateRule` that looks at nothing but gradients.
+        meta_params: Nest of tensors.
+        gradients: List of tensors `[unroll_length, ...]`.
+        state: Nest of tensors, the rule's state before the first of them.
+        iteration: Scalar int64 tensor, inner steps taken before.
+
+    Returns:
+        List of tensors like `gradients`.
+    """
+    step = recomputed(rule.step, rule.jit_compile)
+
+    def one_step(carry):
+        k, state = carry
+        inputs = StepInputs(
+            [g[k] for g in gradients],
+            [None] * len(gradients),
+            None,
+            iteration + k,
+        )
+        updates, state = step(meta_params, inputs, state)
+        return updates, (k + 1, state)
+
+    updates, _ = _scan(
+        one_step,
+        (tf.constant(0, tf.int64), state),
+        gradients[0].shape[0],
+        [tf.TensorSpec(g.shape[1:], g.dtype) for g in gradients],
+    )
+    return updates
+
+
+def _inner_step(rule, task, meta_params, batches):
+    """Returns a function from a carry to `(loss, gradients, carry)`."""
+    step = recomputed(rule.step, rule.jit_compile)
+
+    def inner_step(carry, second_derivatives=False):
         loss, gradients, non_trainable = _value_and_gradients(
             task, carry, batches
         )
@@ -94,22 +191,41 @@ def unroll(
         updates, state = step(meta_params, inputs, carry.state)
         params = [p + u for p, u in zip(carry.params, updates, strict=True)]
         carry = Carry(params, state, non_trainable, carry.iteration + 1)
-        return k + 1, losses.write(k, loss), carry
+        return loss, gradients, carry
 
-    losses = tf.TensorArray(
-        carry.params[0].dtype, size=unroll_length, element_shape=[]
-    )
-    _, losses, carry = tf.while_loop(
-        lambda k, *_: k < unroll_length,
+    return inner_step
+
+
+def _scan(step, carry, length, like):
+    """Calls `step`, carry -> (outputs, carry); returns all outputs, stacked.
+
+    Args:
+        step: Function.
+        carry: Nest of tensors.
+        length: Int >= 1.
+        like: List of `tf.TensorSpec`, of the outputs of one step.
+    """
+    arrays = [
+        tf.TensorArray(spec.dtype, size=length, element_shape=spec.shape)
+        for spec in like
+    ]
+
+    def body(k, arrays, carry):
+        outputs, carry = step(carry)
+        arrays = [a.write(k, o) for a, o in zip(arrays, outputs, strict=True)]
+        return k + 1, arrays, carry
+
+    _, arrays, carry = tf.while_loop(
+        lambda k, *_: k < length,
         body,
-        (tf.constant(0), losses, carry),
-        maximum_iterations=unroll_length,
+        (tf.constant(0), arrays, carry),
+        maximum_iterations=length,
     )
-    # The loop saw the losses before each update: shift them by one step.
-    last, _ = task.stateful_loss(
-        carry.params, carry.non_trainable, batches(carry.iteration)
-    )
-    return tf.concat([losses.stack()[1:], last[None]], axis=0), carry
+    return [array.stack() for array in arrays], carry
+
+
+def _scalar(dtype):
+    return tf.TensorSpec([], dtype)
 
 
 def _value_and_gradients(task, carry, batches):
@@ -144,54 +260,3 @@ def _with_gradients(loss, params, gradients):
 
     loss = tf.stop_gradient(loss)
     return known(*params)
-
-
-def _recomputed(step, jit_compile):
-    """Returns a rule's step, of which the meta-gradient keeps only the inputs.
-
-    What is between inputs and outputs is four times as large as they are, and
-    computed again faster than it is written to memory and read.
-    """
-    # Not the whole unroll: compiling the optimizee gains nothing on CPUs, and
-    # takes long for a large one.
-    forward = backends.compiled(step, jit_compile)
-
-    def backward(inputs, upstream):
-        floats = list(filter(_is_float, tf.nest.flatten(inputs)))
-        with tf.GradientTape() as tape:
-            tape.watch(floats)
-            outputs = tf.nest.flatten(step(*inputs))
-        return tape.gradient(
-            outputs,
-            floats,
-            upstream,
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
-        )
-
-    backward = backends.compiled(backward, jit_compile)
-
-    def call(*inputs):
-        flat = tf.nest.flatten(inputs)
-        structure = None
-
-        # Of floats alone: nothing else has derivatives.
-        @tf.custom_gradient
-        def of_floats(*floats):
-            nonlocal structure
-            remaining = iter(floats)
-            received = tf.nest.pack_sequence_as(
-                inputs, [next(remaining) if _is_float(t) else t for t in flat]
-            )
-            structure = forward(*received)
-            return tf.nest.flatten(structure), lambda *upstream: backward(
-                received, upstream
-            )
-
-        outputs = of_floats(*filter(_is_float, flat))
-        return tf.nest.pack_sequence_as(structure, outputs)
-
-    return call
-
-
-def _is_float(tensor):
-    return tf.is_tensor(tensor) and tf.as_dtype(tensor.dtype).is_floating

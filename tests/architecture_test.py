@@ -53,8 +53,16 @@ ARROWS = {
     "replicas": {"restoring"},
     "restoring": set(),
     "tasks": {"checks", "tasks"},
-    "unroll": {"backends", "rules"},
-    "estimators": {"checks", "unroll", "tasks", "rules", "estimators"},
+    "recomputation": {"backends"},
+    "unroll": {"recomputation", "rules"},
+    "estimators": {
+        "backends",
+        "checks",
+        "unroll",
+        "tasks",
+        "rules",
+        "estimators",
+    },
     "distribution": {"tf_errors"},
     "meta_run": {
         "checkpoints",
@@ -120,6 +128,7 @@ TENSORFLOW = {
     "inspection",
     "meta_run",
     "recorder",
+    "recomputation",
     "tasks",
     "unroll",
 }

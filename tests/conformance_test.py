@@ -109,6 +109,37 @@ def test_parts_are_independent(rule, monkeypatch):
 
 
 @every_rule
+def test_coordinates_that_are_taken_are_updated_as_among_all(rule):
+    rule, meta_params, inputs, state = random_step(make(rule), SHAPES)
+    _, state = rule.step(meta_params, inputs, state)
+    coordinates = [tf.constant(c) for c in ([0], [2, 0], [4], [71, 3, 9])]
+
+    def chosen(tensors):
+        return [
+            tf.gather(tf.reshape(t, [-1]), c)
+            for t, c in zip(tensors, coordinates, strict=True)
+        ]
+
+    try:
+        taken = rule.take(state, SHAPES, coordinates)
+    except ValueError as error:
+        assert "must treat each by itself" in str(error)
+        # Those of which each coordinate is by itself need not refuse.
+        assert not isinstance(rule, rules.CoordinatewiseRule)
+        return
+    expected, _ = rule.step(meta_params, inputs, state)
+    received, _ = rule.step(
+        meta_params,
+        inputs._replace(
+            gradients=chosen(inputs.gradients), params=chosen(inputs.params)
+        ),
+        taken,
+    )
+    for a, b in zip(received, chosen(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+@every_rule
 def test_derivatives_are_right_when_compiled(rule):
     # Of a size at which XLA multiplies matrices otherwise than of a small one.
     rule, *inputs = random_step(make(rule), [(37, 40), (20,)])

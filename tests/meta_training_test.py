@@ -228,17 +228,19 @@ def test_progress_bar_shows_loss_speed_and_time(small_lstm, tmp_path, capsys):
         assert part in shown
 
 
-def test_second_derivatives_change_the_result(small_lstm, tmp_path):
-    losses = [
+@pytest.mark.parametrize(
+    "argument",
+    [{"second_derivatives": True}, {"sampled_coordinates": 2}],
+    ids=repr,
+)
+def test_other_meta_gradients_change_the_result(small_lstm, tmp_path, argument):
+    norms = [
         meta_train(
-            small_lstm,
-            tasks.Quadratics(3),
-            tmp_path / str(second_derivatives),
-            second_derivatives=second_derivatives,
+            small_lstm, tasks.Quadratics(3), tmp_path / str(i), **arguments
         ).history["meta_gradient_norm"]
-        for second_derivatives in (False, True)
+        for i, arguments in enumerate(({}, argument))
     ]
-    assert losses[0] != losses[1]
+    assert norms[0] != norms[1]
 
 
 def test_non_empty_output_folder_is_left_alone(small_lstm, tmp_path):
@@ -270,7 +272,7 @@ def test_bad_arguments_write_nothing(small_lstm, tmp_path, arguments, message):
     assert not (tmp_path / "new").exists()
 
 
-FLOATS = ("meta_learning_rate", "clipnorm")
+OPTIONAL = ("meta_learning_rate", "clipnorm", "sampled_coordinates")
 OTHERS = (
     "horizon",
     "unroll_length",
@@ -287,7 +289,7 @@ NEVER_GOOD = [-1, -0.5, "1", b"1", [1], {}, float("nan"), float("inf")]
 @pytest.mark.parametrize(
     "name, value",
     [
-        *[(name, value) for name in FLOATS + OTHERS for value in NEVER_GOOD],
+        *[(name, value) for name in OPTIONAL + OTHERS for value in NEVER_GOOD],
         *[(name, value) for name in OTHERS for value in (1.5, 2**70, None)],
     ],
     ids=repr,

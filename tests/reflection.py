@@ -40,6 +40,9 @@ ARGUMENTS = {
     ),
 }
 
+# Bases that are not in a module `base`.
+ABSTRACT = {rules.VectorRule}
+
 
 def concrete_subclasses(package, base):
     """Returns the public classes of a package that derive from `base`."""
@@ -55,6 +58,7 @@ def concrete_subclasses(package, base):
             and issubclass(member, base)
             and member.__module__ == module.name
             and module.name != f"{package.__name__}.base"
+            and member not in ABSTRACT
             and not member.__name__.startswith("_")
         }
     return sorted(found, key=lambda c: c.__name__)

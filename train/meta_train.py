@@ -34,6 +34,7 @@ ARGUMENTS = (
     "clipnorm",
     "second_derivatives",
     "loss_weights",
+    "sampled_coordinates",
     "validation_interval",
     "validation_episodes",
     "seed",
@@ -120,6 +121,12 @@ def _define_arguments():
         "sum",
         ["sum", "mean", "last"],
         "Which losses of an unroll make the meta-loss, and how.",
+    )
+    flags.DEFINE_integer(
+        "sampled_coordinates",
+        None,
+        "Estimate meta-gradients from the updates of at most so many "
+        "coordinates of each variable: faster for large tasks. Default: all.",
     )
     flags.DEFINE_integer("validation_interval", 250, "In meta-steps.")
     flags.DEFINE_integer("validation_episodes", 16, "In each validation.")

@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from keras_l2l import backends
 from keras_l2l import checks
 from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import base
@@ -32,11 +33,17 @@ class TruncatedBackprop(base.GradientEstimator):
             default), all of them; `"mean"`, all of them by
             `1 / unroll_length`; `"last"`, the last of each unroll; or a list
             of `horizon` finite floats, the paper's w.
+        sampled_coordinates: Int, or `None` for all. The meta-gradient is then
+            estimated, without bias, from the updates of at most so many
+            coordinates of each optimizee tensor, others for each unroll: for
+            large optimizees, several times faster, and in less memory. For
+            rules that treat every coordinate by itself.
 
     Raises:
         ValueError: if an argument is of a wrong type, `unroll_length` does not
-            divide `horizon`, or TensorFlow gets the second derivatives of the
-            task wrong.
+            divide `horizon`, TensorFlow gets the second derivatives of the
+            task wrong, or coordinates can't be sampled with this rule or with
+            second derivatives.
 
     Reference:
         Andrychowicz et al., 2016 (arXiv 1606.04474), section 2.
@@ -50,6 +57,7 @@ class TruncatedBackprop(base.GradientEstimator):
         unroll_length,
         second_derivatives=False,
         loss_weights="sum",
+        sampled_coordinates=None,
     ):
         if not isinstance(rule, UpdateRule):
             raise ValueError(
@@ -72,7 +80,28 @@ class TruncatedBackprop(base.GradientEstimator):
         self.horizon = horizon
         self.unroll_length = unroll_length
         self.second_derivatives = second_derivatives
+        self.sampled_coordinates = sampled_coordinates
+        if sampled_coordinates is not None:
+            self._check_sampled_coordinates()
         self._loss_weights = _weights(loss_weights, horizon, unroll_length)
+
+    def _check_sampled_coordinates(self):
+        checks.require_int("sampled_coordinates", self.sampled_coordinates)
+        if self.second_derivatives:
+            raise ValueError(
+                "`second_derivatives` must be False where coordinates are "
+                "sampled: with them, each depends on all others. Received: "
+                f"sampled_coordinates={self.sampled_coordinates}, "
+                "second_derivatives=True."
+            )
+        shapes = [tuple(v.shape) for v in self.task.variables()]
+        backends.abstract(
+            lambda: self.rule.take(
+                self.rule.init_state(shapes),
+                shapes,
+                [tf.zeros([0], tf.int32) for _ in shapes],
+            )
+        )
 
     def init(self, seed):
         seed = tf.constant(split_seed("train", seed), tf.int64)
@@ -81,8 +110,21 @@ class TruncatedBackprop(base.GradientEstimator):
 
     @tf.function(autograph=False)
     def estimate(self, meta_params, episode, seed):
-        del seed  # Everything random here belongs to the episode.
         task = self.task.sample(episode.seed)
+        start = tf.cast(episode.carry.iteration, tf.int32)
+        weights = tf.constant(self._loss_weights, episode.carry.params[0].dtype)
+        weights = tf.slice(weights, [start], [self.unroll_length])
+        if self.sampled_coordinates is None:
+            estimated = self._exact(task, meta_params, episode, weights)
+        else:
+            estimated = self._sampled(task, meta_params, episode, weights, seed)
+        gradient, losses, carry = estimated
+        gradient = tf.nest.pack_sequence_as(meta_params, gradient)
+        meta_loss = tf.reduce_sum(weights * losses)
+        return gradient, meta_loss, base.Episode(episode.seed, carry)
+
+    def _exact(self, task, meta_params, episode, weights):
+        """Returns `(flat gradient, losses, carry)`."""
         flat = tf.nest.flatten(meta_params)
         with tf.GradientTape() as tape:
             tape.watch(flat)
@@ -95,15 +137,70 @@ class TruncatedBackprop(base.GradientEstimator):
                 self.unroll_length,
                 self.second_derivatives,
             )
-            start = tf.cast(episode.carry.iteration, tf.int32)
-            weights = tf.constant(self._loss_weights, losses.dtype)
-            weights = tf.slice(weights, [start], [self.unroll_length])
-            meta_loss = tf.reduce_sum(weights * losses)
         gradient = tape.gradient(
-            meta_loss, flat, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            losses,
+            flat,
+            output_gradients=weights,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        gradient = tf.nest.pack_sequence_as(meta_params, gradient)
-        return gradient, meta_loss, base.Episode(episode.seed, carry)
+        return gradient, losses, carry
+
+    def _sampled(self, task, meta_params, episode, weights, seed):
+        """Is `_exact` in expectation, by a sample of the coordinates.
+
+        The gradients being constants, the meta-gradient is a sum over the
+        coordinates: of d update / d meta_params at each step, times the
+        gradients of all losses after it.
+        """
+        before = episode.carry
+        shapes = [tuple(p.shape) for p in before.params]
+        sizes = [math.prod(shape) for shape in shapes]
+        coordinates = [
+            self._sample(size, (seed, episode.seed, i))
+            for i, size in enumerate(sizes)
+        ]
+        losses, carry, gradients = unroll_lib.unroll_and_record(
+            self.rule,
+            task,
+            meta_params,
+            before,
+            task.batches("train", episode.seed),
+            self.unroll_length,
+            coordinates,
+        )
+        upstream = [
+            tf.cumsum(tf.cast(weights[:, None], g.dtype) * g[1:], reverse=True)
+            * (size / max(1, g.shape[1]))
+            for g, size in zip(gradients, sizes, strict=True)
+        ]
+        flat = tf.nest.flatten(meta_params)
+        with tf.GradientTape() as tape:
+            tape.watch(flat)
+            updates = unroll_lib.updates_of(
+                self.rule,
+                meta_params,
+                [g[:-1] for g in gradients],
+                self.rule.take(before.state, shapes, coordinates),
+                before.iteration,
+            )
+        gradient = tape.gradient(
+            updates,
+            flat,
+            output_gradients=upstream,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        return gradient, losses, carry
+
+    def _sample(self, size, seed):
+        """Returns coordinates of a tensor, all different."""
+        if size <= self.sampled_coordinates:
+            return tf.range(size)
+        meta_step, episode_seed, tensor = seed
+        seed = tf.random.experimental.stateless_fold_in(
+            tf.stack([tf.cast(meta_step, tf.int64), episode_seed]), tensor
+        )
+        order = tf.random.experimental.stateless_shuffle(tf.range(size), seed)
+        return order[: self.sampled_coordinates]
 
 
 def _weights(loss_weights, horizon, unroll_length):

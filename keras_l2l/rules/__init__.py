@@ -4,7 +4,6 @@ from keras_l2l.nests import count_params
 from keras_l2l.rules.base import CoordinatewiseRule
 from keras_l2l.rules.base import StepInputs
 from keras_l2l.rules.base import UpdateRule
-from keras_l2l.rules.base import VectorRule
 from keras_l2l.rules.coordinatewise_lstm import CoordinatewiseLSTM
 from keras_l2l.rules.global_averaging_lstm import GlobalAveragingLSTM
 from keras_l2l.rules.hand_designed import SGD
@@ -15,6 +14,7 @@ from keras_l2l.rules.ntm_bfgs import NTMBFGS
 from keras_l2l.rules.partition import Partition
 from keras_l2l.rules.serialization import deserialize
 from keras_l2l.rules.serialization import serialize
+from keras_l2l.rules.vector_rule import VectorRule
 
 __all__ = [
     "NTMBFGS",

@@ -111,6 +111,30 @@ class UpdateRule:
         """
         raise NotImplementedError
 
+    def take(self, state, shapes, coordinates):
+        """Returns the state of some coordinates, if it can stand alone.
+
+        Where every coordinate is treated by itself, `step` takes the chosen
+        coordinates as tensors `[m]`, with this state.
+
+        Args:
+            state: Nest of tensors as from `init_state`.
+            shapes: As for `init_state`.
+            coordinates: List of int tensors `[m]`, for each optimizee tensor
+                the coordinates of it, in its flattened order.
+
+        Returns:
+            Nest like `init_state` of shapes `[m]`.
+
+        Raises:
+            ValueError: by default, if coordinates depend on each other.
+        """
+        raise ValueError(
+            "A rule whose coordinates are sampled must treat each by itself. "
+            f"Received: {type(self).__name__}. Leave out "
+            "`sampled_coordinates`."
+        )
+
     def divide(self, shapes):
         """Returns how the tensors can be divided into parts.
 
@@ -146,53 +170,6 @@ class UpdateRule:
     @classmethod
     def from_config(cls, config):
         return cls(**config)
-
-
-class VectorRule(UpdateRule):
-    """A rule that sees all tensors as one vector, and may mix coordinates.
-
-    Subclasses implement `init_vector_state` and `vector_step`.
-    """
-
-    uses_params = False
-
-    def init_vector_state(self, n):
-        """Returns the state of `n` coordinates, a nest of float tensors."""
-        raise NotImplementedError
-
-    def vector_step(self, meta_params, gradient, state, iteration, mask):
-        """Computes the updates of `n` coordinates.
-
-        Args:
-            meta_params: Nest of tensors as from `init_meta_params`.
-            gradient: Tensor of shape `[n]`, 0 where the mask is False.
-            state: Nest of tensors as from `init_vector_state`.
-            iteration: Scalar integer tensor, inner steps taken so far.
-            mask: Bool tensor `[n]`, or `None`; where it is False, the state
-                of the coordinate must stay, and others must not depend on it.
-
-        Returns:
-            Tuple `(update, state)`, `update` of shape `[n]`.
-        """
-        raise NotImplementedError
-
-    def init_state(self, shapes):
-        return self.init_vector_state(sum(map(math.prod, shapes)))
-
-    def step(self, meta_params, inputs, state):
-        def run(gradient, mask):
-            # A NaN must not enter the rule: it spreads by 0 * NaN.
-            zeros = ops.zeros_like(gradient)
-            update, new_state = self.vector_step(
-                meta_params,
-                vectors.where(mask, gradient, zeros),
-                state,
-                inputs.iteration,
-                mask,
-            )
-            return vectors.where(mask, update, zeros), new_state
-
-        return vectors.on_vectors(inputs, run)
 
 
 class CoordinatewiseRule(UpdateRule):
@@ -245,6 +222,9 @@ class CoordinatewiseRule(UpdateRule):
             lambda t: keras.KerasTensor((*t.shape[:-1], n)),
             self.init_coordinate_state(1),
         )
+
+    def take(self, state, shapes, coordinates):
+        return vectors.take(state, shapes, coordinates)
 
     def divide(self, shapes):
         n = sum(map(math.prod, shapes))

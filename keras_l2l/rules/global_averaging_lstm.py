@@ -4,13 +4,13 @@ import keras
 from keras import ops
 
 from keras_l2l import checks
-from keras_l2l.rules import base
 from keras_l2l.rules import lstm_stack
+from keras_l2l.rules import vector_rule
 from keras_l2l.rules import vectors
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
-class GlobalAveragingLSTM(lstm_stack.LSTMStack, base.VectorRule):
+class GlobalAveragingLSTM(lstm_stack.LSTMStack, vector_rule.VectorRule):
     """`CoordinatewiseLSTM` whose coordinates exchange what some units say.
 
     ```

@@ -112,6 +112,16 @@ class Partition(base.UpdateRule):
             for name, indices in self._bound().items()
         }
 
+    def take(self, state, shapes, coordinates):
+        return {
+            name: self._rules()[name].take(
+                state[name],
+                [shapes[i] for i in indices],
+                [coordinates[i] for i in indices],
+            )
+            for name, indices in self._bound().items()
+        }
+
     def step(self, meta_params, inputs, state):
         return self._step("step", meta_params, inputs, state)
 

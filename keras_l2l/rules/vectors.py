@@ -1,5 +1,6 @@
 """All tensors of a step as one vector, and back."""
 
+import itertools
 import math
 
 import keras
@@ -29,6 +30,23 @@ def on_vectors(inputs, run):
         )
     update, rest = run(_join(inputs.gradients), mask)
     return _split(update, shapes), rest
+
+
+def take(state, shapes, coordinates):
+    """Returns a nest of tensors `[..., m]`, of some of `n` coordinates.
+
+    Args:
+        state: Nest of tensors `[..., n]`.
+        shapes: List of shapes of `n` coordinates in all.
+        coordinates: For each shape an int tensor, which of its coordinates.
+    """
+    starts = itertools.accumulate(map(math.prod, shapes), initial=0)
+    indices = ops.concatenate(
+        [start + c for start, c in zip(starts, coordinates, strict=False)]
+    )
+    return keras.tree.map_structure(
+        lambda t: ops.take(t, indices, axis=-1), state
+    )
 
 
 def where(mask, new, old):

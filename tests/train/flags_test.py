@@ -51,6 +51,7 @@ VALUES = {
     "search": NUMBERS[:4],
     "loss_weights": ["last", *TEXTS],
     "clipnorm": NUMBERS,
+    "sampled_coordinates": NUMBERS,
     "validation_interval": NUMBERS,
     "validation_episodes": NUMBERS[:-1],
     "experiment": ["quadratics", *TEXTS],
