@@ -27,10 +27,13 @@ class Experiment(typing.NamedTuple):
     Attributes:
         flags: Dict, values of `train.meta_train`'s flags that are not given.
         tests: Dict from a name to a `Test`.
+        stages: List of dicts of flags beside those. Each stage starts from
+            the preset of the one before: a curriculum.
     """
 
     flags: dict
     tests: dict
+    stages: list = ({},)
 
 
 def _conv_tests(name):
@@ -47,7 +50,35 @@ def _art(task="neural_art", **data):
     return Test(task, horizon=128, tuning_seeds=8, **data)
 
 
-_CONV = {"rule": "lstm_conv", "horizon": 1000}
+# Short unrolls come soonest to an optimizer that is fast and stops early; then
+# long ones make it go on. Fresh meta-parameters diverge in long ones.
+_WHOLE_EPISODES = {
+    "unroll_length": 100,
+    "meta_batch_size": 2,
+    "meta_learning_rate": 0.001,
+    "meta_steps": 1600,
+    "sampled_coordinates": 512,
+    "validation_interval": 100,
+    "validation_episodes": 48,
+}
+_CONV = {"rule": "lstm_conv"}
+_CONV_STAGES = [
+    {
+        "horizon": 100,
+        "meta_steps": 5000,
+        "validation_interval": 500,
+        "validation_episodes": 32,
+    },
+    {
+        "horizon": 1000,
+        "unroll_length": 100,
+        "meta_learning_rate": 0.001,
+        "meta_steps": 3000,
+        "sampled_coordinates": 512,
+        "validation_interval": 500,
+        "validation_episodes": 8,
+    },
+]
 
 # Horizons and unroll lengths are the paper's; it does not tell meta-batches
 # and numbers of meta-steps.
@@ -71,24 +102,29 @@ EXPERIMENTS = {
             "2_layers": Test("mlp_2_layers", seeds=200),
             "relu": Test("mlp_relu", seeds=200),
         },
+        stages=[{}, _WHOLE_EPISODES],
     ),
     "cifar10": Experiment(
         flags={"task": "conv", "dataset": "cifar10", **_CONV},
         tests=_conv_tests("conv"),
+        stages=_CONV_STAGES,
     ),
     # LSTM-sub: of the labels that it is tested on it has seen none.
     "cifar10_sub": Experiment(
         flags={"task": "conv_sub", "dataset": "cifar10", **_CONV},
         tests=_conv_tests("conv"),
+        stages=_CONV_STAGES,
     ),
     # The same on photographs that need no download, with a smaller network.
     "patches": Experiment(
         flags={"task": "small_conv", "dataset": "l2l_patches", **_CONV},
         tests=_conv_tests("small_conv"),
+        stages=_CONV_STAGES,
     ),
     "patches_sub": Experiment(
         flags={"task": "small_conv_sub", "dataset": "l2l_patches", **_CONV},
         tests=_conv_tests("small_conv"),
+        stages=_CONV_STAGES,
     ),
     "neural_art": Experiment(
         flags={

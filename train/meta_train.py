@@ -7,15 +7,21 @@ flags and --resume. Examples:
 
   python -m train.meta_train --task=mlp --output_dir=runs/digits
   python -m train.meta_train --experiment=quadratics --output_dir=runs/q
+
+An experiment of several stages, each of which goes on from the preset of the
+one before, has such a folder for each, stage_1/ and so on, beside the preset/
+of the last.
 """
 
 import json
 import os
+import pathlib
 
 import tensorflow as tf
 from absl import flags
 
 import keras_l2l
+from keras_l2l import distribution
 from keras_l2l import inspection
 from keras_l2l import meta_search
 from keras_l2l import presets
@@ -135,12 +141,8 @@ def _define_arguments():
 
 def main():
     values = flags.FLAGS
-    if values.experiment is not None:
-        _set_missing(experiments.EXPERIMENTS[values.experiment].flags)
-    if values.quick:
-        longest = experiments.QUICK_UNROLLS * values.unroll_length
-        horizon = min(values.horizon, longest)
-        _set_missing({**experiments.QUICK, "horizon": horizon})
+    stages = _stages(values)
+    _set_missing(stages[0])
     if values.distribute == "workers":
         _require_cluster(os.environ.get("TF_CONFIG"))
     # Before anything else: workers find each other before TensorFlow starts.
@@ -163,28 +165,77 @@ def main():
         found = replay.replay(rule, task, values.output_dir, values.replay)
         print(runs.to_json(found).decode())
         return
-    arguments = {name: values[name].value for name in ARGUMENTS}
     if values.check:
-        found = inspection.inspect_task(rule, task, **arguments)
+        found = inspection.inspect_task(rule, task, **_arguments(values))
         print(runs.to_json(found).decode())
         return
     if values.search is not None:
+        arguments = _arguments(values)
         del arguments["meta_learning_rate"]
         meta_search.meta_search(
             rule, task, values.output_dir, values.search, **arguments
         )
-        print(f"Preset: {values.output_dir}/preset")
-        return
-    keras_l2l.meta_train(
-        rule,
-        task,
-        values.output_dir,
-        meta_params=meta_params,
-        resume=values.resume,
-        strategy=strategy,
-        **arguments,
-    )
+    elif len(stages) > 1:
+        _run_stages(values, stages, rule, task, meta_params, strategy)
+    else:
+        keras_l2l.meta_train(
+            rule,
+            task,
+            values.output_dir,
+            meta_params=meta_params,
+            resume=values.resume,
+            strategy=strategy,
+            **_arguments(values),
+        )
     print(f"Preset: {values.output_dir}/preset")
+
+
+def _stages(values):
+    """Returns the list of what each stage sets of the flags not given."""
+    if values.experiment is None:
+        stages = [{}]
+    else:
+        experiment = experiments.EXPERIMENTS[values.experiment]
+        stages = [{**experiment.flags, **s} for s in experiment.stages]
+    if values.quick:
+        stages = [{**s, **experiments.QUICK} for s in stages]
+        for stage in stages:
+            _set_missing(stage)
+            longest = experiments.QUICK_UNROLLS * values.unroll_length
+            stage["horizon"] = min(values.horizon, longest)
+    # What only another stage sets is as without it.
+    unset = {n: flags.FLAGS[n].default for stage in stages for n in stage}
+    return [{**unset, **stage} for stage in stages]
+
+
+def _run_stages(values, stages, rule, task, meta_params, strategy):
+    """Meta-trains in `stage_1`, `stage_2`, ..., and keeps the last preset."""
+    output_dir = pathlib.Path(values.output_dir)
+    is_chief = distribution.Replicas(strategy).is_chief
+    if is_chief and not (values.resume and (output_dir / "stage_1").exists()):
+        runs.require_empty(output_dir)
+    for number, stage in enumerate(stages, 1):
+        _set_missing(stage)
+        print(f"Stage {number} of {len(stages)}")
+        folder = output_dir / f"stage_{number}"
+        meta_params = keras_l2l.meta_train(
+            rule,
+            task,
+            folder,
+            meta_params=meta_params,
+            resume=values.resume,
+            strategy=strategy,
+            **_arguments(values),
+        ).meta_params
+    if is_chief:
+        last = presets.load_preset(folder / "preset")
+        presets.replace_preset(
+            last.rule, last.meta_params, output_dir / "preset", last.horizon
+        )
+
+
+def _arguments(values):
+    return {name: values[name].value for name in ARGUMENTS}
 
 
 def _start(values):

@@ -1,9 +1,10 @@
 """Meta-trains, evaluates and draws an experiment of the paper.
 
-Writes to --output_dir what train.meta_train writes, meta_training.png (the
-validations), and for each test of the experiment evaluation_NAME.json and
-curves_NAME.png, and pictures_NAME.png where it is neural art. Takes the flags
-of train.meta_train; one that was stopped goes on when it is called again.
+Writes to --output_dir what train.meta_train writes, for each stage
+meta_training.png (the validations), and for each test of the experiment
+evaluation_NAME.json and curves_NAME.png, and pictures_NAME.png where it is
+neural art. Takes the flags of train.meta_train; one that was stopped goes on
+when it is called again.
 Examples:
 
   python -m train.reproduce --experiment=quadratics --output_dir=runs/q
@@ -41,10 +42,11 @@ def main():
     values.resume = True
     meta_train.main()
     folder = pathlib.Path(values.output_dir)
-    history, figure = folder / "history.json", folder / "meta_training.png"
-    # A search has one in each of its trials.
-    if history.exists() and not figure.exists():
-        plots.plot_meta_training(runs.read_json(history), figure)
+    # One in the folder, or in that of each stage; a search has trials.
+    for run in [folder, *sorted(folder.glob("stage_*"))]:
+        history, figure = run / "history.json", run / "meta_training.png"
+        if history.exists() and not figure.exists():
+            plots.plot_meta_training(runs.read_json(history), figure)
     tests = experiments.EXPERIMENTS[values.experiment].tests
     if values.quick:
         name, test = next(iter(tests.items()))

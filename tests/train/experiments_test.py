@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+import keras_l2l
+from keras_l2l import arrays
 from keras_l2l import runs
 from train import experiments
 from train import registry
@@ -20,11 +22,13 @@ def test_what_an_experiment_names_is_there(name):
 
 @pytest.mark.parametrize("name", sorted(experiments.EXPERIMENTS))
 def test_quick_episodes_are_of_whole_unrolls(name):
-    flags = experiments.EXPERIMENTS[name].flags
-    unroll_length = flags.get("unroll_length", 20)
-    horizon = flags.get("horizon", 100)
-    quick = min(horizon, experiments.QUICK_UNROLLS * unroll_length)
-    assert horizon % unroll_length == quick % unroll_length == 0
+    experiment = experiments.EXPERIMENTS[name]
+    for stage in experiment.stages:
+        flags = {**experiment.flags, **stage}
+        unroll_length = flags.get("unroll_length", 20)
+        horizon = flags.get("horizon", 100)
+        quick = min(horizon, experiments.QUICK_UNROLLS * unroll_length)
+        assert horizon % unroll_length == quick % unroll_length == 0
 
 
 def test_one_command_reproduces_an_experiment(tmp_path):
@@ -47,3 +51,45 @@ def test_one_command_reproduces_an_experiment(tmp_path):
     evaluation = runs.read_json(tmp_path / "run" / "evaluation_base.json")
     assert len(evaluation["seeds"]) == 2 and evaluation["horizon"] == 20
     assert (tmp_path / "run" / "curves_base.png").stat().st_size > 10_000
+
+
+def meta_train(*flags):
+    command = [sys.executable, "-m", "train.meta_train", *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_stages_go_on_from_each_other(tmp_path):
+    flags = [
+        "--experiment=mnist",
+        "--dataset=l2l_digits",
+        "--quick",
+        "--meta_batch_size=1",
+        "--meta_steps=3",
+        f"--output_dir={tmp_path}/run",
+    ]
+    done = meta_train(*flags)
+    assert done.returncode == 0, done.stderr
+    first, second = (
+        runs.read_json(tmp_path / f"run/stage_{i}/config.json") for i in (1, 2)
+    )
+    # Of the second stage, of neither, of the first, and as given.
+    assert (first["unroll_length"], second["unroll_length"]) == (20, 100)
+    assert (first["clipnorm"], second["clipnorm"]) == (1.0, 1.0)
+    assert first["sampled_coordinates"] is None
+    assert second["sampled_coordinates"] == 512
+    assert (first["meta_batch_size"], second["meta_batch_size"]) == (1, 1)
+    metadata = [
+        runs.read_json(tmp_path / f"run/{name}/metadata.json")
+        for name in ("stage_1/preset", "stage_2/preset", "preset")
+    ]
+    assert "meta_params_sha256" not in first
+    loaded = keras_l2l.presets.load_preset(tmp_path / "run/stage_1/preset")
+    _, expected = arrays.checked(loaded.rule, loaded.meta_params)
+    assert second["meta_params_sha256"] == expected
+    assert metadata[1] == metadata[2] != metadata[0]
+    # Nothing is overwritten; what is finished is not done again.
+    refused = meta_train(*flags)
+    assert refused.returncode == 1 and "new or empty" in refused.stderr
+    resumed = meta_train(*flags, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert metadata[2] == runs.read_json(tmp_path / "run/preset/metadata.json")

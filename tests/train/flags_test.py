@@ -95,7 +95,7 @@ def outcomes(cases, folder):
 def test_random_flags_end_in_a_run_or_in_a_message(tmp_path):
     rng = random.Random(0)
     cases = []
-    for i in range(40):
+    for i in range(60):
         names = rng.sample([*VALUES], rng.choice([1, 1, 2, 3]))
         changed = {name: rng.choice(VALUES[name]) for name in names}
         given = {**SHORT, "output_dir": f"run{i}", **changed}
