@@ -1,7 +1,7 @@
 """Training curves of any Keras optimizer on any task, by one path.
 
 Learned or hand-designed, tuned or not, reported or only searched over: every
-number about an optimizer comes out of `training_curves`.
+number about an optimizer comes out of `Trainer`.
 """
 
 import functools
@@ -9,14 +9,12 @@ import warnings
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from keras_l2l import checks
 from keras_l2l import runs
 from keras_l2l.results import CRITERIA
 from keras_l2l.results import summarize
-from keras_l2l.tasks.base import check_task
-from keras_l2l.tasks.base import split_seed
+from keras_l2l.trainer import Trainer
+from keras_l2l.trainer import require_function
 
 # The paper's baselines, each a function of the learning rate.
 BASELINES = {
@@ -53,8 +51,7 @@ def training_curves(make_optimizer, task, horizon, split, seeds):
     Raises:
         ValueError: if an argument is of a wrong type or out of its range.
     """
-    trained = _train(make_optimizer, task, horizon, split, seeds)
-    return np.stack([losses for losses, _ in trained])
+    return Trainer(task, horizon).curves(make_optimizer, split, seeds)
 
 
 def final_params(make_optimizer, task, horizon, split, seeds):
@@ -65,68 +62,8 @@ def final_params(make_optimizer, task, horizon, split, seeds):
     Returns:
         List, for each seed a list of arrays.
     """
-    trained = _train(make_optimizer, task, horizon, split, seeds)
+    trained = Trainer(task, horizon).train(make_optimizer, split, seeds)
     return [params for _, params in trained]
-
-
-def _train(make_optimizer, task, horizon, split, seeds):
-    """Yields the losses and the final parameters of each seed's optimizee."""
-    check_task(task)
-    checks.require_int("horizon", horizon)
-    if len(seeds) == 0:
-        raise ValueError(f"There must be seeds. Received: seeds={seeds!r}")
-    _require_function(make_optimizer)
-    seeds = [tf.constant(split_seed(split, int(s)), tf.int64) for s in seeds]
-    variables = task.variables()
-    optimizer = make_optimizer()
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise ValueError(
-            "`make_optimizer` must return a new keras.optimizers.Optimizer. "
-            f"Received: {optimizer!r}"
-        )
-    optimizer.build(variables)
-    start = [v.numpy() for v in optimizer.variables]
-
-    @tf.function(autograph=False)
-    def run(seed, non_trainable):
-        episode_task = task.sample(seed)
-        batches = episode_task.batches(split, seed)
-
-        def stateful_loss(step, non_trainable):
-            return episode_task.stateful_loss(
-                [v.value for v in variables], non_trainable, batches(step)
-            )
-
-        def body(step, losses, non_trainable):
-            with tf.GradientTape() as tape:
-                loss, non_trainable = stateful_loss(step, non_trainable)
-            gradients = tape.gradient(loss, [v.value for v in variables])
-            optimizer.apply(gradients, variables)
-            losses = losses.write(tf.cast(step, tf.int32), loss)
-            return step + 1, losses, non_trainable
-
-        losses = tf.TensorArray(variables[0].dtype, horizon, element_shape=[])
-        step, losses, non_trainable = tf.while_loop(
-            lambda step, *_: step < horizon,
-            body,
-            (tf.constant(0, tf.int64), losses, non_trainable),
-        )
-        # The loop saw the losses before each update: shift them by one step.
-        last, _ = stateful_loss(step, non_trainable)
-        return tf.concat([losses.stack()[1:], last[None]], axis=0)
-
-    # Each optimizer has its own: nothing to warn of.
-    run._omit_frequent_tracing_warning = True
-    for seed in seeds:
-        episode_task = task.sample(seed)
-        for v, value in zip(
-            variables, episode_task.init_params(seed), strict=True
-        ):
-            v.assign(value)
-        for v, value in zip(optimizer.variables, start, strict=True):
-            v.assign(value)
-        losses = run(seed, episode_task.init_non_trainable(seed))
-        yield losses.numpy(), [v.numpy() for v in variables]
 
 
 def tune_learning_rate(
@@ -154,15 +91,18 @@ def tune_learning_rate(
     Raises:
         ValueError: if every learning rate diverges.
     """
-    _require_function(make_optimizer)
+    return _tune(
+        Trainer(task, horizon), make_optimizer, split, seeds, learning_rates
+    )
+
+
+def _tune(trainer, make_optimizer, split, seeds, learning_rates):
+    """Is `tune_learning_rate`, with a `Trainer`."""
+    require_function(make_optimizer)
     curves = np.stack(
         [
-            training_curves(
-                functools.partial(make_optimizer, rate),
-                task,
-                horizon,
-                split,
-                seeds,
+            trainer.curves(
+                functools.partial(make_optimizer, rate), split, seeds
             )
             for rate in learning_rates
         ]
@@ -181,7 +121,7 @@ def tune_learning_rate(
                 f"The best learning rate for {criterion}, "
                 f"{learning_rates[index]}, is at the edge of the grid: a "
                 "better one may lie outside. Widen `learning_rates`.",
-                stacklevel=2,
+                stacklevel=3,
             )
         best[criterion] = learning_rates[index]
     return best
@@ -225,31 +165,23 @@ def evaluate(
             f"Received: {sorted(set(seeds) & set(tuning_seeds))} in both, on "
             f"the split {split!r}. Use another tuning split or other seeds."
         )
+    trainer = Trainer(task, horizon)
     results = [
         {
             "optimizer": "learned",
             "learning_rate": float(learned().learning_rate),
             "tuned_for": None,
-            **summarize(training_curves(learned, task, horizon, split, seeds)),
+            **summarize(trainer.curves(learned, split, seeds)),
         }
     ]
     for name, make_optimizer in (baselines or BASELINES).items():
-        best = tune_learning_rate(
-            make_optimizer,
-            task,
-            horizon,
-            tuning_split,
-            tuning_seeds,
-            learning_rates,
+        best = _tune(
+            trainer, make_optimizer, tuning_split, tuning_seeds, learning_rates
         )
         # One entry per learning rate: both criteria may choose the same.
         for rate in dict.fromkeys(best.values()):
-            curves = training_curves(
-                functools.partial(make_optimizer, rate),
-                task,
-                horizon,
-                split,
-                seeds,
+            curves = trainer.curves(
+                functools.partial(make_optimizer, rate), split, seeds
             )
             results.append(
                 {
@@ -271,13 +203,3 @@ def evaluate(
         "versions": runs.versions(),
         "results": results,
     }
-
-
-def _require_function(make_optimizer):
-    if not callable(make_optimizer):
-        raise ValueError(
-            "`make_optimizer` must be a function that returns a new "
-            "keras.optimizers.Optimizer, or a class of them. Received: "
-            f"{make_optimizer!r}. Pass lambda: keras.optimizers.Adam(0.01), "
-            "for example."
-        )

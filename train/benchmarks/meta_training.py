@@ -21,6 +21,8 @@ def meta_training(repeats):
         ("keras_l2l", 784, 1, 100, 5),
         ("keras_l2l", 784, 1, 100, 50),
         ("keras_l2l", 784, 1, 100, 100),
+        ("keras_l2l, 512 sampled", 784, 1, 100, 20),
+        ("keras_l2l, 512 sampled", 784, 1, 100, 100),
         ("jax", 784, 1, 100, 20),
         ("jax, checkpointed", 784, 1, 100, 20),
         ("keras_l2l", 64, 1, 100, 20),
@@ -73,7 +75,9 @@ def _meta_step(who, inputs, tasks, horizon, unroll_length):
         return other_frameworks.jax_meta_step(
             _layers(inputs), BATCH_SIZE, unroll_length, "checkpointed" in who
         )
-    estimator = mlp_estimator(inputs, horizon, unroll_length)
+    estimator = mlp_estimator(
+        inputs, horizon, unroll_length, 512 if "sampled" in who else None
+    )
     meta_params = estimator.rule.init_meta_params(0)
 
     @tf.function(autograph=False)
@@ -93,7 +97,7 @@ def _meta_step(who, inputs, tasks, horizon, unroll_length):
     return run
 
 
-def mlp_estimator(inputs, horizon, unroll_length):
+def mlp_estimator(inputs, horizon, unroll_length, sampled_coordinates=None):
     """Returns a `TruncatedBackprop` for a small network on random images."""
     sizes = _layers(inputs)
     rng = np.random.default_rng(0)
@@ -114,4 +118,5 @@ def mlp_estimator(inputs, horizon, unroll_length):
         ),
         horizon,
         unroll_length,
+        sampled_coordinates=sampled_coordinates,
     )

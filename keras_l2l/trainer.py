@@ -1,0 +1,133 @@
+"""Trains optimizees with any Keras optimizer."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_l2l import checks
+from keras_l2l.tasks.base import check_task
+from keras_l2l.tasks.base import split_seed
+
+
+class Trainer:
+    """Trains optimizees of a task, and traces no optimizer a second time.
+
+    Args:
+        task: `Task` or `TaskFamily`.
+        horizon: Int, inner steps.
+
+    Raises:
+        ValueError: if an argument is of a wrong type or out of its range.
+    """
+
+    def __init__(self, task, horizon):
+        check_task(task)
+        checks.require_int("horizon", horizon)
+        self._task = task
+        self._horizon = horizon
+        self._traced = {}
+
+    def curves(self, make_optimizer, split, seeds):
+        """Is `keras_l2l.evaluation.training_curves`."""
+        trained = self.train(make_optimizer, split, seeds)
+        return np.stack([losses for losses, _ in trained])
+
+    def train(self, make_optimizer, split, seeds):
+        """Yields the losses and the final parameters of each optimizee.
+
+        Args:
+            make_optimizer, split, seeds: As for `curves`.
+        """
+        if len(seeds) == 0:
+            raise ValueError(f"There must be seeds. Received: seeds={seeds!r}")
+        require_function(make_optimizer)
+        seeds = [
+            tf.constant(split_seed(split, int(s)), tf.int64) for s in seeds
+        ]
+        optimizer, variables = make_optimizer(), self._task.variables()
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise ValueError(
+                "`make_optimizer` must return a new "
+                f"keras.optimizers.Optimizer. Received: {optimizer!r}"
+            )
+        optimizer.build(variables)
+        start = [v.numpy() for v in optimizer.variables]
+        key = split, _all_but_the_learning_rate(optimizer)
+        if key[1] is None or key not in self._traced:
+            self._traced[key] = (
+                optimizer,
+                variables,
+                self._run(optimizer, variables, split),
+            )
+        optimizer, variables, run = self._traced[key]
+        for seed in seeds:
+            task = self._task.sample(seed)
+            for v, value in zip(variables, task.init_params(seed), strict=True):
+                v.assign(value)
+            for v, value in zip(optimizer.variables, start, strict=True):
+                v.assign(value)
+            losses = run(seed, task.init_non_trainable(seed))
+            yield losses.numpy(), [v.numpy() for v in variables]
+
+    def _run(self, optimizer, variables, split):
+        """Returns a function that trains `variables` and returns losses."""
+
+        @tf.function(autograph=False)
+        def run(seed, non_trainable):
+            task = self._task.sample(seed)
+            batches = task.batches(split, seed)
+
+            def stateful_loss(step, non_trainable):
+                return task.stateful_loss(
+                    [v.value for v in variables], non_trainable, batches(step)
+                )
+
+            def body(step, losses, non_trainable):
+                with tf.GradientTape() as tape:
+                    loss, non_trainable = stateful_loss(step, non_trainable)
+                gradients = tape.gradient(loss, [v.value for v in variables])
+                optimizer.apply(gradients, variables)
+                losses = losses.write(tf.cast(step, tf.int32), loss)
+                return step + 1, losses, non_trainable
+
+            losses = tf.TensorArray(
+                variables[0].dtype, self._horizon, element_shape=[]
+            )
+            step, losses, non_trainable = tf.while_loop(
+                lambda step, *_: step < self._horizon,
+                body,
+                (tf.constant(0, tf.int64), losses, non_trainable),
+            )
+            # The loop saw the losses before each update: shift them by one.
+            last, _ = stateful_loss(step, non_trainable)
+            return tf.concat([losses.stack()[1:], last[None]], axis=0)
+
+        # Each optimizer has its own: nothing to warn of.
+        run._omit_frequent_tracing_warning = True
+        return run
+
+
+def _all_but_the_learning_rate(optimizer):
+    """Returns what makes two optimizers the same but for their variables.
+
+    `None` where that is unknown: only Keras' own surely tell all that they are
+    in their configuration.
+    """
+    if not type(optimizer).__module__.startswith("keras."):
+        return None
+    config = optimizer.get_config()
+    del config["name"]  # Keras numbers them.
+    if isinstance(config["learning_rate"], float):  # Else it is a schedule.
+        del config["learning_rate"]
+    return type(optimizer), repr(config)
+
+
+def require_function(make_optimizer):
+    """Raises ValueError unless it can be called."""
+    if not callable(make_optimizer):
+        raise ValueError(
+            "`make_optimizer` must be a function that returns a new "
+            "keras.optimizers.Optimizer, or a class of them. Received: "
+            f"{make_optimizer!r}. Pass lambda: keras.optimizers.Adam(0.01), "
+            "for example."
+        )
