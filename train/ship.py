@@ -50,10 +50,6 @@ def make_card(run_dir, description, limits):
         ValueError: if an evaluation is of other meta-parameters than the
             run's preset.
     """
-    config, history = (
-        runs.read_json(run_dir / f"{name}.json")
-        for name in ("config", "history")
-    )
     preset = presets.load_preset(run_dir / "preset")
     _, sha256 = arrays.checked(preset.rule, preset.meta_params)
     evaluations = []
@@ -71,9 +67,24 @@ def make_card(run_dir, description, limits):
     return {
         "description": description,
         "limits": limits,
-        "meta_training": {**config, "seconds": history["seconds"]},
-        "validation": history["validation"],
+        "meta_training": [
+            _stage(folder)
+            for folder in sorted(run_dir.glob("stage_*")) or [run_dir]
+        ],
         "evaluations": evaluations,
+    }
+
+
+def _stage(folder):
+    """Returns a dict of how a run, or a stage of it, went."""
+    config, history = (
+        runs.read_json(folder / f"{name}.json")
+        for name in ("config", "history")
+    )
+    return {
+        **config,
+        "seconds": history["seconds"],
+        "validation": history["validation"],
     }
 
 
