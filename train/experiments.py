@@ -51,16 +51,26 @@ def _art(task="neural_art", **data):
 
 
 # Short unrolls come soonest to an optimizer that is fast and stops early; then
-# long ones make it go on. Fresh meta-parameters diverge in long ones.
-_WHOLE_EPISODES = {
-    "unroll_length": 100,
-    "meta_batch_size": 2,
-    "meta_learning_rate": 0.001,
-    "meta_steps": 1600,
-    "sampled_coordinates": 512,
-    "validation_interval": 100,
-    "validation_episodes": 48,
-}
+# longer ones make it go on, in the end whole episodes.
+_LONGER_UNROLLS = [
+    {
+        "unroll_length": 50,
+        "meta_learning_rate": 0.001,
+        "meta_steps": 1200,
+        "sampled_coordinates": 2048,
+        "validation_interval": 200,
+        "validation_episodes": 48,
+    },
+    {
+        "unroll_length": 100,
+        "meta_batch_size": 2,
+        "meta_learning_rate": 0.001,
+        "meta_steps": 700,
+        "sampled_coordinates": 2048,
+        "validation_interval": 100,
+        "validation_episodes": 48,
+    },
+]
 _CONV = {"rule": "lstm_conv"}
 _CONV_STAGES = [
     {
@@ -102,7 +112,7 @@ EXPERIMENTS = {
             "2_layers": Test("mlp_2_layers", seeds=200),
             "relu": Test("mlp_relu", seeds=200),
         },
-        stages=[{}, _WHOLE_EPISODES],
+        stages=[{}, *_LONGER_UNROLLS],
     ),
     "cifar10": Experiment(
         flags={"task": "conv", "dataset": "cifar10", **_CONV},

@@ -69,27 +69,27 @@ def test_stages_go_on_from_each_other(tmp_path):
     ]
     done = meta_train(*flags)
     assert done.returncode == 0, done.stderr
-    first, second = (
-        runs.read_json(tmp_path / f"run/stage_{i}/config.json") for i in (1, 2)
+    first, last = (
+        runs.read_json(tmp_path / f"run/stage_{i}/config.json") for i in (1, 3)
     )
-    # Of the second stage, of neither, of the first, and as given.
-    assert (first["unroll_length"], second["unroll_length"]) == (20, 100)
-    assert (first["clipnorm"], second["clipnorm"]) == (1.0, 1.0)
+    # Of the last stage, of none, of the first, and as given.
+    assert (first["unroll_length"], last["unroll_length"]) == (20, 100)
+    assert (first["clipnorm"], last["clipnorm"]) == (1.0, 1.0)
     assert first["sampled_coordinates"] is None
-    assert second["sampled_coordinates"] == 512
-    assert (first["meta_batch_size"], second["meta_batch_size"]) == (1, 1)
-    metadata = [
+    assert last["sampled_coordinates"] == 2048
+    assert (first["meta_batch_size"], last["meta_batch_size"]) == (1, 1)
+    kept, of_last = (
         runs.read_json(tmp_path / f"run/{name}/metadata.json")
-        for name in ("stage_1/preset", "stage_2/preset", "preset")
-    ]
+        for name in ("preset", "stage_3/preset")
+    )
+    assert kept == of_last
     assert "meta_params_sha256" not in first
-    loaded = keras_l2l.presets.load_preset(tmp_path / "run/stage_1/preset")
+    loaded = keras_l2l.presets.load_preset(tmp_path / "run/stage_2/preset")
     _, expected = arrays.checked(loaded.rule, loaded.meta_params)
-    assert second["meta_params_sha256"] == expected
-    assert metadata[1] == metadata[2] != metadata[0]
+    assert last["meta_params_sha256"] == expected
     # Nothing is overwritten; what is finished is not done again.
     refused = meta_train(*flags)
     assert refused.returncode == 1 and "new or empty" in refused.stderr
     resumed = meta_train(*flags, "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert metadata[2] == runs.read_json(tmp_path / "run/preset/metadata.json")
+    assert kept == runs.read_json(tmp_path / "run/preset/metadata.json")
