@@ -106,11 +106,11 @@ EXPERIMENTS = {
         flags={"task": "mlp", "dataset": "mnist", "rule": "lstm"},
         tests={
             # Many: a loss is that of one batch, and as noisy.
-            "base": Test("mlp", seeds=200),
-            "200_steps": Test("mlp", horizon=200, seeds=200),
-            "40_units": Test("mlp_40_units", seeds=200),
-            "2_layers": Test("mlp_2_layers", seeds=200),
-            "relu": Test("mlp_relu", seeds=200),
+            "base": Test("mlp", seeds=400),
+            "200_steps": Test("mlp", horizon=200, seeds=400),
+            "40_units": Test("mlp_40_units", seeds=400),
+            "2_layers": Test("mlp_2_layers", seeds=400),
+            "relu": Test("mlp_relu", seeds=400),
         },
         stages=[{}, *_LONGER_UNROLLS],
     ),

@@ -36,8 +36,8 @@ class TruncatedBackprop(base.GradientEstimator):
         sampled_coordinates: Int, or `None` for all. The meta-gradient is then
             estimated, without bias, from the updates of at most so many
             coordinates of each optimizee tensor, others for each unroll: for
-            large optimizees, several times faster, and in less memory. For
-            rules that treat every coordinate by itself.
+            large optimizees it takes less time and memory. For rules that
+            treat every coordinate by itself.
 
     Raises:
         ValueError: if an argument is of a wrong type, `unroll_length` does not
