@@ -40,8 +40,8 @@ def _conv_tests(name):
     """Returns the tests of the CIFAR experiment, with a network of a name."""
     return {
         "base": Test(name, horizon=1000, tuning_seeds=4),
-        "5_labels": Test(f"{name}_5", horizon=1000, tuning_seeds=4),
-        "2_labels": Test(f"{name}_2", horizon=1000, tuning_seeds=4),
+        "5_labels": Test(f"{name}_5", horizon=1000, seeds=10, tuning_seeds=2),
+        "2_labels": Test(f"{name}_2", horizon=1000, seeds=10, tuning_seeds=2),
     }
 
 
@@ -106,9 +106,9 @@ EXPERIMENTS = {
         flags={"task": "mlp", "dataset": "mnist", "rule": "lstm"},
         tests={
             # Many: a loss is that of one batch, and as noisy.
-            "base": Test("mlp", seeds=400),
+            "base": Test("mlp", seeds=800),
             "200_steps": Test("mlp", horizon=200, seeds=400),
-            "40_units": Test("mlp_40_units", seeds=400),
+            "40_units": Test("mlp_40_units", seeds=800),
             "2_layers": Test("mlp_2_layers", seeds=400),
             "relu": Test("mlp_relu", seeds=400),
         },
@@ -151,11 +151,9 @@ EXPERIMENTS = {
         },
         tests={
             "base": _art(),
-            "style_2": _art("neural_art_style_2"),
-            # Four times the pixels: fewer of the images.
-            "128x128": _art(
-                seeds=5, tuning_seeds=1, dataset="l2l_patches/128"
-            ),
+            # Fewer of the images: a transfer, and then four times the pixels.
+            "style_2": _art("neural_art_style_2", seeds=10, tuning_seeds=1),
+            "128x128": _art(seeds=5, tuning_seeds=1, dataset="l2l_patches/128"),
         },
     ),
 }
