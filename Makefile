@@ -2,6 +2,7 @@
 # make test: the test suite.      make setup: what both need.
 # make backends: JAX and PyTorch, so that `make test` tests on them too.
 PYTHON ?= python3
+EXTRAS := test
 VENV := .venv
 PY := $(VENV)/bin/python
 RUN := runs/demo
@@ -16,19 +17,19 @@ setup: $(VENV)/installed
 $(VENV)/installed: setup.py .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --constraint .ci/constraints.txt \
-		--editable ".[test]"
+		--editable ".[$(EXTRAS)]"
 	touch $@
 
-backends: setup
-	$(PY) -m pip install --quiet --constraint .ci/constraints.txt \
-		--editable ".[test,backends]"
+backends:
+	rm -f $(VENV)/installed
+	$(MAKE) setup EXTRAS=test,backends
 
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
 test: setup
-	$(PY) -m pytest --numprocesses 2
+	$(PY) -m pytest --numprocesses 2 --dist worksteal
 
 # An earlier demo is moved aside, never overwritten.
 demo: setup
