@@ -30,21 +30,8 @@ from keras_l2l import runs
 from train import cli
 from train import experiments
 from train import registry
+from train import stages as stages_lib
 
-ARGUMENTS = (
-    "horizon",
-    "unroll_length",
-    "meta_batch_size",
-    "meta_learning_rate",
-    "meta_steps",
-    "clipnorm",
-    "second_derivatives",
-    "loss_weights",
-    "sampled_coordinates",
-    "validation_interval",
-    "validation_episodes",
-    "seed",
-)
 STRATEGIES = {
     "none": lambda: None,
     "mirrored": tf.distribute.MirroredStrategy,
@@ -130,9 +117,9 @@ def _define_arguments():
     )
     flags.DEFINE_integer(
         "sampled_coordinates",
-        None,
+        0,
         "Estimate meta-gradients from the updates of at most so many "
-        "coordinates of each variable: faster for large tasks. Default: all.",
+        "coordinates of each variable: faster for large tasks. 0: of all.",
     )
     flags.DEFINE_integer("validation_interval", 250, "In meta-steps.")
     flags.DEFINE_integer("validation_episodes", 16, "In each validation.")
@@ -141,8 +128,8 @@ def _define_arguments():
 
 def main():
     values = flags.FLAGS
-    stages = _stages(values)
-    _set_missing(stages[0])
+    stages = stages_lib.stages_of(values)
+    stages_lib.set_missing(stages[0])
     if values.distribute == "workers":
         _require_cluster(os.environ.get("TF_CONFIG"))
     # Before anything else: workers find each other before TensorFlow starts.
@@ -159,18 +146,31 @@ def main():
             "--check and --search must start with fresh meta-parameters. "
             f"Received: --init_preset={values.init_preset}."
         )
+    if values.search is not None and (
+        len(stages) > 1 or values["meta_learning_rate"].present
+    ):
+        raise ValueError(
+            "--search must be of one stage, whose meta-learning rate it draws. "
+            f"Received: it with {len(stages)} stages and "
+            f"--meta_learning_rate={values.meta_learning_rate}. Search with "
+            "the flags of a stage instead of --experiment, and without that."
+        )
     rule, meta_params = _start(values)
     task = cli.make_task(values.task)
+    stages = stages_lib.checked(values, stages, rule, task)
+    stages_lib.set_missing(stages[0])
     if values.replay is not None:
         found = replay.replay(rule, task, values.output_dir, values.replay)
         print(runs.to_json(found).decode())
         return
     if values.check:
-        found = inspection.inspect_task(rule, task, **_arguments(values))
+        found = inspection.inspect_task(
+            rule, task, **stages_lib.arguments(values)
+        )
         print(runs.to_json(found).decode())
         return
     if values.search is not None:
-        arguments = _arguments(values)
+        arguments = stages_lib.arguments(values)
         del arguments["meta_learning_rate"]
         meta_search.meta_search(
             rule, task, values.output_dir, values.search, **arguments
@@ -185,27 +185,9 @@ def main():
             meta_params=meta_params,
             resume=values.resume,
             strategy=strategy,
-            **_arguments(values),
+            **stages_lib.arguments(values),
         )
     print(f"Preset: {values.output_dir}/preset")
-
-
-def _stages(values):
-    """Returns the list of what each stage sets of the flags not given."""
-    if values.experiment is None:
-        stages = [{}]
-    else:
-        experiment = experiments.EXPERIMENTS[values.experiment]
-        stages = [{**experiment.flags, **s} for s in experiment.stages]
-    if values.quick:
-        stages = [{**s, **experiments.QUICK} for s in stages]
-        for stage in stages:
-            _set_missing(stage)
-            longest = experiments.QUICK_UNROLLS * values.unroll_length
-            stage["horizon"] = min(values.horizon, longest)
-    # What only another stage sets is as without it.
-    unset = {n: flags.FLAGS[n].default for stage in stages for n in stage}
-    return [{**unset, **stage} for stage in stages]
 
 
 def _run_stages(values, stages, rule, task, meta_params, strategy):
@@ -215,7 +197,7 @@ def _run_stages(values, stages, rule, task, meta_params, strategy):
     if is_chief and not (values.resume and (output_dir / "stage_1").exists()):
         runs.require_empty(output_dir)
     for number, stage in enumerate(stages, 1):
-        _set_missing(stage)
+        stages_lib.set_missing(stage)
         print(f"Stage {number} of {len(stages)}")
         folder = output_dir / f"stage_{number}"
         meta_params = keras_l2l.meta_train(
@@ -225,17 +207,13 @@ def _run_stages(values, stages, rule, task, meta_params, strategy):
             meta_params=meta_params,
             resume=values.resume,
             strategy=strategy,
-            **_arguments(values),
+            **stages_lib.arguments(values),
         ).meta_params
     if is_chief:
         last = presets.load_preset(folder / "preset")
         presets.replace_preset(
             last.rule, last.meta_params, output_dir / "preset", last.horizon
         )
-
-
-def _arguments(values):
-    return {name: values[name].value for name in ARGUMENTS}
 
 
 def _start(values):
@@ -263,13 +241,6 @@ def _require_cluster(tf_config):
             f"Received: TF_CONFIG={tf_config!r}. For the devices of this "
             "machine alone, take --distribute=mirrored."
         )
-
-
-def _set_missing(defaults):
-    for name, value in defaults.items():
-        flag = flags.FLAGS[name]
-        if not flag.present:
-            flag.value = value
 
 
 if __name__ == "__main__":

@@ -92,6 +92,36 @@ def outcomes(cases, folder):
     return found
 
 
+def in_one_process(cases, folder):
+    with concurrent.futures.ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn")
+    ) as pool:
+        return pool.submit(outcomes, cases, folder).result()
+
+
+def test_all_stages_are_checked_before_the_first(tmp_path):
+    mnist = ["--experiment=mnist", "--dataset=l2l_digits", "--task=mlp"]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    cases = {
+        # The first stage alone could do with it.
+        "`unroll_length` must divide": ["--horizon=60", "--output_dir=new"],
+        # What they sample for speed, these can't: it is no reason to stop.
+        "new or empty": ["--rule=lstm_averaging", "--output_dir=full"],
+        "or empty": ["--second_derivatives", "--output_dir=full"],
+        "`second_derivatives` must be False": [
+            "--second_derivatives",
+            "--sampled_coordinates=3",
+            "--output_dir=new",
+        ],
+        "--search must be of one stage": ["--search=2", "--output_dir=new"],
+    }
+    found = in_one_process([mnist + case for case in cases.values()], tmp_path)
+    for message, (code, _) in zip(cases, found, strict=True):
+        assert message in str(code)
+    assert not (tmp_path / "new").exists()
+
+
 def test_random_flags_end_in_a_run_or_in_a_message(tmp_path):
     rng = random.Random(0)
     cases = []
@@ -101,10 +131,7 @@ def test_random_flags_end_in_a_run_or_in_a_message(tmp_path):
         given = {**SHORT, "output_dir": f"run{i}", **changed}
         cases.append([f"--{name}={value}" for name, value in given.items()])
     (tmp_path / "file").write_text("precious")
-    with concurrent.futures.ProcessPoolExecutor(
-        1, multiprocessing.get_context("spawn")
-    ) as pool:
-        found = pool.submit(outcomes, cases, tmp_path).result()
+    found = in_one_process(cases, tmp_path)
     for case, (code, text) in zip(cases, found, strict=True):
         # A code, or the one message that the process would end with.
         assert code in (None, 0, 1) or code.startswith("error: "), (case, code)

@@ -1,0 +1,86 @@
+"""The stages of a meta-training, each of which sets flags not given."""
+
+from absl import flags
+
+from keras_l2l.estimators import TruncatedBackprop
+from train import experiments
+
+# Flags that are arguments of `meta_train`, and those of its estimator.
+_OF_ESTIMATOR = (
+    "horizon",
+    "unroll_length",
+    "second_derivatives",
+    "loss_weights",
+    "sampled_coordinates",
+)
+_ARGUMENTS = (
+    *_OF_ESTIMATOR,
+    "meta_batch_size",
+    "meta_learning_rate",
+    "meta_steps",
+    "clipnorm",
+    "validation_interval",
+    "validation_episodes",
+    "seed",
+)
+
+
+def stages_of(values):
+    """Returns the list of what each stage sets of the flags not given."""
+    if values.experiment is None:
+        stages = [{}]
+    else:
+        experiment = experiments.EXPERIMENTS[values.experiment]
+        stages = [{**experiment.flags, **s} for s in experiment.stages]
+    if values.quick:
+        stages = [{**s, **experiments.QUICK} for s in stages]
+        for stage in stages:
+            set_missing(stage)
+            longest = experiments.QUICK_UNROLLS * values.unroll_length
+            stage["horizon"] = min(values.horizon, longest)
+    # What only another stage sets is as without it.
+    unset = {n: flags.FLAGS[n].default for stage in stages for n in stage}
+    return [{**unset, **stage} for stage in stages]
+
+
+def checked(values, stages, rule, task):
+    """Returns the stages as a rule can do them, before hours go into one.
+
+    Raises:
+        ValueError: as `TruncatedBackprop` does.
+    """
+    return [_checked(values, stage, rule, task) for stage in stages]
+
+
+def _checked(values, stage, rule, task):
+    set_missing(stage)
+    try:
+        _estimator(values, rule, task)
+    except ValueError:
+        if not stage.get("sampled_coordinates"):
+            raise
+        # For speed alone: all coordinates do, where they can't be sampled.
+        stage = {**stage, "sampled_coordinates": 0}
+        set_missing(stage)
+        _estimator(values, rule, task)
+    return stage
+
+
+def _estimator(values, rule, task):
+    given = arguments(values)
+    return TruncatedBackprop(rule, task, **{n: given[n] for n in _OF_ESTIMATOR})
+
+
+def arguments(values):
+    """Returns the arguments of `meta_train` that flags say."""
+    given = {name: values[name].value for name in _ARGUMENTS}
+    given["sampled_coordinates"] = values.sampled_coordinates or None
+    return given
+
+
+def set_missing(stage):
+    """Sets the flags that are not given to what a stage says."""
+    for name, value in stage.items():
+        flag = flags.FLAGS[name]
+        if not flag.present:
+            flag.value = value
