@@ -25,9 +25,9 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
     variable = variable + learning_rate * update
     ```
 
-    Without arguments it is the preset `"l2l_digits_mlp"`: the paper's
+    Without arguments it is the preset `"l2l_fashion_mnist_mlp"`: the paper's
     LSTM, meta-trained for the first 100 steps of a small sigmoid network on
-    8x8 digits. It is quick at the start of small problems like that one, and
+    Fashion-MNIST. It is quick at the start of small problems like that one, and
     not made for runs of thousands of steps.
 
     Args:
@@ -140,7 +140,7 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
                 file of it is missing, damaged or foreign.
         """
         preset = presets_lib.load_preset(name_or_dir)
-        kwargs["horizon"] = kwargs.get("horizon") or preset.horizon
+        kwargs.setdefault("horizon", preset.horizon)
         return cls(rule=preset.rule, meta_params=preset.meta_params, **kwargs)
 
     def save_to_preset(self, directory):

@@ -35,15 +35,14 @@ def summarize(curves):
 
 def format_table(evaluation):
     """Returns an evaluation's results as an aligned table of text."""
-    rows = [("optimizer", "learning rate", "mean loss", "final loss [95 %]")]
+    rows = [("optimizer", "rate", "mean loss [95 %]", "final loss [95 %]")]
     for result in evaluation["results"]:
-        low, high = result["final_loss_ci95"]
         rows.append(
             (
                 result["optimizer"],
                 f"{result['learning_rate']:g}",
-                f"{result['mean_loss']:.4f}",
-                f"{result['final_loss']:.5f} [{low:.5f}, {high:.5f}]",
+                _with_interval(result, "mean_loss", 4),
+                _with_interval(result, "final_loss", 5),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -53,6 +52,12 @@ def format_table(evaluation):
         ).rstrip()
         for row in rows
     )
+
+
+def _with_interval(result, name, digits):
+    values = (result[name], *result[f"{name}_ci95"])
+    value, low, high = (f"{v:.{digits}f}" for v in values)
+    return f"{value} [{low}, {high}]"
 
 
 def _mean_ci95(values):

@@ -52,8 +52,10 @@ class Trainer:
             )
         optimizer.build(variables)
         start = [v.numpy() for v in optimizer.variables]
-        key = split, _all_but_the_learning_rate(optimizer)
-        if key[1] is None or key not in self._traced:
+        # A configuration need not tell all that a function has set.
+        function = getattr(make_optimizer, "func", make_optimizer)
+        key = split, function, _all_but_the_learning_rate(optimizer)
+        if key[-1] is None or key not in self._traced:
             self._traced[key] = (
                 optimizer,
                 variables,

@@ -182,6 +182,9 @@ def test_evaluate(small_lstm):
         assert r["final_loss"] <= r["final_loss_ci95"][1]
     table = results.format_table(result).splitlines()
     assert len(table) == 1 + len(result["results"])
+    for line, r in zip(table[1:], result["results"], strict=True):
+        low, high = r["mean_loss_ci95"]
+        assert f"{r['mean_loss']:.4f} [{low:.4f}, {high:.4f}]" in line
 
 
 def test_tuning_on_what_is_reported_is_refused():

@@ -79,6 +79,10 @@ def test_every_shipped_preset_has_its_horizon():
 def test_bad_horizons(horizon, tmp_path):
     with pytest.raises(ValueError, match="`horizon` must be an int"):
         keras_l2l.LearnedOptimizer(horizon=horizon)
+    with pytest.raises(ValueError, match="`horizon` must be an int"):
+        keras_l2l.LearnedOptimizer.from_preset(
+            "l2l_quadratics", horizon=horizon
+        )
 
 
 def test_a_preset_with_a_forged_horizon_is_refused(tmp_path):

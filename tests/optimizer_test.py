@@ -232,9 +232,9 @@ def test_meta_params_of_another_rule():
 
 
 def test_default_is_the_shipped_preset():
-    assert "l2l_digits_mlp" in keras_l2l.LearnedOptimizer.presets
+    assert "l2l_fashion_mnist_mlp" in keras_l2l.LearnedOptimizer.presets
     default = keras_l2l.LearnedOptimizer()
-    named = keras_l2l.LearnedOptimizer.from_preset("l2l_digits_mlp")
+    named = keras_l2l.LearnedOptimizer.from_preset("l2l_fashion_mnist_mlp")
     assert_same(default.meta_params, named.meta_params)
     assert default.name.startswith("learned_optimizer")
 

@@ -189,7 +189,17 @@ def test_shipped_presets_have_cards_and_load():
     for name, description in presets.shipped().items():
         assert len(description) > 20
         rule, meta_params, _ = presets.load_preset(name)
-        arrays.to_arrays(rule, meta_params)
+        _, sha256 = arrays.checked(rule, meta_params)
+        card = json.loads((presets._SHIPPED / name / "card.json").read_text())
+        assert card["limits"] and card["command"] and card["evaluations"]
+        for stage in card["meta_training"]:
+            assert {"task", "horizon", "seed", "versions", "seconds"} <= {
+                *stage
+            }
+        for evaluation_ in card["evaluations"]:
+            assert evaluation_["meta_params_sha256"] == sha256
+    # Its docstring says what it was trained for.
+    assert presets.DEFAULT in keras_l2l.LearnedOptimizer.__doc__
 
 
 def test_a_loaded_preset_scores_what_the_saved_one_did(preset, tmp_path):

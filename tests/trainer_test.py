@@ -72,6 +72,23 @@ def test_traced_once_is_traced_anew(make_optimizer, traces, monkeypatch):
     assert len({curves.tobytes() for curves in received}) == 3
 
 
+def test_what_a_configuration_does_not_tell():
+    def decaying(rate):
+        return keras.optimizers.AdamW(rate, weight_decay=0.5)
+
+    def excluding(rate):
+        optimizer = decaying(rate)
+        optimizer.exclude_from_weight_decay(var_names=[""])
+        return optimizer
+
+    trainer = Trainer(QUADRATICS, 6)
+    for make in (decaying, excluding):
+        make = functools.partial(make, 0.1)
+        expected = evaluation.training_curves(make, QUADRATICS, 6, "test", [0])
+        received = trainer.curves(make, "test", [0])
+        np.testing.assert_array_equal(received, expected)
+
+
 def test_splits_have_batches_of_their_own():
     trainer = Trainer(QUADRATICS, 3)
     make = functools.partial(keras.optimizers.SGD, 0.01)

@@ -58,13 +58,38 @@ def compare(preset, test, output):
         seeds=range(test.seeds),
         tuning_seeds=range(test.tuning_seeds),
     )
-    _, sha256 = arrays.checked(optimizer.rule, optimizer.meta_params)
+    sha256 = _sha256(optimizer)
     runs.write_json(
         output,
         {"preset": str(preset), "meta_params_sha256": sha256, **result},
     )
     print(results.format_table(result))
     print(f"Written: {output}")
+
+
+def read(path, preset):
+    """Returns an evaluation in the folder of a run.
+
+    Args:
+        path: Path of the JSON file.
+        preset: Name or folder of the run's preset.
+
+    Raises:
+        ValueError: if it is of other meta-parameters than the preset's.
+    """
+    evaluation = runs.read_json(path)
+    sha256 = _sha256(keras_l2l.LearnedOptimizer.from_preset(preset))
+    if evaluation.get("meta_params_sha256") != sha256:
+        raise ValueError(
+            "All evaluations in a run's folder must be of its preset. "
+            f"Received: {path}, of other meta-parameters. Evaluate again."
+        )
+    return evaluation
+
+
+def _sha256(optimizer):
+    _, sha256 = arrays.checked(optimizer.rule, optimizer.meta_params)
+    return sha256
 
 
 if __name__ == "__main__":

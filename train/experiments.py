@@ -144,11 +144,21 @@ EXPERIMENTS = {
             "horizon": 128,
             "unroll_length": 32,
             # VGG19 takes all of the time: few meta-steps, few episodes.
-            "meta_steps": 500,
             "sampled_coordinates": 2048,
-            "validation_interval": 100,
             "validation_episodes": 5,
         },
+        stages=[
+            {"meta_steps": 500, "validation_interval": 100},
+            # The first losses are a hundred times the last: only without them
+            # is it learned where to end.
+            {
+                "unroll_length": 128,
+                "loss_weights": "last",
+                "meta_learning_rate": 0.002,
+                "meta_steps": 120,
+                "validation_interval": 30,
+            },
+        ],
         tests={
             "base": _art(),
             # Fewer of the images: a transfer, and then four times the pixels.

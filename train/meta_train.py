@@ -134,27 +134,7 @@ def main():
         _require_cluster(os.environ.get("TF_CONFIG"))
     # Before anything else: workers find each other before TensorFlow starts.
     strategy = STRATEGIES[values.distribute]()
-    if strategy and (
-        values.check or values.search or values.replay is not None
-    ):
-        raise ValueError(
-            "--check, --search and --replay must run on one device. Received: "
-            f"--distribute={values.distribute}."
-        )
-    if values.init_preset and (values.check or values.search):
-        raise ValueError(
-            "--check and --search must start with fresh meta-parameters. "
-            f"Received: --init_preset={values.init_preset}."
-        )
-    if values.search is not None and (
-        len(stages) > 1 or values["meta_learning_rate"].present
-    ):
-        raise ValueError(
-            "--search must be of one stage, whose meta-learning rate it draws. "
-            f"Received: it with {len(stages)} stages and "
-            f"--meta_learning_rate={values.meta_learning_rate}. Search with "
-            "the flags of a stage instead of --experiment, and without that."
-        )
+    _require_compatible(values, stages)
     rule, meta_params = _start(values)
     task = cli.make_task(values.task)
     stages = stages_lib.checked(values, stages, rule, task)
@@ -188,6 +168,31 @@ def main():
             **stages_lib.arguments(values),
         )
     print(f"Preset: {values.output_dir}/preset")
+
+
+def _require_compatible(values, stages):
+    """Raises ValueError if flags exclude each other."""
+    if values.distribute != "none" and (
+        values.check or values.search or values.replay is not None
+    ):
+        raise ValueError(
+            "--check, --search and --replay must run on one device. Received: "
+            f"--distribute={values.distribute}."
+        )
+    if values.init_preset and (values.check or values.search):
+        raise ValueError(
+            "--check and --search must start with fresh meta-parameters. "
+            f"Received: --init_preset={values.init_preset}."
+        )
+    if values.search is not None and (
+        len(stages) > 1 or values["meta_learning_rate"].present
+    ):
+        raise ValueError(
+            "--search must be of one stage, whose meta-learning rate it draws. "
+            f"Received: it with {len(stages)} stages and "
+            f"--meta_learning_rate={values.meta_learning_rate}. Search with "
+            "the flags of a stage instead of --experiment, and without that."
+        )
 
 
 def _run_stages(values, stages, rule, task, meta_params, strategy):

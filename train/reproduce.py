@@ -55,15 +55,16 @@ def main():
         evaluation = folder / f"evaluation_{name}.json"
         if not evaluation.exists():
             evaluate.compare(folder / "preset", test, evaluation)
+        found = evaluate.read(evaluation, folder / "preset")
         curves = folder / f"curves_{name}.png"
         if not curves.exists():
-            plots.plot_curves(runs.read_json(evaluation), curves)
+            plots.plot_curves(found, curves)
         pictures = folder / f"pictures_{name}.png"
         if "neural_art" in test.task and not pictures.exists():
             plot.draw_pictures(
                 folder / "preset",
                 cli.make_task(test.task, test.dataset),
-                runs.read_json(evaluation),
+                found,
                 pictures,
             )
     print(f"Everything is in {folder}/.")

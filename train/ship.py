@@ -4,7 +4,7 @@ The card says how the preset was meta-trained and what it was measured to do,
 read from the run's own files. Example:
 
   python -m train.ship --run_dir=runs/demo --name=l2l_digits_mlp \
-      --description="..." --limits="..."
+      --command="make demo" --description="..." --limits="..."
 """
 
 import pathlib
@@ -12,10 +12,10 @@ import shutil
 
 from absl import flags
 
-from keras_l2l import arrays
 from keras_l2l import presets
 from keras_l2l import runs
 from train import cli
+from train import evaluate
 
 
 def define_flags():
@@ -23,6 +23,9 @@ def define_flags():
         "run_dir", None, "Folder of train.meta_train.", required=True
     )
     flags.DEFINE_string("name", None, "Name of the preset.", required=True)
+    flags.DEFINE_string(
+        "command", None, "What meta-trained it, from a clone.", required=True
+    )
     flags.DEFINE_string("description", None, "One line.", required=True)
     flags.DEFINE_string("limits", None, "What it can't do.", required=True)
 
@@ -30,7 +33,7 @@ def define_flags():
 def main():
     values = flags.FLAGS
     run_dir = pathlib.Path(values.run_dir)
-    card = make_card(run_dir, values.description, values.limits)
+    card = make_card(run_dir, values.command, values.description, values.limits)
     directory = runs.require_empty(
         pathlib.Path(presets.__file__).parent / "weights" / values.name
     )
@@ -39,27 +42,20 @@ def main():
     print(f"Written: {directory}")
 
 
-def make_card(run_dir, description, limits):
+def make_card(run_dir, command, description, limits):
     """Returns the model card of a finished run, a JSON-able dict.
 
     Args:
         run_dir: Path of the run, with its `evaluation*.json`.
-        description, limits: Strings.
+        command, description, limits: Strings.
 
     Raises:
         ValueError: if an evaluation is of other meta-parameters than the
             run's preset.
     """
-    preset = presets.load_preset(run_dir / "preset")
-    _, sha256 = arrays.checked(preset.rule, preset.meta_params)
     evaluations = []
     for path in sorted(run_dir.glob("evaluation*.json")):
-        evaluation = runs.read_json(path)
-        if evaluation.get("meta_params_sha256") != sha256:
-            raise ValueError(
-                "All evaluations in a run's folder must be of its preset. "
-                f"Received: {path}, of other meta-parameters. Evaluate again."
-            )
+        evaluation = evaluate.read(path, run_dir / "preset")
         for result in evaluation["results"]:
             # The curves stay with the run: a card is read by people.
             del result["losses"], result["losses_ci95"]
@@ -67,6 +63,7 @@ def make_card(run_dir, description, limits):
     return {
         "description": description,
         "limits": limits,
+        "command": command,
         "meta_training": [
             _stage(folder)
             for folder in sorted(run_dir.glob("stage_*")) or [run_dir]

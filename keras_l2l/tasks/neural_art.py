@@ -41,7 +41,8 @@ class NeuralArt(base.Task):
         style: Array `[h, w, 3]` of pixels from 0 to 255, resized to the size
             of the content images.
         dataset: String, the name of a TFDS data set of content images, of
-            which the first 100, 20 and 20 of the splits are used. Defaults to
+            which the first 100, 20 and 20 of the splits are used, or as many
+            as there are. Defaults to
             `"l2l_patches/64"`.
         vgg_weights: `None`, random weights (He-normal, always the same);
             `"imagenet"`, which Keras downloads; or the path of a weights file
@@ -208,7 +209,8 @@ def _vgg(shape, vgg_weights):
         )
         if vgg_weights not in (None, "imagenet"):
             vgg.load_weights(vgg_weights)
-    except (OSError, ValueError) as error:
+    # Keras has a bare Exception for a download that fails.
+    except Exception as error:
         raise ValueError(
             '`vgg_weights` must be None, "imagenet" (a download) or the path '
             "of a file of weights of keras.applications.VGG19(include_top="

@@ -136,6 +136,26 @@ def test_weights_from_a_file(make, task, tmp_path):
     assert make().get_config() == task.get_config()
 
 
+def test_weights_that_keras_downloads(make, task, monkeypatch):
+    vgg19 = keras.applications.VGG19
+
+    def downloaded(weights, **kwargs):
+        assert weights == "imagenet"
+        return vgg19(weights=None, **kwargs)
+
+    monkeypatch.setattr(keras.applications, "VGG19", downloaded)
+    config = make(vgg_weights="imagenet").get_config()
+    # As they came, not those that are always the same.
+    assert config["vgg_sha256"] != task.get_config()["vgg_sha256"]
+
+    def offline(**kwargs):
+        raise Exception("URL fetch failure on https://there")
+
+    monkeypatch.setattr(keras.applications, "VGG19", offline)
+    with pytest.raises(ValueError, match="path of a file.*URL fetch failure"):
+        make(vgg_weights="imagenet")
+
+
 def test_configurations_tell_styles_apart(make, task):
     other = make(style=STYLE[::-1]).get_config()
     assert other["style_sha256"] != task.get_config()["style_sha256"]

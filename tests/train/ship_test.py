@@ -47,8 +47,9 @@ def run_dir(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:The best learning rate")
 def test_a_card_says_how_it_was_made_and_how_good_it_is(run_dir):
-    card = ship.make_card(run_dir, "What.", "Not what.")
+    card = ship.make_card(run_dir, "make it", "What.", "Not what.")
     assert card["description"] == "What." and card["limits"] == "Not what."
+    assert card["command"] == "make it"
     (stage,) = card["meta_training"]
     assert stage["horizon"] == 4 and stage["seconds"] > 0
     assert [v["meta_step"] for v in stage["validation"]] == [0, 2]
@@ -66,7 +67,7 @@ def test_an_evaluation_of_something_else_is_refused(run_dir):
     path.unlink()
     runs.write_json(path, {**content, "meta_params_sha256": "0" * 64})
     with pytest.raises(ValueError, match="must be of its preset.*base.json"):
-        ship.make_card(run_dir, "What.", "Not what.")
+        ship.make_card(run_dir, "make it", "What.", "Not what.")
 
 
 @pytest.mark.filterwarnings("ignore:The best learning rate")
@@ -76,5 +77,5 @@ def test_a_card_tells_of_all_stages(run_dir):
         for file in ("config.json", "history.json"):
             shutil.copy(run_dir / file, run_dir / name)
     (run_dir / "config.json").unlink()
-    card = ship.make_card(run_dir, "What.", "Not what.")
+    card = ship.make_card(run_dir, "make it", "What.", "Not what.")
     assert [s["meta_steps"] for s in card["meta_training"]] == [2, 2]
