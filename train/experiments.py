@@ -170,6 +170,6 @@ EXPERIMENTS = {
 
 # What --quick makes of an experiment and of its first test, which is the only
 # one then: two minutes, and no results. Episodes are of four unrolls at most.
-QUICK = {"meta_steps": 20, "validation_episodes": 2}
-QUICK_UNROLLS = 4
-QUICK_TEST = {"horizon": 20, "seeds": 2, "tuning_seeds": 1}
+QUICK = {"meta_steps": 10, "validation_episodes": 2}
+QUICK_UNROLL_LENGTH, QUICK_UNROLLS = 20, 4
+QUICK_TEST = {"horizon": 10, "seeds": 2, "tuning_seeds": 1}

@@ -49,7 +49,7 @@ def define_flags():
         "Take the paper's settings for all flags that are not given.",
     )
     flags.DEFINE_bool(
-        "quick", False, "Only 20 meta-steps of short episodes, to try it."
+        "quick", False, "Only 10 meta-steps of short episodes, to try it."
     )
     flags.DEFINE_enum(
         "rule", "lstm", sorted(registry.RULES), "The update rule to fit."

@@ -32,15 +32,22 @@ def stages_of(values):
     else:
         experiment = experiments.EXPERIMENTS[values.experiment]
         stages = [{**experiment.flags, **s} for s in experiment.stages]
-    if values.quick:
-        stages = [{**s, **experiments.QUICK} for s in stages]
-        for stage in stages:
-            set_missing(stage)
-            longest = experiments.QUICK_UNROLLS * values.unroll_length
-            stage["horizon"] = min(values.horizon, longest)
     # What only another stage sets is as without it.
     unset = {n: flags.FLAGS[n].default for stage in stages for n in stage}
-    return [{**unset, **stage} for stage in stages]
+    stages = [{**unset, **stage} for stage in stages]
+    return [_quick(values, s) for s in stages] if values.quick else stages
+
+
+def _quick(values, stage):
+    """Returns a stage for trying it: little of all that is not given."""
+    set_missing(stage)
+    quick = {**stage, **experiments.QUICK}
+    quick["unroll_length"] = min(
+        values.unroll_length, experiments.QUICK_UNROLL_LENGTH
+    )
+    set_missing(quick)
+    longest = experiments.QUICK_UNROLLS * values.unroll_length
+    return {**quick, "horizon": min(values.horizon, longest)}
 
 
 def checked(values, stages, rule, task):
