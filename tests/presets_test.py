@@ -202,8 +202,12 @@ def test_shipped_presets_have_cards_and_load():
     assert presets.DEFAULT in keras_l2l.LearnedOptimizer.__doc__
 
 
-def test_a_loaded_preset_scores_what_the_saved_one_did(preset, tmp_path):
+@pytest.mark.parametrize("shipped", [None, "l2l_quadratics"])
+def test_a_loaded_preset_scores_what_the_saved_one_did(
+    shipped, preset, tmp_path
+):
     # To the last digit, after a way through every kind of file.
+    preset = shipped or preset
     optimizer = keras_l2l.LearnedOptimizer.from_preset(preset)
     optimizer.save_to_preset(tmp_path / "again")
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])

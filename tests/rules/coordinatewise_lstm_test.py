@@ -24,11 +24,19 @@ def lstm_in_numpy(meta_params, features, state, layers):
     return np.array(outputs)
 
 
-@pytest.mark.parametrize("preprocessing", ["log_and_sign", None])
-def test_equals_an_independent_numpy_computation(preprocessing):
-    rule = rules.CoordinatewiseLSTM(
-        units=(4, 3), preprocessing=preprocessing, p=5.0, output_scale=0.3
-    )
+@pytest.mark.parametrize(
+    "preprocessing, p, output_scale",
+    [
+        ("log_and_sign", 10.0, 0.1),
+        # Those of the authors' code.
+        ("log_and_sign", 5.0, 0.01),
+        (None, 5.0, 1.0),
+    ],
+)
+def test_equals_an_independent_numpy_computation(
+    preprocessing, p, output_scale
+):
+    rule = rules.CoordinatewiseLSTM((4, 3), preprocessing, p, output_scale)
     rng = np.random.default_rng(0)
     meta_params = keras.tree.map_structure(
         lambda t: rng.normal(size=t.shape), rule.init_meta_params(0)
@@ -39,7 +47,7 @@ def test_equals_an_independent_numpy_computation(preprocessing):
     # One row per coordinate here.
     expected_state = keras.tree.map_structure(lambda t: np.array(t.T), state)
     for step in range(3):
-        gradient = rng.normal(size=5) * 10.0 ** rng.integers(-4, 2, size=5)
+        gradient = rng.normal(size=5) * 10.0 ** rng.integers(-6, 2, size=5)
         updates, state = rule.step(
             meta_params,
             rules.StepInputs(
@@ -50,8 +58,8 @@ def test_equals_an_independent_numpy_computation(preprocessing):
         if preprocessing is None:
             features = gradient[:, None]
         else:
-            features = log_and_sign_in_numpy(gradient, 5)
-        expected = 0.3 * lstm_in_numpy(
+            features = log_and_sign_in_numpy(gradient, p)
+        expected = output_scale * lstm_in_numpy(
             meta_params, features, expected_state, ["lstm_0", "lstm_1"]
         )
         received = np.concatenate([np.ravel(u) for u in updates])

@@ -2,12 +2,109 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 import keras_l2l
 from keras_l2l import arrays
 from keras_l2l import runs
 from train import experiments
+from train import meta_train
 from train import registry
+from train import stages as stages_lib
+
+CONV_STAGES = [(100, 20), (1000, 100)]
+CONV_TESTS = {
+    "base": ("conv", 1000),
+    "5_labels": ("conv_5", 1000),
+    "2_labels": ("conv_2", 1000),
+}
+SMALL_CONV_TESTS = {
+    "base": ("small_conv", 1000),
+    "5_labels": ("small_conv_5", 1000),
+    "2_labels": ("small_conv_2", 1000),
+}
+# Task, data set and rule; horizon and unroll length of each stage; task and
+# horizon of each test. Said again, so that a changed default is noticed.
+SETTINGS = {
+    "quadratics": (
+        ("quadratics", None, "lstm_raw"),
+        [(100, 20)],
+        {"base": ("quadratics", 100)},
+    ),
+    "mnist": (
+        ("mlp", "mnist", "lstm"),
+        [(100, 20), (100, 50), (100, 100)],
+        {
+            "base": ("mlp", 100),
+            "200_steps": ("mlp", 200),
+            "40_units": ("mlp_40_units", 100),
+            "2_layers": ("mlp_2_layers", 100),
+            "relu": ("mlp_relu", 100),
+        },
+    ),
+    "cifar10": (("conv", "cifar10", "lstm_conv"), CONV_STAGES, CONV_TESTS),
+    "cifar10_sub": (
+        ("conv_sub", "cifar10", "lstm_conv"),
+        CONV_STAGES,
+        CONV_TESTS,
+    ),
+    "patches": (
+        ("small_conv", "l2l_patches", "lstm_conv"),
+        CONV_STAGES,
+        SMALL_CONV_TESTS,
+    ),
+    "patches_sub": (
+        ("small_conv_sub", "l2l_patches", "lstm_conv"),
+        CONV_STAGES,
+        SMALL_CONV_TESTS,
+    ),
+    "neural_art": (
+        ("neural_art", "l2l_patches/64", "lstm"),
+        [(128, 32)],
+        {
+            "base": ("neural_art", 128),
+            "style_2": ("neural_art_style_2", 128),
+            "128x128": ("neural_art", 128),
+        },
+    ),
+}
+
+
+@pytest.fixture
+def parse():
+    """Parses flags of train.meta_train, which are gone when the test ends."""
+    with flagsaver.flagsaver():
+        meta_train.define_flags()
+
+        def parse(*given):
+            flags.FLAGS(["meta_train", *given])
+            return flags.FLAGS
+
+        yield parse
+    flags.FLAGS.unparse_flags()
+
+
+@pytest.mark.parametrize("name", sorted(experiments.EXPERIMENTS))
+def test_settings_are_the_papers(name, parse):
+    assert SETTINGS.keys() == experiments.EXPERIMENTS.keys()
+    named, lengths, tests = SETTINGS[name]
+    values = parse(f"--experiment={name}", "--output_dir=new")
+    found = []
+    for stage in stages_lib.stages_of(values):
+        stages_lib.set_missing(stage)
+        assert (values.task, stage.get("dataset"), values.rule) == named
+        arguments = stages_lib.arguments(values)
+        found.append((arguments["horizon"], arguments["unroll_length"]))
+        assert arguments["loss_weights"] == "sum"
+        assert arguments["second_derivatives"] is False
+    assert found == lengths
+    assert tests == {
+        test: (task, horizon)
+        for test, (task, horizon, *_) in experiments.EXPERIMENTS[
+            name
+        ].tests.items()
+    }
 
 
 @pytest.mark.parametrize("name", sorted(experiments.EXPERIMENTS))
@@ -55,7 +152,7 @@ def test_one_command_reproduces_an_experiment(tmp_path):
     assert (tmp_path / "run" / "curves_base.png").stat().st_size > 10_000
 
 
-def meta_train(*flags):
+def run_meta_train(*flags):
     command = [sys.executable, "-m", "train.meta_train", *flags]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -69,7 +166,7 @@ def test_stages_go_on_from_each_other(tmp_path):
         "--meta_steps=3",
         f"--output_dir={tmp_path}/run",
     ]
-    done = meta_train(*flags)
+    done = run_meta_train(*flags)
     assert done.returncode == 0, done.stderr
     first, last = (
         runs.read_json(tmp_path / f"run/stage_{i}/config.json") for i in (1, 3)
@@ -91,8 +188,8 @@ def test_stages_go_on_from_each_other(tmp_path):
     _, expected = arrays.checked(loaded.rule, loaded.meta_params)
     assert last["meta_params_sha256"] == expected
     # Nothing is overwritten; what is finished is not done again.
-    refused = meta_train(*flags)
+    refused = run_meta_train(*flags)
     assert refused.returncode == 1 and "new or empty" in refused.stderr
-    resumed = meta_train(*flags, "--resume")
+    resumed = run_meta_train(*flags, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert kept == runs.read_json(tmp_path / "run/preset/metadata.json")
