@@ -150,13 +150,16 @@ EXPERIMENTS = {
         stages=[
             {"meta_steps": 500, "validation_interval": 100},
             # The first losses are a hundred times the last: only without them
-            # is it learned where to end.
+            # is it learned where to end. At a quarter of the pixels, since
+            # such an episode takes long.
             {
+                "dataset": "l2l_patches/32",
                 "unroll_length": 128,
                 "loss_weights": "last",
                 "meta_learning_rate": 0.002,
-                "meta_steps": 120,
-                "validation_interval": 30,
+                "meta_steps": 150,
+                "sampled_coordinates": 1024,
+                "validation_interval": 25,
             },
         ],
         tests={

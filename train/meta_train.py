@@ -136,9 +136,9 @@ def main():
     strategy = STRATEGIES[values.distribute]()
     _require_compatible(values, stages)
     rule, meta_params = _start(values)
-    task = cli.make_task(values.task)
-    stages = stages_lib.checked(values, stages, rule, task)
-    stages_lib.set_missing(stages[0])
+    stages = stages_lib.with_tasks(values, stages, rule)
+    stage, task = stages[0]
+    stages_lib.set_missing(stage)
     if values.replay is not None:
         found = replay.replay(rule, task, values.output_dir, values.replay)
         print(runs.to_json(found).decode())
@@ -156,7 +156,7 @@ def main():
             rule, task, values.output_dir, values.search, **arguments
         )
     elif len(stages) > 1:
-        _run_stages(values, stages, rule, task, meta_params, strategy)
+        _run_stages(values, stages, rule, meta_params, strategy)
     else:
         keras_l2l.meta_train(
             rule,
@@ -195,13 +195,13 @@ def _require_compatible(values, stages):
         )
 
 
-def _run_stages(values, stages, rule, task, meta_params, strategy):
+def _run_stages(values, stages, rule, meta_params, strategy):
     """Meta-trains in `stage_1`, `stage_2`, ..., and keeps the last preset."""
     output_dir = pathlib.Path(values.output_dir)
     is_chief = distribution.Replicas(strategy).is_chief
     if is_chief and not (values.resume and (output_dir / "stage_1").exists()):
         runs.require_empty(output_dir)
-    for number, stage in enumerate(stages, 1):
+    for number, (stage, task) in enumerate(stages, 1):
         stages_lib.set_missing(stage)
         print(f"Stage {number} of {len(stages)}")
         folder = output_dir / f"stage_{number}"
@@ -219,6 +219,8 @@ def _run_stages(values, stages, rule, task, meta_params, strategy):
         presets.replace_preset(
             last.rule, last.meta_params, output_dir / "preset", last.horizon
         )
+    # What is evaluated is like the first's.
+    stages_lib.set_missing(stages[0][0])
 
 
 def _start(values):

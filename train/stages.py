@@ -3,6 +3,7 @@
 from absl import flags
 
 from keras_l2l.estimators import TruncatedBackprop
+from train import cli
 from train import experiments
 
 # Flags that are arguments of `meta_train`, and those of its estimator.
@@ -50,17 +51,31 @@ def _quick(values, stage):
     return {**quick, "horizon": min(values.horizon, longest)}
 
 
-def checked(values, stages, rule, task):
+def with_tasks(values, stages, rule):
     """Returns the stages as a rule can do them, before hours go into one.
+
+    Args:
+        values: Flags.
+        stages: As from `stages_of`.
+        rule: `UpdateRule`.
+
+    Returns:
+        List of pairs of a stage and its task.
 
     Raises:
         ValueError: as `TruncatedBackprop` does.
     """
-    return [_checked(values, stage, rule, task) for stage in stages]
+    tasks, found = {}, []
+    for stage in stages:
+        set_missing(stage)
+        name = values.task, values.dataset
+        if name not in tasks:
+            tasks[name] = cli.make_task(values.task)
+        found.append((_checked(values, stage, rule, tasks[name]), tasks[name]))
+    return found
 
 
 def _checked(values, stage, rule, task):
-    set_missing(stage)
     try:
         _estimator(values, rule, task)
     except ValueError:
