@@ -219,8 +219,6 @@ def _run_stages(values, stages, rule, meta_params, strategy):
         presets.replace_preset(
             last.rule, last.meta_params, output_dir / "preset", last.horizon
         )
-    # What is evaluated is like the first's.
-    stages_lib.set_missing(stages[0][0])
 
 
 def _start(values):
