@@ -42,7 +42,7 @@ def main(output, workers, index):
                 keras.layers.Dense(3),
             ]
         )
-        optimizer = keras_l2l.LearnedOptimizer(0.1)
+        optimizer = keras_l2l.LearnedOptimizer(0.1, "l2l_digits_mlp")
         optimizer.build(model.trainable_variables)
     loss = keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, reduction="sum"
