@@ -169,7 +169,7 @@ EXPERIMENTS = {
 }
 
 # What --quick makes of an experiment and of its first test, which is the only
-# one then: two minutes, and no results. Episodes are of four unrolls at most.
+# one then: little work, and no results. Episodes are of four unrolls at most.
 QUICK = {"meta_steps": 10, "validation_episodes": 2}
 QUICK_UNROLL_LENGTH, QUICK_UNROLLS = 20, 4
 QUICK_TEST = {"horizon": 10, "seeds": 2, "tuning_seeds": 1}
