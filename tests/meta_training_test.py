@@ -217,6 +217,8 @@ def test_the_best_validation_is_kept_not_the_last(tmp_path):
 
 
 def test_memory_does_not_grow(tmp_path):
+    if timing.in_fresh_process(one_run.memory_of_constants, 20_000) > 2000:
+        pytest.skip("this TensorFlow itself keeps memory of each tensor")
     memory = timing.in_fresh_process(one_run.memory_after, tmp_path, (50, 500))
     assert memory[500] <= 1.02 * memory[50]
 

@@ -1,9 +1,12 @@
 """A short run of meta-training, for processes that are killed."""
 
+import ctypes
+import gc
 import pathlib
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import keras_l2l
 from keras_l2l import tasks
@@ -69,16 +72,32 @@ def train(output_dir, task=None, **arguments):
 
 
 def memory_after(output_dir, meta_steps):
-    """Returns the resident memory in kB when so many were taken, of each."""
+    """Returns the memory in use, in kB, when so many were taken, of each."""
     record, found = Recorder.meta_step, {}
 
     def measured(self, meta_step, *arguments):
         record(self, meta_step, *arguments)
         if meta_step in meta_steps:
-            status = pathlib.Path("/proc/self/status").read_text()
-            (line,) = [x for x in status.splitlines() if x.startswith("VmRSS")]
-            found[meta_step] = int(line.split()[1])
+            found[meta_step] = _memory_in_use()
 
     Recorder.meta_step = measured
     train(output_dir, meta_steps=max(meta_steps) + 1)
     return found
+
+
+def memory_of_constants(count):
+    """Returns the memory, in kB, that eager constants keep once deleted."""
+    tf.constant(0.0)
+    before = _memory_in_use()
+    for _ in range(count):
+        tf.constant(0.0)
+    return _memory_in_use() - before
+
+
+def _memory_in_use():
+    # What is freed may still be held by the collector or the allocator.
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    status = pathlib.Path("/proc/self/status").read_text()
+    (line,) = [x for x in status.splitlines() if x.startswith("VmRSS")]
+    return int(line.split()[1])
