@@ -93,6 +93,7 @@ RULES = {
         [(r"conv[^/]*/kernel$", rules.KernelLSTM((3, 3)))],
         default=rules.CoordinatewiseLSTM(),
     ),
+    "rnnprop": rules.RNNprop,
     "lstm_averaging": rules.GlobalAveragingLSTM,
     "ntm_bfgs": rules.NTMBFGS,
     "adam": rules.Adam,

@@ -12,6 +12,7 @@ from keras_l2l.rules.hand_designed import Momentum
 from keras_l2l.rules.kernel_lstm import KernelLSTM
 from keras_l2l.rules.ntm_bfgs import NTMBFGS
 from keras_l2l.rules.partition import Partition
+from keras_l2l.rules.rnnprop import RNNprop
 from keras_l2l.rules.serialization import deserialize
 from keras_l2l.rules.serialization import serialize
 from keras_l2l.rules.vector_rule import VectorRule
@@ -26,6 +27,7 @@ __all__ = [
     "KernelLSTM",
     "Momentum",
     "Partition",
+    "RNNprop",
     "StepInputs",
     "UpdateRule",
     "VectorRule",

@@ -8,7 +8,7 @@ from keras_l2l.rules import lstm_stack
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
-class CoordinatewiseLSTM(lstm_stack.LSTMStack, base.CoordinatewiseRule):
+class CoordinatewiseLSTM(lstm_stack.GradientLSTMStack, base.CoordinatewiseRule):
     """A stack of LSTMs with a linear output, shared by all coordinates.
 
     ```

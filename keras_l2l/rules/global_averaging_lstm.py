@@ -10,7 +10,7 @@ from keras_l2l.rules import vectors
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
-class GlobalAveragingLSTM(lstm_stack.LSTMStack, vector_rule.VectorRule):
+class GlobalAveragingLSTM(lstm_stack.GradientLSTMStack, vector_rule.VectorRule):
     """`CoordinatewiseLSTM` whose coordinates exchange what some units say.
 
     ```

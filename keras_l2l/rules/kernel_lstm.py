@@ -12,7 +12,7 @@ from keras_l2l.rules import vectors
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
-class KernelLSTM(lstm_stack.LSTMStack, base.UpdateRule):
+class KernelLSTM(lstm_stack.GradientLSTMStack, base.UpdateRule):
     """A stack of LSTMs, applied to each two-dimensional filter as a whole.
 
     ```

@@ -12,15 +12,13 @@ class LSTMStack:
 
     Args:
         units: Tuple of ints >= 1, the hidden units of each LSTM layer.
-        preprocessing: `"log_and_sign"` or `None`, which feeds raw gradients.
-        p: Positive float, see `keras_l2l.preprocess.log_and_sign`.
-        output_scale: Positive float, factor on the linear output.
+        output_scale: Positive float, factor on the output.
 
     Raises:
         ValueError: if an argument is out of its range.
     """
 
-    def __init__(self, units, preprocessing, p, output_scale):
+    def __init__(self, units, output_scale):
         if not isinstance(units, (tuple, list)) or not units:
             raise ValueError(
                 "`units` must be a non-empty tuple of ints, one per LSTM "
@@ -29,29 +27,9 @@ class LSTMStack:
             )
         for value in units:
             checks.require_int("units", value)
-        if preprocessing not in ("log_and_sign", None):
-            raise ValueError(
-                '`preprocessing` must be "log_and_sign" or None. Received: '
-                f"preprocessing={preprocessing!r}"
-            )
-        checks.require_positive("p", p)
         checks.require_positive("output_scale", output_scale)
         self.units = tuple(units)
-        self.preprocessing = preprocessing
-        self.p = p
         self.output_scale = output_scale
-
-    @property
-    def features_per_gradient(self):
-        return 1 if self.preprocessing is None else 2
-
-    def features(self, gradient):
-        """Returns `[k * features_per_gradient, n]` of gradients `[k, n]`."""
-        if self.preprocessing is None:
-            return gradient
-        features = preprocess.log_and_sign(gradient, self.p)
-        # The number of columns may be unknown, as in an exported rule.
-        return ops.reshape(features, (2 * gradient.shape[0], -1))
 
     def init_stack(self, inputs, outputs, seed):
         """Returns the weights of a stack from `inputs` to `outputs` values."""
@@ -103,9 +81,47 @@ class LSTMStack:
         return cells.dense(outputs, weights["output"]), new_state
 
     def get_config(self):
+        return {"units": list(self.units), "output_scale": self.output_scale}
+
+
+class GradientLSTMStack(LSTMStack):
+    """An `LSTMStack` whose inputs are the paper's features of gradients.
+
+    Args:
+        units, output_scale: As for `LSTMStack`.
+        preprocessing: `"log_and_sign"` or `None`, which feeds raw gradients.
+        p: Positive float, see `keras_l2l.preprocess.log_and_sign`.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+    """
+
+    def __init__(self, units, preprocessing, p, output_scale):
+        super().__init__(units, output_scale)
+        if preprocessing not in ("log_and_sign", None):
+            raise ValueError(
+                '`preprocessing` must be "log_and_sign" or None. Received: '
+                f"preprocessing={preprocessing!r}"
+            )
+        checks.require_positive("p", p)
+        self.preprocessing = preprocessing
+        self.p = p
+
+    @property
+    def features_per_gradient(self):
+        return 1 if self.preprocessing is None else 2
+
+    def features(self, gradient):
+        """Returns `[k * features_per_gradient, n]` of gradients `[k, n]`."""
+        if self.preprocessing is None:
+            return gradient
+        features = preprocess.log_and_sign(gradient, self.p)
+        # The number of columns may be unknown, as in an exported rule.
+        return ops.reshape(features, (2 * gradient.shape[0], -1))
+
+    def get_config(self):
         return {
-            "units": list(self.units),
+            **super().get_config(),
             "preprocessing": self.preprocessing,
             "p": self.p,
-            "output_scale": self.output_scale,
         }

@@ -72,6 +72,7 @@ RULES = {
     "lstm_raw": rules.CoordinatewiseLSTM((5,), None, output_scale=1.0),
     "global_averaging": rules.GlobalAveragingLSTM(2, (5, 4)),
     "kernel": rules.KernelLSTM((2,), (5, 4)),
+    "rnnprop": rules.RNNprop((5, 4), output_scale=0.2),
     "ntm_bfgs": rules.NTMBFGS(2, 2, (5, 4)),
     "sgd": rules.SGD(0.05),
     "momentum": rules.Momentum(0.05, 0.8),

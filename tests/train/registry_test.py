@@ -27,6 +27,7 @@ from train import registry
             {"preprocessing": None, "output_scale": 1.0},
         ),
         ("lstm_averaging", rules.GlobalAveragingLSTM, {"output_scale": 0.1}),
+        ("rnnprop", rules.RNNprop, {"beta": 0.95, "output_scale": 0.1}),
         ("ntm_bfgs", rules.NTMBFGS, {}),
         ("adam", rules.Adam, {}),
         ("momentum", rules.Momentum, {}),
