@@ -15,13 +15,13 @@ class RNNprop(lstm_stack.LSTMStack, base.CoordinatewiseRule):
     m = beta * m + (1 - beta) * gradient
     v = beta * v + (1 - beta) * gradient ** 2
     m_hat, v_hat = m / (1 - beta ** t), v / (1 - beta ** t)   t = iteration + 1
-    features = (m_hat, gradient) / (sqrt(v_hat) + epsilon)
+    features = (m_hat, gradient) / sqrt(v_hat + epsilon ** 2)
     hidden, cell = lstm_step(features, (hidden, cell))      for each layer
     update = output_scale * tanh(kernel.T @ hidden + bias)
     ```
 
-    The features do not change when the gradient is multiplied by a number:
-    what was learned for one loss serves another of a different scale.
+    But for `epsilon`, which is 1e-7, the features do not change when all
+    gradients are multiplied by a positive number.
 
     Args:
         units: Tuple of ints >= 1, the hidden units of each LSTM layer.
@@ -34,7 +34,7 @@ class RNNprop(lstm_stack.LSTMStack, base.CoordinatewiseRule):
         ValueError: if an argument is out of its range.
 
     Reference:
-        Lv, Jiang and Li, 2017 (arXiv 1703.03633), section 4.
+        Lv, Jiang and Li, 2017 (arXiv 1703.03633).
     """
 
     def __init__(self, units=(20, 20), beta=0.95, output_scale=0.1):
