@@ -5,6 +5,7 @@ number about an optimizer comes out of `Trainer`.
 """
 
 import functools
+import json
 import warnings
 
 import keras
@@ -137,6 +138,7 @@ def evaluate(
     tuning_seeds=range(10),
     learning_rates=LEARNING_RATES,
     baselines=None,
+    earlier=None,
 ):
     """Compares a learned optimizer with tuned baselines on one task.
 
@@ -151,13 +153,19 @@ def evaluate(
         learning_rates: Floats, the grid.
         baselines: Dict from name to a function learning rate -> optimizer;
             defaults to `BASELINES`.
+        earlier: What this function returned for another learned optimizer and
+            all the same otherwise, but for the commit: its results of the
+            baselines are taken instead of finding them again, which takes most
+            of the time.
 
     Returns:
         JSON-able dict; the entries of `"results"` are described at
-        `keras_l2l.results.summarize`.
+        `keras_l2l.results.summarize`. With `earlier`, its versions are
+        `"baselines_versions"`.
 
     Raises:
-        ValueError: if the baselines would be tuned on what is reported.
+        ValueError: if the baselines would be tuned on what is reported, or
+            `earlier` is of another comparison.
     """
     if split == tuning_split and set(seeds) & set(tuning_seeds):
         raise ValueError(
@@ -165,33 +173,7 @@ def evaluate(
             f"Received: {sorted(set(seeds) & set(tuning_seeds))} in both, on "
             f"the split {split!r}. Use another tuning split or other seeds."
         )
-    trainer = Trainer(task, horizon)
-    results = [
-        {
-            "optimizer": "learned",
-            "learning_rate": float(learned().learning_rate),
-            "tuned_for": None,
-            **summarize(trainer.curves(learned, split, seeds)),
-        }
-    ]
-    for name, make_optimizer in (baselines or BASELINES).items():
-        best = _tune(
-            trainer, make_optimizer, tuning_split, tuning_seeds, learning_rates
-        )
-        # One entry per learning rate: both criteria may choose the same.
-        for rate in dict.fromkeys(best.values()):
-            curves = trainer.curves(
-                functools.partial(make_optimizer, rate), split, seeds
-            )
-            results.append(
-                {
-                    "optimizer": name,
-                    "learning_rate": rate,
-                    "tuned_for": [c for c in best if best[c] == rate],
-                    **summarize(curves),
-                }
-            )
-    return {
+    comparison = {
         "task": task.name,
         "task_config": task.get_config(),
         "horizon": horizon,
@@ -201,5 +183,74 @@ def evaluate(
         "tuning_seeds": list(tuning_seeds),
         "learning_rates": list(learning_rates),
         "versions": runs.versions(),
-        "results": results,
     }
+    trainer = Trainer(task, horizon)
+    if earlier is not None:
+        _require_same(earlier, comparison)
+    results = [
+        {
+            "optimizer": "learned",
+            "learning_rate": float(learned().learning_rate),
+            "tuned_for": None,
+            **summarize(trainer.curves(learned, split, seeds)),
+        }
+    ]
+    if earlier is None:
+        results += _baseline_results(
+            trainer, baselines or BASELINES, comparison
+        )
+        return {**comparison, "results": results}
+    return {
+        **comparison,
+        "baselines_versions": earlier["versions"],
+        "results": results + earlier["results"][1:],
+    }
+
+
+def _baseline_results(trainer, baselines, comparison):
+    """Tunes baselines and returns the entries of their results."""
+    results = []
+    for name, make_optimizer in baselines.items():
+        best = _tune(
+            trainer,
+            make_optimizer,
+            comparison["tuning_split"],
+            comparison["tuning_seeds"],
+            comparison["learning_rates"],
+        )
+        # One entry per learning rate: both criteria may choose the same.
+        for rate in dict.fromkeys(best.values()):
+            curves = trainer.curves(
+                functools.partial(make_optimizer, rate),
+                comparison["split"],
+                comparison["seeds"],
+            )
+            results.append(
+                {
+                    "optimizer": name,
+                    "learning_rate": rate,
+                    "tuned_for": [c for c in best if best[c] == rate],
+                    **summarize(curves),
+                }
+            )
+    return results
+
+
+def _require_same(earlier, comparison):
+    """Raises ValueError unless results of baselines can be taken over."""
+    # As they are read from a file.
+    comparison = json.loads(runs.to_json(comparison))
+    received = {name: earlier.get(name) for name in comparison}
+    for one in (comparison, received):
+        one["versions"] = {**(one["versions"] or {}), "commit": None}
+    different = [
+        f"{name}: {received[name]} -> {value}"
+        for name, value in comparison.items()
+        if received[name] != value
+    ]
+    if different:
+        raise ValueError(
+            "An earlier evaluation whose baselines are taken must be of the "
+            f"same comparison. Received another: {'; '.join(different)}. "
+            "Evaluate without it."
+        )

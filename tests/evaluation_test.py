@@ -1,4 +1,5 @@
 import functools
+import json
 
 import keras
 import numpy as np
@@ -69,6 +70,38 @@ def test_one_optimizer_under_two_names_gives_one_curve():
         curves.setdefault(r["optimizer"], {})[r["learning_rate"]] = r["losses"]
     assert curves["adam"] == curves["other"]
     assert curves["adam"][0.1] == learned["losses"]
+
+
+def test_baselines_of_an_earlier_evaluation(monkeypatch):
+    arguments = {
+        "task": QUADRATICS,
+        "horizon": 20,
+        "seeds": range(3),
+        "tuning_seeds": range(2),
+        "learning_rates": (1e-5, 0.001, 0.1, 100.0),
+    }
+    earlier = evaluation.evaluate(SGD, **arguments)
+    earlier["versions"]["commit"] = "0" * 40
+    expected = evaluation.evaluate(ADAM, **arguments)
+    monkeypatch.setattr(evaluation, "_tune", None)
+    # As from a file.
+    earlier = json.loads(runs.to_json(earlier))
+    found = evaluation.evaluate(ADAM, **arguments, earlier=earlier)
+    assert found.pop("baselines_versions") == earlier["versions"]
+    assert found == expected
+    for name, value in (
+        ("horizon", 10),
+        ("seeds", [0, 1, 3]),
+        ("tuning_seeds", [0]),
+        ("learning_rates", [0.001, 0.1, 1.0]),
+        ("task_config", {}),
+        ("versions", {**earlier["versions"], "keras": "3.0"}),
+        ("versions", None),
+    ):
+        with pytest.raises(ValueError, match=f"Received another: {name}: "):
+            evaluation.evaluate(
+                ADAM, **arguments, earlier={**earlier, name: value}
+            )
 
 
 def test_evaluation_equals_the_unroll_of_meta_training(small_lstm):

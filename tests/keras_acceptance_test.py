@@ -58,7 +58,9 @@ def seeded():
     np.random.seed(0)
 """
 # Hardly any of the rest has to do with optimizers, and it takes minutes.
-RELATED = "not predict and not evaluate and not steps_per_epoch"
+RELATED = (
+    "not predict and not evaluate and not steps_per_epoch and not sharding"
+)
 # As long as all of the others together.
 TRAINER = ("trainers/trainer_test.py",)
 FILES = (

@@ -28,6 +28,12 @@ def define_flags():
     flags.DEFINE_integer(
         "tuning_seeds", 10, "Optimizees tuned on.", lower_bound=1
     )
+    flags.DEFINE_string(
+        "baselines",
+        None,
+        "JSON file, an evaluation of another preset in the same comparison: "
+        "take its baselines, instead of tuning them again.",
+    )
     flags.DEFINE_string("output", None, "New JSON file.", required=True)
 
 
@@ -36,16 +42,17 @@ def main():
     test = experiments.Test(
         values.task, values.horizon, values.seeds, values.tuning_seeds
     )
-    compare(values.preset, test, values.output)
+    compare(values.preset, test, values.output, values.baselines)
 
 
-def compare(preset, test, output):
+def compare(preset, test, output, baselines=None):
     """Evaluates a preset, prints the table and writes the result.
 
     Args:
         preset: Name or folder of a preset.
         test: `train.experiments.Test`.
         output: Path of a new JSON file.
+        baselines: Path of the JSON file of an earlier one, or `None`.
     """
     output = runs.require_new(output)
     # Read once: a wrong preset must not show up after minutes of tuning.
@@ -57,6 +64,7 @@ def compare(preset, test, output):
         test.horizon,
         seeds=range(test.seeds),
         tuning_seeds=range(test.tuning_seeds),
+        earlier=None if baselines is None else runs.read_json(baselines),
     )
     sha256 = _sha256(optimizer)
     runs.write_json(

@@ -223,11 +223,49 @@ def _vgg(shape, vgg_weights):
                 kernel.assign(keras.initializers.HeNormal(i)(kernel.shape))
                 bias.assign(np.zeros(bias.shape))
     vgg.trainable = False
-    model = keras.Model(
-        vgg.input,
-        [vgg.get_layer(n).output for n in (*STYLE_LAYERS, CONTENT_LAYER)],
-    )
-    return model, _sha256(*model.get_weights())
+    outputs = (*STYLE_LAYERS, CONTENT_LAYER)
+    vgg = keras.Model(vgg.input, [vgg.get_layer(n).output for n in outputs])
+    sha256 = _sha256(*vgg.get_weights())
+    return keras.models.clone_model(vgg, clone_function=_fixed), sha256
+
+
+class _FixedConv2D(keras.layers.Layer):
+    """A 3x3 convolution of the VGG networks that is not trained."""
+
+    def __init__(self, layer):
+        super().__init__(name=layer.name)
+        self.kernel = tf.constant(layer.kernel)
+        self.bias = tf.constant(layer.bias)
+        flipped = tf.reverse(self.kernel, [0, 1])
+        self._flipped = tf.transpose(flipped, [0, 1, 3, 2])
+
+    def call(self, inputs):
+        # Copies in name alone. In a loop, gradients can refer to tensors of
+        # its body, and not to constants that its body does not use.
+        kernel, flipped = tf.identity(self.kernel), tf.identity(self._flipped)
+        outputs = _convolve(inputs, kernel, flipped)
+        return tf.nn.relu(outputs + self.bias)
+
+
+def _fixed(layer):
+    """Returns the layer that takes the place of one of VGG19."""
+    is_convolution = isinstance(layer, keras.layers.Conv2D)
+    return _FixedConv2D(layer) if is_convolution else layer
+
+
+def _convolve(inputs, kernel, flipped):
+    """Returns a convolution with a fast gradient with respect to its inputs.
+
+    That gradient is the convolution with the flipped kernel. TensorFlow's own
+    takes two to five times as long on a CPU.
+    """
+
+    @tf.custom_gradient
+    def convolve(inputs):
+        outputs = tf.nn.conv2d(inputs, kernel, 1, "SAME")
+        return outputs, lambda upstream: _convolve(upstream, flipped, kernel)
+
+    return convolve(inputs)
 
 
 def _require_pixels(style):

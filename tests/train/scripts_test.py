@@ -56,19 +56,31 @@ def workplace(tmp_path_factory):
 
 
 def test_the_scripts_end_to_end(workplace):
-    output = succeed(
+    evaluate = (
         "evaluate",
         f"--data_dir={workplace}/data",
-        f"--preset={workplace}/run/preset",
-        f"--output={workplace}/run/evaluation.json",
         "--horizon=2",
         "--seeds=2",
         "--tuning_seeds=1",
+    )
+    output = succeed(
+        *evaluate,
+        f"--preset={workplace}/run/preset",
+        f"--output={workplace}/run/evaluation.json",
     )
     assert "learned" in output and "nag" in output
     evaluation = json.loads((workplace / "run" / "evaluation.json").read_text())
     assert evaluation["task"] == "l2l_digits_mlp"
     assert evaluation["results"][0]["optimizer"] == "learned"
+    succeed(
+        *evaluate,
+        "--preset=l2l_digits_mlp",
+        f"--baselines={workplace}/run/evaluation.json",
+        f"--output={workplace}/other.json",
+    )
+    other = json.loads((workplace / "other.json").read_text())
+    assert other["results"][1:] == evaluation["results"][1:]
+    assert other["results"][0] != evaluation["results"][0]
     succeed(
         "plot",
         f"--input={workplace}/run/evaluation.json",
