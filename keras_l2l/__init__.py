@@ -5,6 +5,7 @@ import importlib
 from keras_l2l import backends
 from keras_l2l import presets
 from keras_l2l import rules
+from keras_l2l.callbacks import TrainingLength
 from keras_l2l.optimizer import LearnedOptimizer
 from keras_l2l.rules import CoordinatewiseLSTM
 from keras_l2l.rules import CoordinatewiseRule
@@ -17,6 +18,7 @@ __all__ = [
     "CoordinatewiseRule",
     "LearnedOptimizer",
     "StepInputs",
+    "TrainingLength",
     "UpdateRule",
     "evaluation",
     "export",

@@ -94,6 +94,18 @@ def bitcast(tensor, dtype):
             return tensor.view(getattr(torch, dtype))
 
 
+def sum_over_replicas(tensor):
+    """Returns the sum of a tensor of each replica, within `strategy.run`."""
+    if keras.backend.backend() != "tensorflow":
+        return tensor
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return tensor
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
+
+
 @functools.cache
 def _has_xla():
     import tensorflow as tf

@@ -25,6 +25,16 @@ class HorizonOptimizer(replicas.WholeModelOptimizer):
         self.horizon = horizon
         self._warned = False
 
+    def set_num_steps(self, num_steps):
+        """Tells a rule that depends on it how long the training is.
+
+        Nothing changes where the rule has been told.
+
+        Args:
+            num_steps: Int >= 1, steps of this optimizer.
+        """
+        self.rule = self.rule.for_num_steps(num_steps)
+
     def finalize_variable_values(self, var_list):
         """Is what Keras calls at the end of `fit`."""
         super().finalize_variable_values(var_list)

@@ -133,7 +133,8 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         Args:
             name_or_dir: Name of a preset in `LearnedOptimizer.presets`, or a
                 preset folder.
-            **kwargs: Other arguments of `LearnedOptimizer`.
+            **kwargs: Other arguments of `LearnedOptimizer`, and of the rule:
+                `num_steps=1000`, for example, where the rule takes it.
 
         Raises:
             keras_l2l.presets.PresetError: if there is no such preset, or a
@@ -141,7 +142,8 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         """
         preset = presets_lib.load_preset(name_or_dir)
         kwargs.setdefault("horizon", preset.horizon)
-        return cls(rule=preset.rule, meta_params=preset.meta_params, **kwargs)
+        rule, kwargs = serialization.configured(preset.rule, kwargs, cls)
+        return cls(rule=rule, meta_params=preset.meta_params, **kwargs)
 
     def save_to_preset(self, directory):
         """Writes rule and meta-parameters to a new or empty folder.
@@ -219,7 +221,7 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             if not self._overwrite_variable_with_gradient(v)
         ]
 
-    def _update(self, grads, variables, learning_rate, device):
+    def _update(self, grads, variables, learning_rate, loss, device):
         updated = self._updated_variables()
         received = {
             self._var_key(v): g for g, v in zip(grads, variables, strict=True)
@@ -237,14 +239,14 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         rate = ops.cast(learning_rate, "float32")
         updates = self._division.join(
             [
-                [rate * update for update in step(part, *inputs)]
+                [rate * update for update in step(part, loss, *inputs)]
                 for part, inputs in enumerate(parts)
             ]
         )
         for variable, update in zip(updated, updates, strict=True):
             self.assign_add(variable, ops.cast(update, variable.dtype))
 
-    def _step(self, part, gradients, present):
+    def _step(self, part, loss, gradients, present):
         """Moves the state of one part on, and returns its updates."""
         params = [
             ops.cast(ops.convert_to_tensor(v), "float32")
@@ -255,12 +257,9 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         inputs = base.StepInputs(
             gradients=gradients,
             params=self._division.split(params)[part],
-            loss=None,
+            loss=loss,
             iteration=ops.convert_to_tensor(self.iterations),
-            mask=[
-                gradients_lib.mask(g, p)
-                for g, p in zip(gradients, present, strict=True)
-            ],
+            mask=list(map(gradients_lib.mask, gradients, present)),
         )
         variables = self._pack_state(self._state)[part]
         updates, stored = self.rule.step_in_place(

@@ -22,6 +22,7 @@ import numpy as np
 
 import keras_l2l
 from keras_l2l import arrays as arrays_lib
+from keras_l2l import celo_weights
 from keras_l2l import checks
 from keras_l2l import npz
 from keras_l2l import runs
@@ -97,6 +98,30 @@ def replace_preset(rule, meta_params, directory, horizon=None):
         path = directory / name
         if not path.exists() or path.read_bytes() != content:
             runs.write(path, content)
+
+
+def convert_celo(path, output_dir):
+    """Makes a preset of the meta-parameters that Celo's authors publish.
+
+    ```
+    keras_l2l.presets.convert_celo("theta.state", "celo")
+    optimizer = keras_l2l.LearnedOptimizer.from_preset("celo", num_steps=2000)
+    ```
+
+    Args:
+        path: Path of the downloaded `theta.state`, of Celo or of Celo-Adam:
+            on the Hugging Face Hub, `amoudgl/celo` and `amoudgl/celo-adam`.
+        output_dir: Path of a new or empty folder.
+
+    Raises:
+        PresetError: if it is no such file.
+        FileExistsError: if the folder holds something.
+        ImportError: if the package msgpack is not installed.
+
+    Reference:
+        Moudgil et al., 2025 (arXiv 2501.12670).
+    """
+    save_preset(*celo_weights.read(path), output_dir)
 
 
 def _files(rule, meta_params, horizon):

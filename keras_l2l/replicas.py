@@ -5,14 +5,15 @@ import functools
 
 import keras
 
-from keras_l2l import restoring
+from keras_l2l import seen_loss
 
 
-class WholeModelOptimizer(restoring.RestorableOptimizer):
+class WholeModelOptimizer(seen_loss.LossSeeingOptimizer):
     """An optimizer that updates all variables of a model in one call.
 
-    Subclasses implement `_update(grads, variables, learning_rate, device)`,
-    `device` being a string on TensorFlow, the replica's, and `None` elsewhere.
+    Subclasses implement `_update(grads, variables, learning_rate, loss,
+    device)`, `loss` being what `take_loss` returns, and `device` a string on
+    TensorFlow, the replica's, and `None` elsewhere.
     """
 
     def _where(self, variables):
@@ -58,17 +59,19 @@ class WholeModelOptimizer(restoring.RestorableOptimizer):
                 grads, trainable_variables, learning_rate
             )
         else:
-            self._update(grads, trainable_variables, learning_rate, None)
+            loss = self.take_loss()
+            self._update(grads, trainable_variables, learning_rate, loss, None)
 
     def _distributed_tf_update_step(
         self, distribution, grads_and_vars, learning_rate
     ):
         grads, variables = zip(*grads_and_vars, strict=True)
+        loss = self.take_loss()
         # Once on each replica, on that replica's part of every variable.
         distribution.extended.update(
             variables[0],
             lambda local, grads, rate: self._update(
-                grads, variables, rate, local.device
+                grads, variables, rate, loss, local.device
             ),
             args=(grads, learning_rate),
             group=False,

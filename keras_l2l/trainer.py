@@ -87,7 +87,8 @@ class Trainer:
             def body(step, losses, non_trainable):
                 with tf.GradientTape() as tape:
                     loss, non_trainable = stateful_loss(step, non_trainable)
-                gradients = tape.gradient(loss, [v.value for v in variables])
+                    scaled = optimizer.scale_loss(loss)
+                gradients = tape.gradient(scaled, [v.value for v in variables])
                 optimizer.apply(gradients, variables)
                 losses = losses.write(tf.cast(step, tf.int32), loss)
                 return step + 1, losses, non_trainable

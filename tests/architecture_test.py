@@ -11,7 +11,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "keras_l2l"
 # Importer -> the modules of this package it may import, by first component.
 ARROWS = {
-    "__init__": {"backends", "presets", "rules", "optimizer"},
+    "__init__": {"backends", "callbacks", "presets", "rules", "optimizer"},
+    "callbacks": {"horizons"},
     "backends": set(),
     "preprocess": set(),
     "cells": set(),
@@ -34,7 +35,8 @@ ARROWS = {
     },
     "npz": set(),
     "arrays": {"backends", "nests"},
-    "presets": {"arrays", "checks", "npz", "rules", "runs"},
+    "celo_weights": {"arrays", "nests", "rules"},
+    "presets": {"arrays", "celo_weights", "checks", "npz", "rules", "runs"},
     "horizons": {"checks", "replicas"},
     "gradients": set(),
     "memory": set(),
@@ -50,7 +52,8 @@ ARROWS = {
         "rules",
         "storage",
     },
-    "replicas": {"restoring"},
+    "replicas": {"seen_loss"},
+    "seen_loss": {"backends", "restoring"},
     "restoring": set(),
     "tasks": {"checks", "tasks"},
     "recomputation": {"backends"},

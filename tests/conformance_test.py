@@ -104,8 +104,9 @@ def test_parts_are_independent(rule, monkeypatch):
             strict=True,
         )
     ]
+    # A processor may sum in another order where there are fewer coordinates.
     for a, b in zip(divided.join(parts), expected, strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-9)
 
 
 @every_rule
@@ -229,8 +230,10 @@ def test_masked_coordinates_stay_untouched(rule):
     np.testing.assert_array_equal(updates[2] * (1 - keep), np.zeros((2, 3)))
     if not isinstance(rule, rules.VectorRule):
         np.testing.assert_allclose(updates[0], free[0], rtol=1e-6)
-        np.testing.assert_allclose(updates[2], free[2] * keep, rtol=1e-6)
         np.testing.assert_allclose(updates[3], free[3], rtol=1e-6)
+    # Others depend on all coordinates of a tensor.
+    if not isinstance(rule, (rules.VectorRule, rules.Celo)):
+        np.testing.assert_allclose(updates[2], free[2] * keep, rtol=1e-6)
     # What is there does not matter, and does not reach the others.
     gradients = list(inputs.gradients)
     gradients[1] = gradients[1] * np.nan

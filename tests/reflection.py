@@ -27,6 +27,8 @@ ARGUMENTS = {
         [("1|2", rules.CoordinatewiseLSTM()), (_is_scalar, rules.Adam())],
         default=rules.Momentum(),
     ),
+    rules.Celo: lambda: rules.Celo(num_steps=20),
+    rules.CeloAdam: lambda: rules.CeloAdam(num_steps=20),
     # Which takes variables of any shape.
     rules.KernelLSTM: lambda: rules.KernelLSTM(()),
     tasks.Quadratic: lambda: tasks.Quadratic(tf.eye(3), tf.ones(3)),

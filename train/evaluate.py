@@ -57,6 +57,7 @@ def compare(preset, test, output, baselines=None):
     output = runs.require_new(output)
     # Read once: a wrong preset must not show up after minutes of tuning.
     optimizer = keras_l2l.LearnedOptimizer.from_preset(preset)
+    optimizer.set_num_steps(test.horizon)
     config = optimizer.get_config()
     result = evaluation.evaluate(
         lambda: keras_l2l.LearnedOptimizer.from_config(config),

@@ -142,7 +142,7 @@ EXPERIMENTS = {
             "dataset": "l2l_patches/64",
             # Its meta-gradients stay finite where gradients depend on the
             # meta-parameters, and here it needs them.
-            "rule": "rnnprop",
+            "rule": "rnnprop_large",
             "second_derivatives": True,
             "horizon": 128,
             "validation_episodes": 5,
@@ -152,7 +152,7 @@ EXPERIMENTS = {
             {
                 "dataset": "l2l_patches/32",
                 "unroll_length": 32,
-                "meta_steps": 400,
+                "meta_steps": 300,
                 "validation_interval": 100,
             },
             {

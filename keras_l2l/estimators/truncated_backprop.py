@@ -75,6 +75,7 @@ class TruncatedBackprop(base.GradientEstimator):
             )
         if second_derivatives:
             check_second_derivatives(task.sample(0))
+        rule = rule.for_num_steps(horizon)
         self.rule = rule.for_variables(task.variables())
         self.task = task
         self.horizon = horizon

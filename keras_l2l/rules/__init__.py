@@ -4,6 +4,8 @@ from keras_l2l.nests import count_params
 from keras_l2l.rules.base import CoordinatewiseRule
 from keras_l2l.rules.base import StepInputs
 from keras_l2l.rules.base import UpdateRule
+from keras_l2l.rules.celo import Celo
+from keras_l2l.rules.celo import CeloAdam
 from keras_l2l.rules.coordinatewise_lstm import CoordinatewiseLSTM
 from keras_l2l.rules.global_averaging_lstm import GlobalAveragingLSTM
 from keras_l2l.rules.hand_designed import SGD
@@ -21,6 +23,8 @@ __all__ = [
     "NTMBFGS",
     "SGD",
     "Adam",
+    "Celo",
+    "CeloAdam",
     "CoordinatewiseLSTM",
     "CoordinatewiseRule",
     "GlobalAveragingLSTM",

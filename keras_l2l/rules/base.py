@@ -50,6 +50,7 @@ class UpdateRule:
 
     Attributes:
         uses_params: Bool, whether `step` looks at `StepInputs.params`.
+        uses_loss: Bool, whether it looks at `StepInputs.loss`.
         jit_compile: Bool, whether XLA may compile the rule. It is faster, but
             there are operations that it cannot compile.
         rounds_state: Bool, whether the state may be rounded to bfloat16. Not
@@ -57,6 +58,7 @@ class UpdateRule:
     """
 
     uses_params = True
+    uses_loss = False
     jit_compile = True
     rounds_state = False
 
@@ -71,6 +73,17 @@ class UpdateRule:
         Args:
             variables: List of the `keras.Variable`s (or what has their
                 `path`, `shape` and `dtype`) that are going to be updated.
+        """
+        return self
+
+    def for_num_steps(self, num_steps):
+        """Returns the rule to use for a training of so many steps.
+
+        By default itself. A rule that depends on the length takes it here, if
+        it has not been told.
+
+        Args:
+            num_steps: Int >= 1.
         """
         return self
 

@@ -64,6 +64,10 @@ class Partition(base.UpdateRule):
         return any(rule.uses_params for rule in self._rules().values())
 
     @property
+    def uses_loss(self):
+        return any(rule.uses_loss for rule in self._rules().values())
+
+    @property
     def jit_compile(self):
         return all(rule.jit_compile for rule in self._rules().values())
 
@@ -91,6 +95,14 @@ class Partition(base.UpdateRule):
             for number, name in enumerate(self._rules())
         }
         return bound
+
+    def for_num_steps(self, num_steps):
+        members = [
+            (s, rule.for_num_steps(num_steps)) for s, rule in self.members
+        ]
+        told = type(self)(members, self.default.for_num_steps(num_steps))
+        told._indices = self._indices
+        return told
 
     def init_meta_params(self, seed):
         return {

@@ -1,5 +1,7 @@
 """Rules as JSON-able dicts, and back."""
 
+import inspect
+
 import keras
 
 from keras_l2l.rules.base import UpdateRule
@@ -61,3 +63,23 @@ def deserialize(config):
         raise ValueError(
             f"{name} does not accept the configuration {arguments!r}: {error}"
         ) from error
+
+
+def configured(rule, arguments, owner):
+    """Returns a rule with some arguments of its own, and the other arguments.
+
+    Args:
+        rule: `UpdateRule`.
+        arguments: Dict by name.
+        owner: Class; what it takes itself is left to it.
+    """
+    theirs = inspect.signature(owner).parameters
+    config = rule.get_config()
+    own = {
+        name: value
+        for name, value in arguments.items()
+        if name in config and name not in theirs
+    }
+    if own:
+        rule = type(rule).from_config({**config, **own})
+    return rule, {n: v for n, v in arguments.items() if n not in own}

@@ -215,6 +215,18 @@ def test_export_of_a_rule_and_of_a_training_step(tmp_path):
         assert float(loaded.train_step(x, y)["loss"]) == expected
 
 
+def test_convert_celo(tmp_path):
+    source = ROOT / "tests" / "data" / "celo" / "celo.msgpack"
+    output = succeed(
+        "convert_celo", f"--input={source}", f"--output_dir={tmp_path}/celo"
+    )
+    assert f"{tmp_path}/celo" in output
+    optimizer = keras_l2l.LearnedOptimizer.from_preset(
+        tmp_path / "celo", num_steps=9
+    )
+    assert optimizer.rule.num_steps == 9
+
+
 def test_benchmark_of_the_startup(tmp_path):
     output = succeed(
         "benchmark", "--repeats=1", f"--output={tmp_path}/startup.json"

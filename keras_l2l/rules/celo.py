@@ -1,0 +1,288 @@
+"""Celo and Celo-Adam: rules with a learned schedule, of published weights."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_l2l import cells
+from keras_l2l import checks
+from keras_l2l.rules import accumulators
+from keras_l2l.rules import base
+from keras_l2l.rules import celo_schedule
+from keras_l2l.rules import vectors
+
+_DECAYS = (0.9, 0.99, 0.999)
+_LARGEST_GRADIENT = 1000.0
+_FEATURES, _UNITS, _OUTPUTS = 30, 4, 2
+
+
+class _Scheduled(base.UpdateRule):
+    """A rule of updates `-0.001 * factor * direction`, `factor` a schedule's.
+
+    Subclasses implement `init_direction`, `init_tensor_state` and
+    `direction`.
+
+    Args:
+        num_steps: Int >= 1, the length of the training.
+
+    Raises:
+        ValueError: if `num_steps` is none.
+    """
+
+    uses_loss = True
+
+    def __init__(self, num_steps=None):
+        if num_steps is not None:
+            checks.require_int("num_steps", num_steps)
+        self.num_steps = num_steps
+
+    def init_direction(self, seed):
+        """Returns fresh meta-parameters, beside those of the schedule."""
+        raise NotImplementedError
+
+    def init_tensor_state(self, shape):
+        """Returns the state of one optimizee tensor, a nest of tensors."""
+        raise NotImplementedError
+
+    def direction(self, meta_params, gradient, param, state, iteration):
+        """Computes the direction of one optimizee tensor.
+
+        Args:
+            meta_params: As from `init_direction`.
+            gradient: Tensor.
+            param: Tensor of that shape, or `None`.
+            state: As from `init_tensor_state`.
+            iteration: Scalar integer tensor, inner steps taken so far.
+
+        Returns:
+            Tuple `(direction, state)`.
+        """
+        raise NotImplementedError
+
+    def where(self, mask, new, old):
+        """Returns a tensor's state, the old one where not masked."""
+        return vectors.where(mask, new, old)
+
+    def for_num_steps(self, num_steps):
+        if self.num_steps is not None:
+            return self
+        return type(self)(num_steps)
+
+    def init_meta_params(self, seed):
+        return {
+            "schedule": celo_schedule.init_meta_params(seed),
+            **self.init_direction(seed),
+        }
+
+    def init_state(self, shapes):
+        return {
+            "schedule": celo_schedule.init_state(),
+            "tensors": [self.init_tensor_state(shape) for shape in shapes],
+        }
+
+    def step(self, meta_params, inputs, state):
+        if self.num_steps is None:
+            raise ValueError(
+                f"{type(self).__name__} must know the length of the training. "
+                "Received: num_steps=None. Pass num_steps=..., the number of "
+                "optimizer steps, to the rule or to from_preset; or "
+                "callbacks=[keras_l2l.TrainingLength()] to fit."
+            )
+        if inputs.loss is None:
+            raise ValueError(
+                f"{type(self).__name__} must see the loss of each step. "
+                "Received: StepInputs with loss=None. Pass it."
+            )
+        # A NaN must not enter the schedule, where it would stay for ever.
+        finite = ops.isfinite(inputs.loss)
+        factor, schedule = celo_schedule.step(
+            meta_params["schedule"],
+            ops.where(finite, inputs.loss, ops.zeros_like(inputs.loss)),
+            state["schedule"],
+            inputs.iteration,
+            self.num_steps,
+        )
+        schedule = vectors.where(finite, schedule, state["schedule"])
+        masks = inputs.mask or [None] * len(inputs.gradients)
+        updates, tensors = [], []
+        for gradient, param, mask, before in zip(
+            inputs.gradients,
+            inputs.params,
+            masks,
+            state["tensors"],
+            strict=True,
+        ):
+            if mask is not None:
+                gradient = ops.where(mask, gradient, ops.zeros_like(gradient))
+            gradient = ops.clip(gradient, -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
+            direction, after = self.direction(
+                meta_params, gradient, param, before, inputs.iteration
+            )
+            update = -0.001 * factor * direction
+            if mask is not None:
+                update = ops.where(mask, update, ops.zeros_like(update))
+                after = self.where(mask, after, before)
+            updates.append(update)
+            tensors.append(after)
+        return updates, {"schedule": schedule, "tensors": tensors}
+
+    def get_config(self):
+        return {"num_steps": self.num_steps}
+
+
+@keras.saving.register_keras_serializable(package="keras_l2l")
+class CeloAdam(_Scheduled):
+    """Adam, its learning rate a learned schedule.
+
+    ```
+    m = 0.9 * m + 0.1 * gradient
+    r = 0.999 * r + 0.001 * gradient ** 2
+    m_hat, r_hat = m / (1 - 0.9 ** t), r / (1 - 0.999 ** t)   t = iteration + 1
+    update = -0.001 * factor * m_hat / (sqrt(r_hat + 1e-10) + 1e-8)
+    ```
+
+    `factor` comes from a recurrent network that sees how the loss has gone and
+    how much of the training is over; see `Celo`.
+
+    Args:
+        num_steps: Int >= 1, the length of the training in steps.
+
+    Raises:
+        ValueError: if `num_steps` is none, or a step lacks it or the loss.
+
+    Reference:
+        Moudgil et al., 2025 (arXiv 2501.12670).
+    """
+
+    uses_params = False
+
+    def init_direction(self, seed):
+        return {}
+
+    def init_tensor_state(self, shape):
+        return {
+            "m": ops.zeros(shape, dtype="float32"),
+            "r": ops.zeros(shape, dtype="float32"),
+        }
+
+    def direction(self, meta_params, gradient, param, state, iteration):
+        m = accumulators.decayed(state["m"], gradient, 0.9)
+        r = accumulators.decayed(state["r"], ops.square(gradient), 0.999)
+        t = ops.cast(iteration, gradient.dtype) + 1
+        # Computed so that it is precise where the decay is next to 1.
+        m_hat = m / -ops.expm1(np.log(0.9) * t)
+        r_hat = r / -ops.expm1(np.log(0.999) * t)
+        return m_hat / (1e-8 + ops.sqrt(r_hat + 1e-10)), {"m": m, "r": r}
+
+
+@keras.saving.register_keras_serializable(package="keras_l2l")
+class Celo(_Scheduled):
+    """A small network's update of each coordinate, with a learned schedule.
+
+    ```
+    features = gradient, parameter, moving averages of gradients and of their
+        squares, also factored ones; each column by its root mean square
+    direction, magnitude = network(features)
+    update = -0.001 * factor * direction * exp(0.001 * magnitude)
+        * root mean square of the parameters
+    ```
+
+    `factor` comes from a recurrent network that sees how the loss has gone and
+    how much of the training is over. Every tensor keeps four floats for each
+    of its elements, and means along two of its axes.
+
+    Args:
+        num_steps: Int >= 1, the length of the training in steps.
+
+    Raises:
+        ValueError: if `num_steps` is none, or a step lacks it or the loss.
+
+    Reference:
+        Moudgil et al., 2025 (arXiv 2501.12670); the network and its features:
+        Metz et al., 2022 (arXiv 2203.11860).
+    """
+
+    def init_direction(self, seed):
+        return {
+            "hidden_0": cells.init_dense(_FEATURES, _UNITS, seed),
+            "hidden_1": cells.init_dense(_UNITS, _UNITS, seed + 1),
+            "output": cells.init_dense(_UNITS, _OUTPUTS, seed),
+        }
+
+    def init_tensor_state(self, shape):
+        return {
+            "m": ops.zeros((len(_DECAYS), *shape), dtype="float32"),
+            "r": ops.zeros(shape, dtype="float32"),
+            "v": accumulators.Factored(shape, _DECAYS).init_state(),
+        }
+
+    def where(self, mask, new, old):
+        factored = accumulators.Factored(new["r"].shape, _DECAYS)
+        return {
+            "m": ops.where(mask, new["m"], old["m"]),
+            "r": ops.where(mask, new["r"], old["r"]),
+            "v": factored.where(mask, new["v"], old["v"]),
+        }
+
+    def direction(self, meta_params, gradient, param, state, iteration):
+        factored = accumulators.Factored(gradient.shape, _DECAYS)
+        squares = ops.square(gradient)
+        m = accumulators.moving_averages(state["m"], gradient, _DECAYS)
+        r = accumulators.decayed(state["r"], squares, _DECAYS[-1])
+        v = factored.update(state["v"], squares + 1e-30)
+        state = {"m": m, "r": r, "v": v}
+        blocks = self._features(gradient, param, state, factored)
+        direction, magnitude = _network(meta_params, blocks)
+        scale = ops.sqrt(ops.mean(ops.square(param)) + 1e-9)
+        return direction * ops.exp(0.001 * magnitude) * scale, state
+
+    def _features(self, gradient, param, state, factored):
+        """Returns three blocks of features: of elements, rows and columns.
+
+        Each is a tensor `[features, ...]`, the rest of which broadcasts to
+        the gradient.
+        """
+        m, r = state["m"], state["r"]
+        row, column = factored.expanded(state["v"])
+        by_rms = ops.rsqrt(r + 1e-6)
+        normalizers = factored.normalizers(state["v"])
+        by_momentum = normalizers if factored.is_factored else ops.rsqrt(row)
+        elements = [
+            *(gradient, ops.clip(gradient, -0.1, 0.1), param),
+            m,
+            r,
+            m * by_rms,
+            by_rms,
+            gradient * normalizers,
+            gradient * by_rms,
+            m * by_momentum,
+        ]
+        return (
+            ops.concatenate(
+                [ops.reshape(e, (-1, *gradient.shape)) for e in elements]
+            ),
+            ops.concatenate([row, ops.rsqrt(row + 1e-8)]),
+            ops.concatenate([column, ops.rsqrt(column + 1e-8)]),
+        )
+
+
+def _network(meta_params, blocks):
+    """Returns two tensors of the optimizee tensor's shape."""
+    hidden, start = 0, 0
+    for block in blocks:
+        stop = start + block.shape[0]
+        axes = tuple(range(1, len(block.shape)))
+        # What is broadcast has the same mean before.
+        scale = ops.rsqrt(1e-5 + ops.mean(ops.square(block), axis=axes))
+        kernel = meta_params["hidden_0"]["kernel"][start:stop]
+        kernel = ops.transpose(kernel * scale[:, None])
+        hidden += ops.tensordot(kernel, block, axes=1)
+        start = stop
+    shape = hidden.shape[1:]
+    hidden = ops.reshape(hidden, (_UNITS, -1))
+    hidden = ops.relu(hidden + meta_params["hidden_0"]["bias"][:, None])
+    hidden = ops.relu(cells.dense(hidden, meta_params["hidden_1"]))
+    direction, magnitude = ops.split(
+        cells.dense(hidden, meta_params["output"]), _OUTPUTS
+    )
+    return ops.reshape(direction, shape), ops.reshape(magnitude, shape)

@@ -1,0 +1,151 @@
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_l2l
+from keras_l2l import celo_weights
+from keras_l2l import presets
+from keras_l2l import rules
+from keras_l2l.rules import accumulators
+
+DATA = pathlib.Path(__file__).parent.parent / "data" / "celo"
+TRAJECTORIES = dict(np.load(DATA / "trajectories.npz"))
+NAMES = [n.removeprefix("initial/") for n in TRAJECTORIES if "initial/" in n]
+RULES = {"celo": rules.Celo, "celo_adam": rules.CeloAdam}
+both = pytest.mark.parametrize("name", RULES)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Returns the preset folders of both rules."""
+    root = tmp_path_factory.mktemp("presets")
+    for name in RULES:
+        presets.convert_celo(DATA / f"{name}.msgpack", root / name)
+    return root
+
+
+def gradients(t):
+    return [TRAJECTORIES[f"gradients/{name}"][t] for name in NAMES]
+
+
+def check(name, t, params):
+    """Asserts that parameters are those after step `t`."""
+    for tensor, received in zip(NAMES, params, strict=True):
+        expected = TRAJECTORIES[f"{name}/params/{tensor}"][t]
+        np.testing.assert_allclose(
+            received, expected, rtol=0, atol=1e-5 * np.abs(expected).max()
+        )
+
+
+@both
+def test_rule_follows_the_authors_implementation(name):
+    rule, meta_params = celo_weights.read(DATA / f"{name}.msgpack")
+    assert type(rule) is RULES[name]
+    rule = rule.for_num_steps(int(TRAJECTORIES["num_steps"]))
+    params = [TRAJECTORIES[f"initial/{tensor}"] for tensor in NAMES]
+    state = rule.init_state([p.shape for p in params])
+    for t in range(30):
+        inputs = rules.StepInputs(
+            gradients(t), params, TRAJECTORIES["losses"][t], t
+        )
+        updates, state = rule.step(meta_params, inputs, state)
+        params = [
+            p + np.asarray(u) for p, u in zip(params, updates, strict=True)
+        ]
+        check(name, t, params)
+
+
+@both
+def test_optimizer_follows_the_authors_implementation(name, folders):
+    optimizer = keras_l2l.LearnedOptimizer.from_preset(
+        folders / name, num_steps=int(TRAJECTORIES["num_steps"])
+    )
+    variables = [
+        keras.Variable(TRAJECTORIES[f"initial/{tensor}"], name=tensor)
+        for tensor in NAMES
+    ]
+    for t in range(30):
+        optimizer.scale_loss(TRAJECTORIES["losses"][t])
+        optimizer.apply(gradients(t), variables)
+        check(name, t, [v.numpy() for v in variables])
+
+
+def test_state_of_celo():
+    shapes = [(3, 3, 16, 32), (32,), (100, 7), ()]
+    spec = rules.Celo(10).state_spec(shapes)
+    floats = [
+        sum(np.prod(t.shape) for t in keras.tree.flatten(tensor))
+        for tensor in spec["tensors"]
+    ]
+    # Four for each element; what is not factored has three more.
+    factors = 3 * (3 * 3 * 16 + 3 * 3 * 32)
+    assert floats == [4 * 4608 + factors, 7 * 32, 4 * 700 + 3 * 107, 7]
+
+
+@pytest.mark.parametrize(
+    "shape, row, column",
+    [
+        ((12, 5), (5,), (12,)),
+        ((5, 12), (5,), (12,)),
+        # Of equal axes, the last counts as the largest.
+        ((3, 3, 2), (3, 2), (3, 2)),
+        ((4, 4), (4,), (4,)),
+        ((1, 1), (1,), (1,)),
+        ((2, 7, 1, 5), (2, 1, 5), (2, 7, 1)),
+    ],
+)
+def test_factored_axes(shape, row, column):
+    factored = accumulators.Factored(shape, (0.9, 0.5))
+    state = factored.init_state()
+    assert {k: tuple(v.shape) for k, v in state.items()} == {
+        "row": (2, *row),
+        "column": (2, *column),
+    }
+    squares = tf.random.stateless_uniform(shape, (0, 1))
+    state = factored.update(state, squares)
+    largest = np.argsort(shape, kind="stable")[-1]
+    np.testing.assert_allclose(
+        state["row"][1], 0.5 * np.mean(squares, largest), rtol=1e-6
+    )
+    for tensor in factored.expanded(state):
+        np.broadcast_shapes(tensor.shape[1:], shape)
+
+
+@both
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_leaves_no_trace_in_the_schedule(name, loss):
+    rule = RULES[name](num_steps=20)
+    meta_params = rule.init_meta_params(0)
+    params, ones = [tf.ones((3, 2))], [tf.ones((3, 2))]
+    state = rule.init_state([(3, 2)])
+    inputs = rules.StepInputs(ones, params, tf.constant(1.0), 0)
+    _, state = rule.step(meta_params, inputs, state)
+    inputs = inputs._replace(loss=tf.constant(loss), iteration=1)
+    (update,), after = rule.step(meta_params, inputs, state)
+    assert np.isfinite(update).all()
+    for key, value in state["schedule"].items():
+        np.testing.assert_array_equal(after["schedule"][key], value)
+
+
+@both
+def test_what_is_missing_is_named(name):
+    rule = RULES[name]()
+    inputs = rules.StepInputs([tf.ones(2)], [tf.ones(2)], tf.ones(()), 0)
+    state, meta_params = rule.init_state([(2,)]), rule.init_meta_params(0)
+    with pytest.raises(ValueError, match="num_steps=None.*TrainingLength"):
+        rule.step(meta_params, inputs, state)
+    with pytest.raises(ValueError, match="loss=None"):
+        rule.for_num_steps(9).step(
+            meta_params, inputs._replace(loss=None), state
+        )
+    assert rule.for_num_steps(9).for_num_steps(10).num_steps == 9
+
+
+@both
+@pytest.mark.parametrize("num_steps", [0, -1, 1.5, "9", True])
+def test_bad_numbers_of_steps(name, num_steps):
+    with pytest.raises(ValueError, match="`num_steps` must be"):
+        RULES[name](num_steps)
