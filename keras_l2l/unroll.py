@@ -69,8 +69,8 @@ def unroll(
         carry: `Carry`.
         batches: Function step -> batch, as from `Task.batches`.
         unroll_length: Int >= 1.
-        second_derivatives: Bool, whether the gradients that the rule sees
-            depend on `meta_params` (the paper drops this).
+        second_derivatives: Bool, whether the gradients and the loss that the
+            rule sees depend on `meta_params` (the paper drops this).
 
     Returns:
         Tuple `(losses, carry)`, `losses` of shape `[unroll_length]`.
@@ -185,7 +185,7 @@ def _inner_step(rule, task, meta_params, batches):
         inputs = StepInputs(
             gradients,
             carry.params if rule.uses_params else [None] * len(gradients),
-            tf.stop_gradient(loss),
+            loss if second_derivatives else tf.stop_gradient(loss),
             carry.iteration,
         )
         updates, state = step(meta_params, inputs, carry.state)

@@ -64,10 +64,9 @@ def test_saving_and_going_on(rule, tmp_path):
 
 
 @both
-def test_replicas_train_as_one_device(rule):
+def test_replicas_train_as_one_device(rule, strategy):
     alone = classifier(rule)
     fit(alone, epochs=2)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
         mirrored = classifier(rule)
     fit(mirrored, epochs=2)

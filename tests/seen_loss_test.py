@@ -87,8 +87,7 @@ def test_scaled_losses_are_seen_unscaled():
     assert received == pytest.approx(expected_after(2), rel=1e-5)
 
 
-def test_replicas_see_the_loss_of_the_whole_batch():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def test_replicas_see_the_loss_of_the_whole_batch(strategy):
     with strategy.scope():
         model = regression()
     received = fit(model)

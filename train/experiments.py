@@ -140,35 +140,23 @@ EXPERIMENTS = {
         flags={
             "task": "neural_art",
             "dataset": "l2l_patches/64",
-            # Its meta-gradients stay finite where gradients depend on the
-            # meta-parameters, and here it needs them.
-            "rule": "rnnprop_large",
-            "second_derivatives": True,
+            "rule": "lstm",
             "horizon": 128,
+            "unroll_length": 32,
+            "sampled_coordinates": 1024,
             "validation_episodes": 5,
         },
         stages=[
             # A quarter of the pixels: VGG19 takes most of the time.
             {
                 "dataset": "l2l_patches/32",
-                "unroll_length": 32,
+                "meta_steps": 1500,
+                "validation_interval": 250,
+            },
+            {
+                "meta_learning_rate": 0.001,
                 "meta_steps": 300,
                 "validation_interval": 100,
-            },
-            {
-                "dataset": "l2l_patches/32",
-                "unroll_length": 64,
-                "loss_weights": "last",
-                "meta_learning_rate": 0.001,
-                "meta_steps": 200,
-                "validation_interval": 50,
-            },
-            {
-                "unroll_length": 64,
-                "loss_weights": "last",
-                "meta_learning_rate": 0.0005,
-                "meta_steps": 50,
-                "validation_interval": 25,
             },
         ],
         tests={

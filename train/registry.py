@@ -94,8 +94,6 @@ RULES = {
         default=rules.CoordinatewiseLSTM(),
     ),
     "rnnprop": rules.RNNprop,
-    # For pixels between -1 and 1, which tuned Adam moves by 0.2 a step.
-    "rnnprop_large": lambda: rules.RNNprop(output_scale=0.3),
     "celo": rules.Celo,
     "celo_adam": rules.CeloAdam,
     "lstm_averaging": rules.GlobalAveragingLSTM,
