@@ -106,7 +106,7 @@ def test_parts_are_independent(rule, monkeypatch):
     ]
     # A processor may sum in another order where there are fewer coordinates.
     for a, b in zip(divided.join(parts), expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
 @every_rule

@@ -145,7 +145,9 @@ class CeloAdam(_Scheduled):
     how much of the training is over; see `Celo`.
 
     Args:
-        num_steps: Int >= 1, the length of the training in steps.
+        num_steps: Int >= 1, the length of the training in steps; `None` where
+            `for_num_steps` will tell, as meta-training and
+            `keras_l2l.TrainingLength` do.
 
     Raises:
         ValueError: if `num_steps` is none, or a step lacks it or the loss.
@@ -192,7 +194,9 @@ class Celo(_Scheduled):
     of its elements, and means along two of its axes.
 
     Args:
-        num_steps: Int >= 1, the length of the training in steps.
+        num_steps: Int >= 1, the length of the training in steps; `None` where
+            `for_num_steps` will tell, as meta-training and
+            `keras_l2l.TrainingLength` do.
 
     Raises:
         ValueError: if `num_steps` is none, or a step lacks it or the loss.
@@ -248,7 +252,9 @@ class Celo(_Scheduled):
         normalizers = factored.normalizers(state["v"])
         by_momentum = normalizers if factored.is_factored else ops.rsqrt(row)
         elements = [
-            *(gradient, ops.clip(gradient, -0.1, 0.1), param),
+            gradient,
+            ops.clip(gradient, -0.1, 0.1),
+            param,
             m,
             r,
             m * by_rms,

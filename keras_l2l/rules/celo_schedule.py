@@ -11,7 +11,7 @@ _SHORTEST_HALFLIFE = 10
 _PHASES = (0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1)
 _FEATURES = len(_PHASES) + _AVERAGES - 1
 # What no loss is above.
-_NO_MINIMUM = 999999999999
+_NO_MINIMUM = 999999999999.0  # As an integer too large for JAX.
 
 
 def init_meta_params(seed):
