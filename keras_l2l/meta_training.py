@@ -9,16 +9,16 @@ import keras
 
 from keras_l2l import arrays
 from keras_l2l import checks
-from keras_l2l import configurations
+from keras_l2l import estimators
 from keras_l2l import runs
 from keras_l2l import watch
 from keras_l2l.distribution import Replicas
-from keras_l2l.estimators import TruncatedBackprop
 from keras_l2l.interruption import Interruption
 from keras_l2l.meta_run import MetaRun
 from keras_l2l.recorder import Recorder
 from keras_l2l.rules import serialize
 from keras_l2l.saved_run import SavedRun
+from keras_l2l.saved_run import start_folder
 
 
 class MetaTrainingResult(typing.NamedTuple):
@@ -63,6 +63,8 @@ def meta_train(
     second_derivatives=False,
     loss_weights="sum",
     sampled_coordinates=None,
+    teacher=None,
+    imitation_weight=1.0,
     validation_interval=250,
     validation_episodes=16,
     seed=0,
@@ -105,6 +107,9 @@ def meta_train(
         loss_weights: How the losses of an episode count, see
             `keras_l2l.estimators.TruncatedBackprop`.
         sampled_coordinates: Int or `None`, see there: faster for a large task.
+        teacher: `UpdateRule` whose updates are an example for the rule's, see
+            `keras_l2l.estimators.Imitation`, or `None`.
+        imitation_weight: Float, see there.
         validation_interval: Int, meta-steps between validations.
         validation_episodes: Int.
         seed: Int >= 0; the whole run is repeatable from it.
@@ -160,12 +165,13 @@ def meta_train(
         "task": task.describe(),
         "estimator": type(run.estimator).__name__,
         **arguments,
+        "teacher": None if teacher is None else serialize(teacher),
         **started_from,
         "versions": runs.versions(),
     }
     output_dir, is_chief = pathlib.Path(output_dir), run.replicas.is_chief
     with contextlib.ExitStack() as stack:
-        digest = _start(stack, output_dir, config, resume, run.replicas)
+        digest = start_folder(stack, output_dir, config, resume, run.replicas)
         recorder = Recorder(
             output_dir / "logs" if is_chief else None,
             meta_steps,
@@ -184,36 +190,6 @@ def meta_train(
         return MetaTrainingResult(run.best, saved.write_results(rule))
 
 
-def _start(stack, output_dir, config, resume, replicas):
-    """Starts or resumes a folder; returns the digest of the configuration.
-
-    All workers raise if they are not of one mind.
-    """
-    digest, refused = configurations.digest(config), None
-    if replicas.is_chief:
-        try:
-            stack.enter_context(runs.alone_in(output_dir))
-            runs.start(output_dir, config, resume)
-        except (OSError, ValueError) as error:
-            refused = error
-    # The other workers wait for this, and must not wait for ever.
-    digest_of_chief = replicas.from_chief(0 if refused else digest)
-    if refused:
-        raise refused
-    if digest_of_chief == 0:
-        raise ValueError(
-            "The chief must be able to use its folder. Received: a chief "
-            "that could not; see its message."
-        )
-    if digest_of_chief != digest:
-        raise ValueError(
-            "All workers must be started with the same rule, task and "
-            "arguments. Received: others than the chief's, which are in "
-            f"{output_dir / 'config.json'}."
-        )
-    return digest
-
-
 def make_run(rule, task, arguments, strategy=None, meta_params=None):
     """Returns the `MetaRun` that arguments of `meta_train` describe.
 
@@ -222,8 +198,8 @@ def make_run(rule, task, arguments, strategy=None, meta_params=None):
         arguments: Dict of the others, by name.
 
     Raises:
-        ValueError: as `TruncatedBackprop` and `Replicas` do, and if the
-            meta-batch can't be divided over the replicas.
+        ValueError: as the estimator and `Replicas` do, and if the meta-batch
+            can't be divided over the replicas.
     """
     replicas = Replicas(strategy)
     if arguments["meta_batch_size"] % replicas.number:
@@ -234,14 +210,8 @@ def make_run(rule, task, arguments, strategy=None, meta_params=None):
         )
     return MetaRun(
         replicas,
-        TruncatedBackprop(
-            rule,
-            task,
-            arguments["horizon"],
-            arguments["unroll_length"],
-            arguments["second_derivatives"],
-            arguments["loss_weights"],
-            arguments["sampled_coordinates"],
+        estimators.make_estimator(
+            rule, task, **{n: arguments[n] for n in estimators.ARGUMENTS}
         ),
         keras.optimizers.Adam(
             keras.optimizers.schedules.CosineDecay(
@@ -270,6 +240,7 @@ def check_arguments(arguments):
     checks.require_positive(
         "meta_learning_rate", arguments["meta_learning_rate"]
     )
+    checks.require_positive("imitation_weight", arguments["imitation_weight"])
     if arguments["clipnorm"] is not None:
         checks.require_positive("clipnorm", arguments["clipnorm"])
     checks.require_bool("second_derivatives", arguments["second_derivatives"])

@@ -6,6 +6,7 @@ from keras_l2l import configurations
 from keras_l2l import meta_training
 from keras_l2l import runs
 from keras_l2l.checkpoints import Checkpoints
+from keras_l2l.rules import deserialize
 from keras_l2l.rules import serialize
 
 
@@ -38,7 +39,10 @@ def replay(rule, task, run_dir, meta_step):
         {"rule": config["rule"], "task": config["task"]},
         {"rule": serialize(rule), "task": task.describe()},
     )
-    run = meta_training.make_run(rule, task, config)
+    teacher = config.get("teacher")
+    if teacher is not None:
+        teacher = deserialize(teacher)
+    run = meta_training.make_run(rule, task, {**config, "teacher": teacher})
     arrays, progress = Checkpoints(run_dir / "skipped").load(meta_step)
     run.restore(arrays, progress["run"])
     losses = run.losses()

@@ -4,6 +4,7 @@ import signal
 import time
 import warnings
 
+from keras_l2l import configurations
 from keras_l2l import presets
 from keras_l2l import runs
 from keras_l2l.checkpoints import CheckpointError
@@ -12,6 +13,36 @@ from keras_l2l.interruption import Interrupted
 
 # Of skipped meta-steps, the newest can be replayed.
 _SKIPPED = 20
+
+
+def start_folder(stack, output_dir, config, resume, replicas):
+    """Starts or resumes a folder; returns the digest of the configuration.
+
+    All workers raise if they are not of one mind.
+    """
+    digest, refused = configurations.digest(config), None
+    if replicas.is_chief:
+        try:
+            stack.enter_context(runs.alone_in(output_dir))
+            runs.start(output_dir, config, resume)
+        except (OSError, ValueError) as error:
+            refused = error
+    # The other workers wait for this, and must not wait for ever.
+    digest_of_chief = replicas.from_chief(0 if refused else digest)
+    if refused:
+        raise refused
+    if digest_of_chief == 0:
+        raise ValueError(
+            "The chief must be able to use its folder. Received: a chief "
+            "that could not; see its message."
+        )
+    if digest_of_chief != digest:
+        raise ValueError(
+            "All workers must be started with the same rule, task and "
+            "arguments. Received: others than the chief's, which are in "
+            f"{output_dir / 'config.json'}."
+        )
+    return digest
 
 
 class SavedRun:

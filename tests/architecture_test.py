@@ -76,7 +76,6 @@ ARROWS = {
     "meta_training": {
         "arrays",
         "checks",
-        "configurations",
         "distribution",
         "estimators",
         "interruption",
@@ -94,7 +93,13 @@ ARROWS = {
         "runs",
         "watch",
     },
-    "saved_run": {"checkpoints", "interruption", "presets", "runs"},
+    "saved_run": {
+        "checkpoints",
+        "configurations",
+        "interruption",
+        "presets",
+        "runs",
+    },
     "inspection": {
         "meta_training",
         "nests",

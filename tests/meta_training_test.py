@@ -232,7 +232,11 @@ def test_progress_bar_shows_loss_speed_and_time(small_lstm, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "argument",
-    [{"second_derivatives": True}, {"sampled_coordinates": 2}],
+    [
+        {"second_derivatives": True},
+        {"sampled_coordinates": 2},
+        {"teacher": rules.Adam(0.1)},
+    ],
     ids=repr,
 )
 def test_other_meta_gradients_change_the_result(small_lstm, tmp_path, argument):
@@ -263,6 +267,8 @@ def test_non_empty_output_folder_is_left_alone(small_lstm, tmp_path):
         ({"meta_learning_rate": float("inf")}, "finite"),
         ({"clipnorm": 0.0}, "`clipnorm` must be a pos"),
         ({"seed": -1}, "`seed` must be an int"),
+        ({"imitation_weight": 0.0}, "`imitation_weight` must be a pos"),
+        ({"teacher": rules.NTMBFGS()}, "treat each by itself"),
         ({"second_derivatives": "no"}, "`second_derivatives` must be a bool"),
     ],
 )
@@ -274,7 +280,13 @@ def test_bad_arguments_write_nothing(small_lstm, tmp_path, arguments, message):
     assert not (tmp_path / "new").exists()
 
 
-OPTIONAL = ("meta_learning_rate", "clipnorm", "sampled_coordinates")
+OPTIONAL = (
+    "meta_learning_rate",
+    "clipnorm",
+    "sampled_coordinates",
+    "teacher",
+    "imitation_weight",
+)
 OTHERS = (
     "horizon",
     "unroll_length",

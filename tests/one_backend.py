@@ -1,7 +1,8 @@
 """Trains with the default preset on one Keras backend, for backends_test.
 
-Arguments: output folder, and the folders of other backends' `.keras` files to
-continue from. TensorFlow cannot be imported where it is not the backend.
+Arguments: output folder, in which a model is trained if it is new, and the
+folders of other backends' `.keras` files to continue from. TensorFlow cannot
+be imported where it is not the backend.
 """
 
 import os
@@ -94,19 +95,25 @@ def train(model):
     return {"losses": history.history["loss"], "weights": flat}
 
 
-def main(output, *others):
+def train_all(output):
     """Writes `model.keras` and what came out, one `.npz` per training."""
-    output = pathlib.Path(output)
     model = classifier()
     np.savez(output / "trained.npz", **train(model))
     np.savez(output / "mixed.npz", **train(classifier(mixed())))
-    if not others:
-        model.save(output / "model.keras")
-        np.savez(output / "continued.npz", **train(model))
-    for other in map(pathlib.Path, others):
-        loaded = keras.models.load_model(other / "model.keras")
-        np.savez(output / f"from_{other.name}.npz", **train(loaded))
+    model.save(output / "model.keras")
+    np.savez(output / "continued.npz", **train(model))
+
+
+def go_on_from(output, other):
+    """Writes what comes out of more training of another's `model.keras`."""
+    loaded = keras.models.load_model(other / "model.keras")
+    np.savez(output / f"from_{other.name}.npz", **train(loaded))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    folder, *others = map(pathlib.Path, sys.argv[1:])
+    if not folder.exists():
+        folder.mkdir()
+        train_all(folder)
+    for other in others:
+        go_on_from(folder, other)

@@ -56,17 +56,18 @@ def meta_train(task, folder, **arguments):
     )
 
 
-def test_bad_meta_step_is_skipped_and_can_be_replayed(tmp_path):
+@pytest.mark.parametrize("teacher", [None, rules.Adam(0.1)])
+def test_bad_meta_step_is_skipped_and_can_be_replayed(tmp_path, teacher):
     # The second meta-step of the second group of episodes, 2 and 3.
     task = Poisoned([3], inner_step=3)
     with pytest.warns(UserWarning, match="Meta-step 4 was skipped"):
-        result = meta_train(task, tmp_path)
+        result = meta_train(task, tmp_path, teacher=teacher)
     assert result.history["skipped"] == [{"meta_step": 4, "seeds": [2, 3]}]
     losses = result.history["meta_loss"]
     assert [k for k, x in enumerate(losses) if not np.isfinite(x)] == [4]
     assert all(np.isfinite(x).all() for x in leaves(result.meta_params))
     # Nothing about it is in what was learned: the episodes after are fresh.
-    clean = meta_train(tasks.Quadratics(3), tmp_path / "clean")
+    clean = meta_train(tasks.Quadratics(3), tmp_path / "clean", teacher=teacher)
     assert losses[:4] == clean.history["meta_loss"][:4]
     assert losses[5] != clean.history["meta_loss"][5]
 

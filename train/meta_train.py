@@ -121,6 +121,19 @@ def _define_arguments():
         "Estimate meta-gradients from the updates of at most so many "
         "coordinates of each variable: faster for large tasks. 0: of all.",
     )
+    flags.DEFINE_enum(
+        "teacher",
+        None,
+        registry.TEACHERS,
+        "A rule whose updates are an example for those of --rule.",
+    )
+    flags.DEFINE_float("teacher_learning_rate", 0.01, "Of --teacher.")
+    flags.DEFINE_float(
+        "imitation_weight",
+        1.0,
+        "How much the relative error to the teacher's updates counts beside "
+        "the losses.",
+    )
     flags.DEFINE_integer("validation_interval", 250, "In meta-steps.")
     flags.DEFINE_integer("validation_episodes", 16, "In each validation.")
     flags.DEFINE_integer("seed", 0, "The run is repeatable from it.")

@@ -102,3 +102,5 @@ RULES = {
     "momentum": rules.Momentum,
     "sgd": rules.SGD,
 }
+# Rules that can be an example for others: each takes a `learning_rate`.
+TEACHERS = ("adam", "momentum", "sgd")

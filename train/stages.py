@@ -2,20 +2,14 @@
 
 from absl import flags
 
-from keras_l2l.estimators import TruncatedBackprop
+from keras_l2l import estimators
 from train import cli
 from train import experiments
+from train import registry
 
-# Flags that are arguments of `meta_train`, and those of its estimator.
-_OF_ESTIMATOR = (
-    "horizon",
-    "unroll_length",
-    "second_derivatives",
-    "loss_weights",
-    "sampled_coordinates",
-)
+# Flags that are arguments of `meta_train`; a teacher takes two of them.
 _ARGUMENTS = (
-    *_OF_ESTIMATOR,
+    *(name for name in estimators.ARGUMENTS if name != "teacher"),
     "meta_batch_size",
     "meta_learning_rate",
     "meta_steps",
@@ -63,7 +57,7 @@ def with_tasks(values, stages, rule):
         List of pairs of a stage and its task.
 
     Raises:
-        ValueError: as `TruncatedBackprop` does.
+        ValueError: as the estimator does.
     """
     tasks, found = {}, []
     for stage in stages:
@@ -90,13 +84,18 @@ def _checked(values, stage, rule, task):
 
 def _estimator(values, rule, task):
     given = arguments(values)
-    return TruncatedBackprop(rule, task, **{n: given[n] for n in _OF_ESTIMATOR})
+    return estimators.make_estimator(
+        rule, task, **{name: given[name] for name in estimators.ARGUMENTS}
+    )
 
 
 def arguments(values):
     """Returns the arguments of `meta_train` that flags say."""
     given = {name: values[name].value for name in _ARGUMENTS}
     given["sampled_coordinates"] = values.sampled_coordinates or None
+    given["teacher"] = values.teacher and registry.RULES[values.teacher](
+        learning_rate=values.teacher_learning_rate
+    )
     return given
 
 

@@ -119,13 +119,12 @@ class TruncatedBackprop(base.GradientEstimator):
             estimated = self._exact(task, meta_params, episode, weights)
         else:
             estimated = self._sampled(task, meta_params, episode, weights, seed)
-        gradient, losses, carry = estimated
+        gradient, meta_loss, carry = estimated
         gradient = tf.nest.pack_sequence_as(meta_params, gradient)
-        meta_loss = tf.reduce_sum(weights * losses)
         return gradient, meta_loss, base.Episode(episode.seed, carry)
 
     def _exact(self, task, meta_params, episode, weights):
-        """Returns `(flat gradient, losses, carry)`."""
+        """Returns `(flat gradient, meta-loss, carry)`."""
         flat = tf.nest.flatten(meta_params)
         with tf.GradientTape() as tape:
             tape.watch(flat)
@@ -144,7 +143,7 @@ class TruncatedBackprop(base.GradientEstimator):
             output_gradients=weights,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        return gradient, losses, carry
+        return gradient, tf.reduce_sum(weights * losses), carry
 
     def _sampled(self, task, meta_params, episode, weights, seed):
         """Is `_exact` in expectation, by a sample of the coordinates.
@@ -174,23 +173,40 @@ class TruncatedBackprop(base.GradientEstimator):
             * (size / max(1, g.shape[1]))
             for g, size in zip(gradients, sizes, strict=True)
         ]
+        seen = [g[:-1] for g in gradients]
+        state = self.rule.take(before.state, shapes, coordinates)
         flat = tf.nest.flatten(meta_params)
         with tf.GradientTape() as tape:
             tape.watch(flat)
             updates = unroll_lib.updates_of(
-                self.rule,
-                meta_params,
-                [g[:-1] for g in gradients],
-                self.rule.take(before.state, shapes, coordinates),
-                before.iteration,
+                self.rule, meta_params, seen, state, before.iteration
             )
+        auxiliary, gradients = self._auxiliary(
+            updates, seen, state, before.iteration
+        )
+        upstream = [u + g for u, g in zip(upstream, gradients, strict=True)]
         gradient = tape.gradient(
             updates,
             flat,
             output_gradients=upstream,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        return gradient, losses, carry
+        return gradient, tf.reduce_sum(weights * losses) + auxiliary, carry
+
+    def _auxiliary(self, updates, gradients, state, iteration):
+        """Returns another part of the meta-loss, for subclasses.
+
+        Args:
+            updates: List of tensors `[unroll_length, m]`.
+            gradients: List of those that the updates are for.
+            state: The rule's, of these coordinates, before the unroll.
+            iteration: Scalar int64 tensor, inner steps taken before.
+
+        Returns:
+            Tuple of a scalar and of its gradients, like `updates`.
+        """
+        del gradients, state, iteration
+        return 0.0, [tf.zeros_like(u) for u in updates]
 
     def _sample(self, size, seed):
         """Returns coordinates of a tensor, all different."""

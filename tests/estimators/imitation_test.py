@@ -1,0 +1,156 @@
+"""Imitation of a teacher, against its definition."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import float64_quadratic
+from conftest import to_float64
+
+from keras_l2l import rules
+from keras_l2l import tasks
+from keras_l2l.estimators import Imitation
+from keras_l2l.estimators import TruncatedBackprop
+
+TEACHER = rules.Adam(0.1, 0.8, 0.9, 0.01)
+RULES = {
+    "lstm": rules.CoordinatewiseLSTM((5, 4)),
+    "rnnprop": rules.RNNprop((5,), output_scale=0.2),
+    "momentum": rules.Momentum(0.05, 0.8),
+    "partition": rules.Partition(
+        [("param_0", rules.CoordinatewiseLSTM((5,)))], rules.SGD(0.05)
+    ),
+}
+
+
+def second_unroll(estimator, meta_params):
+    """Returns an episode that is one unroll old, in float64."""
+    _, _, episode = estimator.estimate(
+        meta_params, to_float64(estimator.init(0)), 0
+    )
+    return episode
+
+
+def error_by_definition(rule, task, teacher, meta_params, unroll_length):
+    """Returns meta_params -> relative error, in the second unroll.
+
+    The gradients are those that the rule sees with `meta_params`.
+    """
+    carry = TruncatedBackprop(rule, task, 10, 5).init(0).carry
+    params = to_float64(carry.params)
+    shapes = [p.shape for p in params]
+    states = [to_float64(r.init_state(shapes)) for r in (rule, teacher)]
+    taught_params = to_float64(teacher.init_meta_params(0))
+    recorded, taught = [], []
+    for t in range(2 * unroll_length):
+        if t == unroll_length:
+            start = states[0]
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            loss = task.loss(params, ())
+        gradients = tape.gradient(loss, params)
+        inputs = rules.StepInputs(gradients, params, loss, tf.constant(t))
+        updates, states[0] = rule.step(meta_params, inputs, states[0])
+        shown, states[1] = teacher.step(taught_params, inputs, states[1])
+        recorded.append(inputs)
+        taught.append(shown)
+        params = [p + u for p, u in zip(params, updates, strict=True)]
+
+    def error(meta_params):
+        state, difference, norm = start, 0.0, 0.0
+        for t in range(unroll_length, 2 * unroll_length):
+            updates, state = rule.step(meta_params, recorded[t], state)
+            for u, s in zip(updates, taught[t], strict=True):
+                difference += tf.reduce_sum((u - s) ** 2)
+                norm += tf.reduce_sum(s**2)
+        return difference / norm
+
+    return error
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_loss_and_gradient_are_those_of_the_definition(name):
+    task = float64_quadratic(n=6)
+    rule = RULES[name].for_variables(task.variables())
+    meta_params = to_float64(rule.init_meta_params(0))
+    results = []
+    for estimator in (
+        TruncatedBackprop(rule, task, 10, 5),
+        Imitation(rule, task, 10, 5, teacher=TEACHER, imitation_weight=3.0),
+    ):
+        episode = second_unroll(estimator, meta_params)
+        results.append(estimator.estimate(meta_params, episode, 0))
+    plain, taught = results
+    error = error_by_definition(rule, task, TEACHER, meta_params, 5)
+    flat = tf.nest.flatten(meta_params)
+    with tf.GradientTape() as tape:
+        tape.watch(flat)
+        expected = error(tf.nest.pack_sequence_as(meta_params, flat))
+    assert float(expected) > 0.01
+    np.testing.assert_allclose(taught[1] - plain[1], 3 * expected, rtol=1e-9)
+    gradients = tape.gradient(expected, flat)
+    for a, b, gradient in zip(
+        tf.nest.flatten(taught[0]),
+        tf.nest.flatten(plain[0]),
+        gradients,
+        strict=True,
+    ):
+        scale = float(tf.reduce_max(tf.abs(gradient)))
+        assert scale > 0
+        np.testing.assert_allclose(
+            a - b, 3 * gradient, rtol=1e-8, atol=1e-9 * scale
+        )
+    # The rule goes its own way.
+    for a, b in zip(taught[2].carry.params, plain[2].carry.params, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_a_rule_like_the_teacher_has_no_error():
+    task = float64_quadratic(n=6)
+    meta_params = to_float64(TEACHER.init_meta_params(0))
+    losses = [
+        estimator.estimate(meta_params, to_float64(estimator.init(0)), 0)[1]
+        for estimator in (
+            TruncatedBackprop(TEACHER, task, 10, 5),
+            Imitation(TEACHER, task, 10, 5, teacher=TEACHER),
+        )
+    ]
+    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-12)
+
+
+def test_samples_are_of_both():
+    estimator = Imitation(
+        RULES["lstm"],
+        tasks.Quadratics(6),
+        10,
+        5,
+        sampled_coordinates=2,
+        teacher=TEACHER,
+        imitation_weight=1000.0,
+    )
+    meta_params = estimator.rule.init_meta_params(0)
+    losses = {
+        float(estimator.estimate(meta_params, estimator.init(0), seed)[1])
+        for seed in map(tf.constant, range(5))
+    }
+    # Inner steps are not sampled: what differs is the error.
+    assert len(losses) > 1
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"teacher": "adam"}, "`teacher` must be a keras_l2l.UpdateRule"),
+        ({"imitation_weight": 0}, "`imitation_weight` must be a positive"),
+        ({"second_derivatives": True}, "must be False with a teacher"),
+        ({"teacher": rules.GlobalAveragingLSTM()}, "treat each by itself"),
+        ({"rule": rules.Celo(10)}, "treat each by itself.*Celo"),
+        ({"rule": "lstm"}, "`rule` must be a keras_l2l.UpdateRule"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_taught_is_refused(changed, message):
+    arguments = {"rule": rules.RNNprop(), "teacher": TEACHER, **changed}
+    with pytest.raises(ValueError, match=message):
+        Imitation(
+            task=tasks.Quadratics(3), horizon=4, unroll_length=2, **arguments
+        )
