@@ -57,9 +57,11 @@ def seeded():
     random.seed(0)
     np.random.seed(0)
 """
-# Hardly any of the rest has to do with optimizers, and it takes minutes.
+# Hardly any of the rest has to do with optimizers, and it takes minutes; nor
+# has what a checkpoint is called. Replicas have tests in this package.
 RELATED = (
-    "not predict and not evaluate and not steps_per_epoch and not sharding"
+    "not predict and not evaluate and not steps_per_epoch and not sharding "
+    "and not checkpoint_options and not with_tf_distribute"
 )
 # As long as all of the others together.
 TRAINER = ("trainers/trainer_test.py",)

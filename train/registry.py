@@ -94,6 +94,8 @@ RULES = {
         default=rules.CoordinatewiseLSTM(),
     ),
     "rnnprop": rules.RNNprop,
+    # For steps as large as those of Adam with a rate of 0.2, and as quick.
+    "rnnprop_large": lambda: rules.RNNprop(beta=0.9, output_scale=0.3),
     "celo": rules.Celo,
     "celo_adam": rules.CeloAdam,
     "lstm_averaging": rules.GlobalAveragingLSTM,

@@ -60,7 +60,7 @@ SETTINGS = {
         SMALL_CONV_TESTS,
     ),
     "neural_art": (
-        ("neural_art", "l2l_patches/64", "lstm"),
+        ("neural_art", "l2l_patches/64", "rnnprop_large"),
         [(128, 32), (128, 32)],
         {
             "base": ("neural_art", 128),
