@@ -75,7 +75,9 @@ def proposed_updates(
     non_trainable = task.init_non_trainable(seed)
     adam = Adam()
     watched = {
-        "learned": _Watched(rule, meta_params, variables),
+        "learned": _Watched(
+            rule.for_num_steps(max(steps) + 1), meta_params, variables
+        ),
         "adam": _Watched(adam, adam.init_meta_params(0), variables),
     }
     chosen, panels = None, []

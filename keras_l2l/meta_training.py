@@ -164,8 +164,7 @@ def meta_train(
         "rule": serialize(rule),
         "task": task.describe(),
         "estimator": type(run.estimator).__name__,
-        **arguments,
-        "teacher": None if teacher is None else serialize(teacher),
+        **_described(arguments),
         **started_from,
         "versions": runs.versions(),
     }
@@ -188,6 +187,18 @@ def meta_train(
             saved.write_results(rule)
             raise
         return MetaTrainingResult(run.best, saved.write_results(rule))
+
+
+def _described(arguments):
+    """Returns arguments of `meta_train` for JSON."""
+    described = dict(arguments)
+    # Without a teacher, nothing of one: earlier runs can go on.
+    teacher = described.pop("teacher")
+    weight = described.pop("imitation_weight")
+    if teacher is not None:
+        described["teacher"] = serialize(teacher)
+        described["imitation_weight"] = weight
+    return described
 
 
 def make_run(rule, task, arguments, strategy=None, meta_params=None):

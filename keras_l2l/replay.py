@@ -39,10 +39,10 @@ def replay(rule, task, run_dir, meta_step):
         {"rule": config["rule"], "task": config["task"]},
         {"rule": serialize(rule), "task": task.describe()},
     )
-    teacher = config.get("teacher")
-    if teacher is not None:
-        teacher = deserialize(teacher)
-    run = meta_training.make_run(rule, task, {**config, "teacher": teacher})
+    arguments = {"teacher": None, "imitation_weight": 1.0, **config}
+    if "teacher" in config:
+        arguments["teacher"] = deserialize(config["teacher"])
+    run = meta_training.make_run(rule, task, arguments)
     arrays, progress = Checkpoints(run_dir / "skipped").load(meta_step)
     run.restore(arrays, progress["run"])
     losses = run.losses()

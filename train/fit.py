@@ -49,6 +49,7 @@ def main():
         batch_size=128,
         epochs=values.epochs,
         validation_data=data["meta_valid"],
+        callbacks=[keras_l2l.TrainingLength()],
         verbose=2,
     )
     loss, accuracy = model.evaluate(*data["test"], verbose=0)

@@ -123,8 +123,8 @@ def _define_arguments():
     )
     flags.DEFINE_enum(
         "teacher",
-        None,
-        registry.TEACHERS,
+        "none",
+        ["none", *registry.TEACHERS],
         "A rule whose updates are an example for those of --rule.",
     )
     flags.DEFINE_float("teacher_learning_rate", 0.01, "Of --teacher.")
@@ -142,6 +142,8 @@ def _define_arguments():
 def main():
     values = flags.FLAGS
     stages = stages_lib.stages_of(values)
+    if values.replay is not None:
+        stages = [stages_lib.stage_in(values.output_dir, stages)]
     stages_lib.set_missing(stages[0])
     if values.distribute == "workers":
         _require_cluster(os.environ.get("TF_CONFIG"))
@@ -191,6 +193,14 @@ def _require_compatible(values, stages):
         raise ValueError(
             "--check, --search and --replay must run on one device. Received: "
             f"--distribute={values.distribute}."
+        )
+    if values.teacher == "none" and (
+        values["teacher_learning_rate"].present
+        or values["imitation_weight"].present
+    ):
+        raise ValueError(
+            "--teacher_learning_rate and --imitation_weight must go with a "
+            "--teacher. Received: them without one. Add --teacher=adam."
         )
     if values.init_preset and (values.check or values.search):
         raise ValueError(

@@ -86,7 +86,9 @@ def draw_pictures(preset, task, results, output):
         results: Dict as from `keras_l2l.evaluation.evaluate`.
         output: Path of a new figure.
     """
-    config = keras_l2l.LearnedOptimizer.from_preset(preset).get_config()
+    optimizer = keras_l2l.LearnedOptimizer.from_preset(preset)
+    optimizer.set_num_steps(results["horizon"])
+    config = optimizer.get_config()
     found = pictures.pictures(
         task, lambda: keras_l2l.LearnedOptimizer.from_config(config), results
     )

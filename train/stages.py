@@ -1,5 +1,7 @@
 """The stages of a meta-training, each of which sets flags not given."""
 
+import pathlib
+
 from absl import flags
 
 from keras_l2l import estimators
@@ -43,6 +45,22 @@ def _quick(values, stage):
     set_missing(quick)
     longest = experiments.QUICK_UNROLLS * values.unroll_length
     return {**quick, "horizon": min(values.horizon, longest)}
+
+
+def stage_in(output_dir, stages):
+    """Returns the stage whose folder is given, `.../stage_1` for the first.
+
+    Raises:
+        ValueError: if there are several, and it is the folder of none.
+    """
+    folders = [f"stage_{i}" for i in range(1, len(stages) + 1)]
+    name = pathlib.Path(output_dir).name
+    if len(stages) > 1 and name not in folders:
+        raise ValueError(
+            "--output_dir must be the folder of the stage whose meta-step is "
+            f"replayed, {' or '.join(folders)}. Received: {output_dir!r}."
+        )
+    return stages[folders.index(name) if name in folders else 0]
 
 
 def with_tasks(values, stages, rule):
@@ -93,9 +111,10 @@ def arguments(values):
     """Returns the arguments of `meta_train` that flags say."""
     given = {name: values[name].value for name in _ARGUMENTS}
     given["sampled_coordinates"] = values.sampled_coordinates or None
-    given["teacher"] = values.teacher and registry.RULES[values.teacher](
-        learning_rate=values.teacher_learning_rate
-    )
+    given["teacher"] = None
+    if values.teacher != "none":
+        teacher = registry.RULES[values.teacher]
+        given["teacher"] = teacher(learning_rate=values.teacher_learning_rate)
     return given
 
 

@@ -1,5 +1,7 @@
 """Truncated backpropagation beside the example of a teacher."""
 
+import math
+
 import tensorflow as tf
 
 from keras_l2l import checks
@@ -16,11 +18,11 @@ class Imitation(truncated_backprop.TruncatedBackprop):
         + imitation_weight * |updates - taught|^2 / |taught|^2
     ```
 
-    Both norms are over the unroll and all coordinates, or those of the sample.
-    `taught` is what the teacher would have done with the gradients that the
-    rule saw, on the rule's own way. A short unroll does not reward what pays
-    late, as large steps that oscillate; a teacher that was tuned for the whole
-    horizon shows it.
+    Both norms are over the unroll and all coordinates, or estimated from those
+    of the sample. `taught` is what the teacher would have done with the
+    gradients that the rule saw, on the rule's own way. A short unroll does not
+    reward what pays late, as large steps that oscillate; a teacher that was
+    tuned for the whole horizon shows it.
 
     Args:
         rule, task, horizon, unroll_length, second_derivatives, loss_weights,
@@ -60,8 +62,9 @@ class Imitation(truncated_backprop.TruncatedBackprop):
         if second_derivatives:
             raise ValueError(
                 "`second_derivatives` must be False with a teacher. Received: "
-                f"second_derivatives={second_derivatives!r}, "
-                f"teacher={teacher!r}."
+                f"second_derivatives={second_derivatives!r}, and "
+                f"{type(teacher).__name__}. Leave out one of them "
+                "(--teacher=none)."
             )
         if sampled_coordinates is None:
             sampled_coordinates = _ALL
@@ -77,6 +80,7 @@ class Imitation(truncated_backprop.TruncatedBackprop):
             sampled_coordinates,
         )
         self.imitation_weight = imitation_weight
+        self._sizes = [math.prod(v.shape) for v in task.variables()]
 
     def _auxiliary(self, updates, gradients, state, iteration):
         taught = unroll_lib.updates_of(
@@ -89,9 +93,18 @@ class Imitation(truncated_backprop.TruncatedBackprop):
         with tf.GradientTape() as tape:
             tape.watch(updates)
             differences = [u - t for u, t in zip(updates, taught, strict=True)]
-            error = self.imitation_weight * _square(differences)
-            error = tf.math.divide_no_nan(error, _square(taught))
+            error = self.imitation_weight * self._square(differences)
+            error = tf.math.divide_no_nan(error, self._square(taught))
         return error, tape.gradient(error, updates)
+
+    def _square(self, sampled):
+        """Returns the squared norm of tensors that these are samples of."""
+        return tf.add_n(
+            [
+                tf.reduce_sum(tf.square(t)) * (size / max(1, t.shape[1]))
+                for t, size in zip(sampled, self._sizes, strict=True)
+            ]
+        )
 
 
 # As a sample: larger than any tensor.
@@ -152,7 +165,3 @@ class _Taught(UpdateRule):
             self.teacher_meta_params(updates[0].dtype), inputs, state["teacher"]
         )
         return updates, {"rule": of_rule, "teacher": of_teacher}
-
-
-def _square(tensors):
-    return tf.add_n([tf.reduce_sum(tf.square(t)) for t in tensors])

@@ -145,7 +145,7 @@ class UpdateRule:
         raise ValueError(
             "A rule whose coordinates are sampled must treat each by itself. "
             f"Received: {type(self).__name__}. Leave out "
-            "`sampled_coordinates` or `teacher`."
+            "`sampled_coordinates` and `teacher`."
         )
 
     def divide(self, shapes):

@@ -191,7 +191,8 @@ class Celo(_Scheduled):
 
     `factor` comes from a recurrent network that sees how the loss has gone and
     how much of the training is over. Every tensor keeps four floats for each
-    of its elements, and means along two of its axes.
+    of its elements, seven where it has fewer than two axes, and means along
+    two of its axes.
 
     Args:
         num_steps: Int >= 1, the length of the training in steps; `None` where

@@ -34,6 +34,8 @@ def init_state():
         "cell": ops.zeros((_UNITS,), dtype="float32"),
         "means": zeros,
         "minima": zeros + _NO_MINIMUM,
+        # Not the iteration: losses can be NaN, and states be made anew.
+        "losses_seen": ops.zeros((), dtype="float32"),
     }
 
 
@@ -61,16 +63,17 @@ def step(meta_params, loss, state, iteration, num_steps):
     """
     dtype = state["means"].dtype
     t = ops.cast(iteration, dtype)
+    seen = state["losses_seen"]
     loss = ops.cast(loss, dtype)
     halflives = np.geomspace(_SHORTEST_HALFLIFE, num_steps, _AVERAGES)
 
     def as_tensor(values):
         return ops.convert_to_tensor(values, dtype)
 
-    # 1 - decay and 1 - decay ** t, where the decay is next to 1.
+    # 1 - decay and 1 - decay ** (seen + 1), where the decay is next to 1.
     rate = as_tensor(-np.expm1(-1 / halflives))
-    weight = -ops.expm1(as_tensor(-1 / halflives) * (t + 1))
-    highest = ops.where(t == 0, loss, ops.max(state["means"] / weight))
+    weight = -ops.expm1(as_tensor(-1 / halflives) * (seen + 1))
+    highest = ops.where(seen == 0, loss, ops.max(state["means"] / weight))
     # A single huge loss counts no more than twice the highest average.
     loss = ops.minimum(2 * ops.abs(highest), loss)
     means = state["means"] + rate * (loss - state["means"])
@@ -81,7 +84,7 @@ def step(meta_params, loss, state, iteration, num_steps):
         (unbiased[:-1] - minima[:-1]) / spread - 1, -1.0, 1.0
     )
     loss_features = ops.where(
-        t + 1 <= 2, ops.zeros_like(loss_features), loss_features
+        seen + 1 <= 2, ops.zeros_like(loss_features), loss_features
     )
     phase_features = ops.tanh(10 * (t / num_steps - as_tensor(_PHASES)))
     features = ops.concatenate([phase_features, loss_features])[:, None]
@@ -89,7 +92,7 @@ def step(meta_params, loss, state, iteration, num_steps):
         cells.dense(features, meta_params["pooled"])
     )
     before = [
-        ops.where(t == 0, meta_params["initial"][name], state[name])[:, None]
+        ops.where(seen == 0, meta_params["initial"][name], state[name])[:, None]
         for name in ("hidden", "cell")
     ]
     hidden, cell = cells.lstm_step(inputs, before, meta_params["lstm"])
@@ -99,4 +102,5 @@ def step(meta_params, loss, state, iteration, num_steps):
         "cell": cell[:, 0],
         "means": means,
         "minima": minima,
+        "losses_seen": seen + 1,
     }

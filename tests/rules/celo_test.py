@@ -131,6 +131,30 @@ def test_a_loss_that_is_not_finite_leaves_no_trace_in_the_schedule(name, loss):
 
 
 @both
+@pytest.mark.parametrize(
+    "first, iteration", [(np.nan, 0), (None, 1000)], ids=["nan", "fresh state"]
+)
+def test_the_schedule_starts_at_any_iteration(name, first, iteration):
+    rule = RULES[name](num_steps=20)
+    meta_params = rule.init_meta_params(0)
+    tensors = [tf.ones((3, 2))]
+
+    def run(losses, iteration):
+        state = rule.init_state([(3, 2)])
+        for i, loss in enumerate(losses, iteration):
+            inputs = rules.StepInputs(tensors, tensors, tf.constant(loss), i)
+            _, state = rule.step(meta_params, inputs, state)
+        return state["schedule"]
+
+    losses = [3.0, 2.0, 4.0, 1.0]
+    expected = run(losses, 0)
+    received = run([first] * (first is not None) + losses, iteration)
+    assert np.min(expected["means"]) > 0
+    for key in ("means", "minima"):
+        np.testing.assert_array_equal(received[key], expected[key])
+
+
+@both
 def test_what_is_missing_is_named(name):
     rule = RULES[name]()
     inputs = rules.StepInputs([tf.ones(2)], [tf.ones(2)], tf.ones(()), 0)

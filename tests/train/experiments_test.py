@@ -99,6 +99,12 @@ def test_settings_are_the_papers(name, parse):
         found.append((arguments["horizon"], arguments["unroll_length"]))
         assert arguments["loss_weights"] == "sum"
         assert arguments["second_derivatives"] is False
+        teacher = arguments["teacher"] and arguments["teacher"].get_config()
+        if name == "neural_art":
+            assert teacher["learning_rate"] == 0.178
+            assert arguments["imitation_weight"] == 10_000
+        else:
+            assert teacher is None
     assert found == lengths
     assert tests == {
         test: (task, horizon)

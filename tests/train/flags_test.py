@@ -118,6 +118,9 @@ def test_all_stages_are_checked_before_the_first(tmp_path):
             "--output_dir=new",
         ],
         "--search must be of one stage": ["--search=2", "--output_dir=new"],
+        "Add --teacher=adam": ["--imitation_weight=2", "--output_dir=new"],
+        "of the stage whose meta-step": ["--replay=1", "--output_dir=new"],
+        "new/stage_2": ["--replay=1", "--output_dir=new/stage_2"],
     }
     found = in_one_process([mnist + case for case in cases.values()], tmp_path)
     for message, (code, _) in zip(cases, found, strict=True):

@@ -21,10 +21,12 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 def run(script, *flags, cwd=ROOT):
+    # As users run them: conftest.py has XLA optimize less.
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     return subprocess.run(
         [sys.executable, "-m", f"train.{script}", *flags],
         cwd=cwd,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
         timeout=300,
