@@ -55,7 +55,8 @@ def plot_curves(evaluation, path):
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.set_title(
-        f"{evaluation['task']}: mean of {len(evaluation['seeds'])} unseen "
+        # Two lines: names of tasks can be long.
+        f"{evaluation['task']}\nmean of {len(evaluation['seeds'])} unseen "
         "initializations, 95 % interval"
     )
     axes.grid(alpha=0.3)
