@@ -90,8 +90,8 @@ _CONV_STAGES = [
     },
 ]
 
-# Horizons and unroll lengths are the paper's; it does not tell meta-batches
-# and numbers of meta-steps.
+# Horizons are the paper's, and so are the unroll lengths of first stages; it
+# does not tell meta-batches and numbers of meta-steps.
 EXPERIMENTS = {
     "quadratics": Experiment(
         flags={

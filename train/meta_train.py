@@ -46,7 +46,8 @@ def define_flags():
         "experiment",
         None,
         sorted(experiments.EXPERIMENTS),
-        "Take the paper's settings for all flags that are not given.",
+        "Take the settings of one of the paper's experiments for all flags "
+        "that are not given.",
     )
     flags.DEFINE_bool(
         "quick", False, "Only 10 meta-steps of short episodes, to try it."

@@ -63,7 +63,8 @@ def step(meta_params, loss, state, iteration, num_steps):
     """
     dtype = state["means"].dtype
     t = ops.cast(iteration, dtype)
-    seen = state["losses_seen"]
+    # A count has no derivative.
+    seen = ops.stop_gradient(state["losses_seen"])
     loss = ops.cast(loss, dtype)
     halflives = np.geomspace(_SHORTEST_HALFLIFE, num_steps, _AVERAGES)
 
