@@ -5,6 +5,7 @@ replaced: SGD by `LearnedOptimizer` with a rule whose update is `-gradient`,
 so that exact values can be compared; Adam by the shipped preset.
 """
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -163,6 +164,10 @@ def test_keras_own_tests(files, at_least, tmp_path):
             failed.add(name)
         elif case.find("skipped") is None:
             passed.add(name)
+    for package in ("jax", "torch"):
+        # Their own data, where only `make backends` installs them.
+        if importlib.util.find_spec(package) is None:
+            failed = {name for name in failed if f"_{package}_" not in name}
     of_trainer = {name for name in FAILURES if name.startswith("TestTrainer.")}
     expected = of_trainer if files is TRAINER else set(FAILURES) - of_trainer
     assert failed == expected
