@@ -30,6 +30,7 @@ def plot_curves(evaluation, path):
         )
     figure, axes = _figure(height=4.5)
     steps = np.arange(1, evaluation["horizon"] + 1)
+    limits, diverged = [], False
     for result in evaluation["results"]:
         tuned_for = result["tuned_for"]
         if tuned_for is not None and "final_loss" not in tuned_for:
@@ -38,19 +39,28 @@ def plot_curves(evaluation, path):
         label = result["optimizer"]
         if not learned:
             label += f" (learning rate {result['learning_rate']:g})"
+        losses = np.array(result["losses"], dtype=float)
+        low, high = np.array(result["losses_ci95"], dtype=float)
+        if np.isfinite(high).all():
+            limits += [low.min() / 1.5, high.max() * 1.5]
+        else:
+            diverged = True
+            label += ", diverges"
         (line,) = axes.plot(
             steps,
-            np.array(result["losses"], dtype=float),
+            losses,
             label=label,
             linewidth=2.5 if learned else 1.3,
             color="black" if learned else None,
             zorder=3 if learned else 2,
         )
-        low, high = np.array(result["losses_ci95"], dtype=float)
         axes.fill_between(
             steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0
         )
     axes.set_yscale("log")
+    if diverged and limits:
+        # What diverges must not hide the others.
+        axes.set_ylim(min(limits), max(limits))
     axes.set_xlim(0, evaluation["horizon"])
     axes.set_xlabel("step")
     axes.set_ylabel("loss")

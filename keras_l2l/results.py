@@ -56,6 +56,10 @@ def format_table(evaluation):
 
 def _with_interval(result, name, digits):
     values = (result[name], *result[f"{name}_ci95"])
+    # From JSON, what is not finite comes back as None.
+    values = [np.nan if v is None else v for v in values]
+    if not np.isfinite(values[0]):
+        return "diverges"
     value, low, high = (f"{v:.{digits}f}" for v in values)
     return f"{value} [{low}, {high}]"
 

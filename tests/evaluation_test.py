@@ -220,6 +220,17 @@ def test_evaluate(small_lstm):
         assert f"{r['mean_loss']:.4f} [{low:.4f}, {high:.4f}]" in line
 
 
+def test_table_of_what_diverges():
+    diverged = {"optimizer": "sgd", "learning_rate": 1.0}
+    for name in results.CRITERIA:
+        diverged |= {name: np.inf, f"{name}_ci95": [np.nan, np.nan]}
+    of_json = json.loads(runs.to_json({"results": [diverged]}))
+    assert of_json["results"][0]["final_loss"] is None
+    for evaluated in ({"results": [diverged]}, of_json):
+        row = results.format_table(evaluated).splitlines()[1]
+        assert row.split() == ["sgd", "1", "diverges", "diverges"]
+
+
 def test_tuning_on_what_is_reported_is_refused():
     with pytest.raises(ValueError, match=r"\[2, 3\] in both"):
         evaluation.evaluate(

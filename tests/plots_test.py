@@ -100,6 +100,22 @@ def test_what_is_drawn(tmp_path, drawn):
     assert len(axes.collections) == 3
 
 
+def test_what_diverges_does_not_hide_the_others(tmp_path, drawn):
+    content = make_evaluation()
+    # As from JSON: what is not finite is None.
+    content["results"][3]["losses"] = [1e3, 1e24, None, None, None]
+    content["results"][3]["losses_ci95"] = [
+        [1e2, 1e23, None, None, None],
+        [1e4, 1e25, None, None, None],
+    ]
+    plots.plot_curves(content, tmp_path / "curves.png")
+    (axes,) = drawn[0].axes
+    low, high = axes.get_ylim()
+    assert 0.1 < low < 0.5 and 2 < high < 10
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels[2] == "sgd (learning rate 1), diverges"
+
+
 def test_bars_of_the_frameworks(tmp_path, drawn):
     plots.plot_frameworks(BENCHMARK, tmp_path / "bars.png")
     (axes,) = drawn[0].axes

@@ -176,8 +176,9 @@ class NeuralArt(base.Task):
 
 
 def to_pixels(params):
-    """Returns a picture as bytes `[height, width, 3]`."""
-    pixels = np.clip(127.5 * (1 + np.asarray(params)), 0, 255)
+    """Returns a picture as bytes `[height, width, 3]`; NaN is black."""
+    pixels = np.nan_to_num(127.5 * (1 + np.asarray(params)), nan=0.0)
+    pixels = np.clip(pixels, 0, 255)
     return np.round(pixels).astype(np.uint8)
 
 
