@@ -40,6 +40,9 @@ ARGUMENTS = {
     estimators.TruncatedBackprop: lambda: estimators.TruncatedBackprop(
         rules.SGD(), tasks.Quadratics(3), 6, 3
     ),
+    estimators.Imitation: lambda: estimators.Imitation(
+        rules.SGD(), tasks.Quadratics(3), 6, 3, teacher=rules.Adam()
+    ),
 }
 
 # Bases that are not in a module `base`.
