@@ -237,7 +237,7 @@ def test_progress_bar_shows_loss_speed_and_time(small_lstm, tmp_path, capsys):
         {"sampled_coordinates": 2},
         {"teacher": rules.Adam(0.1)},
     ],
-    ids=repr,
+    ids=lambda argument: next(iter(argument)),
 )
 def test_other_meta_gradients_change_the_result(small_lstm, tmp_path, argument):
     norms = [

@@ -155,7 +155,6 @@ def test_samples_are_of_both(name, monkeypatch):
         ({"rule": rules.Celo(10)}, "treat each by itself.*Celo"),
         ({"rule": "lstm"}, "`rule` must be a keras_l2l.UpdateRule"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_taught_is_refused(changed, message):
     arguments = {"rule": rules.RNNprop(), "teacher": TEACHER, **changed}
