@@ -25,7 +25,22 @@ MODULES = [
 ]
 
 
-# What must hold after the README's code.
+# Before the README's code: a warning would be an error, as in .pytest.ini.
+STRICT = """
+import warnings
+
+import keras_l2l
+import keras_l2l.export
+import keras_l2l.tasks
+
+warnings.simplefilter("error")
+warnings.filterwarnings(
+    "ignore",
+    "__array__ implementation doesn't accept a copy",
+    DeprecationWarning,
+)
+"""
+# What must hold after it.
 CHECKS = """
 import pathlib
 
@@ -45,7 +60,7 @@ def test_readme_code_runs(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) == 6
     script = tmp_path / "readme.py"
-    script.write_text("\n".join([*blocks, CHECKS]))
+    script.write_text("\n".join([STRICT, *blocks, CHECKS]))
     # As a user would: conftest.py has XLA optimize less.
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     done = subprocess.run(

@@ -59,10 +59,10 @@ def seeded():
     np.random.seed(0)
 """
 # Hardly any of the rest has to do with optimizers, and it takes minutes; nor
-# has what a checkpoint is called. Replicas have tests in this package.
+# has what a checkpoint is called.
 RELATED = (
     "not predict and not evaluate and not steps_per_epoch and not sharding "
-    "and not checkpoint_options and not with_tf_distribute"
+    "and not checkpoint_options"
 )
 # As long as all of the others together.
 TRAINER = ("trainers/trainer_test.py",)

@@ -140,7 +140,7 @@ EXPERIMENTS = {
         flags={
             "task": "neural_art",
             "dataset": "l2l_patches/64",
-            # The paper's LSTM stays behind Adam: see train/results/README.md.
+            # Not the paper's LSTM: see train/results/README.md.
             "rule": "rnnprop_large",
             "horizon": 128,
             "unroll_length": 32,

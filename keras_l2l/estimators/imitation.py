@@ -19,10 +19,10 @@ class Imitation(truncated_backprop.TruncatedBackprop):
     ```
 
     Both norms are over the unroll and all coordinates, or estimated from those
-    of the sample. `taught` is what the teacher would have done with the
-    gradients that the rule saw, on the rule's own way. A short unroll does not
-    reward what pays late, as large steps that oscillate; a teacher that was
-    tuned for the whole horizon shows it.
+    of the sample, so that their ratio has a bias. `taught` is what the teacher
+    would have done with the gradients that the rule saw, on the rule's own way.
+    A short unroll does not reward what pays late, as large steps that
+    oscillate; a teacher that was tuned for the whole horizon shows it.
 
     Args:
         rule, task, horizon, unroll_length, second_derivatives, loss_weights,
