@@ -24,6 +24,8 @@ BASELINES = {
     "adam": keras.optimizers.Adam,
     "nag": functools.partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
 }
+# Reported as they come.
+UNTUNED = {"adam_default": keras.optimizers.Adam}
 # Four decades, four values in each.
 LEARNING_RATES = tuple(float(f"{10 ** (k / 4):.3g}") for k in range(-12, 5))
 
@@ -64,7 +66,7 @@ def final_params(make_optimizer, task, horizon, split, seeds):
         List, for each seed a list of arrays.
     """
     trained = Trainer(task, horizon).train(make_optimizer, split, seeds)
-    return [params for _, params in trained]
+    return [one.params for one in trained]
 
 
 def tune_learning_rate(
@@ -144,15 +146,19 @@ def evaluate(
 
     Args:
         learned: Function without arguments that returns a new learned
-            optimizer; nothing about it is tuned here.
+            optimizer, or a dict from names to several; nothing about them is
+            tuned here.
         task: `Task` or `TaskFamily`.
         horizon: Int, inner steps.
-        split, seeds: what is reported.
+        split, seeds: what is reported. The default is of data that nothing
+            was meta-trained on. On `"train"`, models have more data, and
+            their metrics are of the test data.
         tuning_split, tuning_seeds: what the baselines are tuned on, for each
             of `CRITERIA` separately.
         learning_rates: Floats, the grid.
         baselines: Dict from name to a function learning rate -> optimizer;
-            defaults to `BASELINES`.
+            defaults to `BASELINES`. Keras' Adam at its default is always
+            reported, too.
         earlier: What this function returned for another learned optimizer and
             all the same otherwise, but for the commit: its results of the
             baselines are taken instead of finding them again, which takes most
@@ -160,8 +166,9 @@ def evaluate(
 
     Returns:
         JSON-able dict; the entries of `"results"` are described at
-        `keras_l2l.results.summarize`. With `earlier`, its versions are
-        `"baselines_versions"`.
+        `keras_l2l.results.summarize`, with the task's `metrics` on a split
+        that the optimizee was not trained on, as `"test_accuracy"`. With
+        `earlier`, its versions are `"baselines_versions"`.
 
     Raises:
         ValueError: if the baselines would be tuned on what is reported, or
@@ -187,23 +194,28 @@ def evaluate(
     trainer = Trainer(task, horizon)
     if earlier is not None:
         _require_same(earlier, comparison)
+    if not isinstance(learned, dict):
+        learned = {"learned": learned}
     results = [
         {
-            "optimizer": "learned",
-            "learning_rate": float(learned().learning_rate),
-            "tuned_for": None,
-            **summarize(trainer.curves(learned, split, seeds)),
+            "optimizer": name,
+            "learning_rate": float(make().learning_rate),
+            "tuned_for": tuned_for,
+            **summarize(*trainer.results(make, split, seeds)),
         }
+        for makers, tuned_for in ((learned, None), (UNTUNED, []))
+        for name, make in makers.items()
     ]
     if earlier is None:
         results += _baseline_results(
             trainer, baselines or BASELINES, comparison
         )
         return {**comparison, "results": results}
+    tuned = [r for r in earlier["results"] if r["tuned_for"]]
     return {
         **comparison,
         "baselines_versions": earlier["versions"],
-        "results": results + earlier["results"][1:],
+        "results": results + tuned,
     }
 
 
@@ -220,7 +232,7 @@ def _baseline_results(trainer, baselines, comparison):
         )
         # One entry per learning rate: both criteria may choose the same.
         for rate in dict.fromkeys(best.values()):
-            curves = trainer.curves(
+            found = trainer.results(
                 functools.partial(make_optimizer, rate),
                 comparison["split"],
                 comparison["seeds"],
@@ -230,7 +242,7 @@ def _baseline_results(trainer, baselines, comparison):
                     "optimizer": name,
                     "learning_rate": rate,
                     "tuned_for": [c for c in best if best[c] == rate],
-                    **summarize(curves),
+                    **summarize(*found),
                 }
             )
     return results

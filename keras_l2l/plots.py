@@ -1,5 +1,7 @@
 """Figures from results in JSON; the only importer of matplotlib."""
 
+import itertools
+
 import matplotlib.figure
 import numpy as np
 
@@ -9,7 +11,7 @@ from keras_l2l import runs
 def plot_curves(evaluation, path):
     """Draws the training curves of an evaluation: mean with a 95 % band.
 
-    Of each baseline the learning rate tuned for the final loss is drawn.
+    Of each tuned baseline the learning rate for the final loss is drawn.
 
     Args:
         evaluation: Dict as from `keras_l2l.evaluation.evaluate`.
@@ -30,10 +32,10 @@ def plot_curves(evaluation, path):
         )
     figure, axes = _figure(height=4.5)
     steps = np.arange(1, evaluation["horizon"] + 1)
-    limits, diverged = [], False
+    limits, diverged, styles = [], False, itertools.cycle(("-", "--", ":"))
     for result in evaluation["results"]:
         tuned_for = result["tuned_for"]
-        if tuned_for is not None and "final_loss" not in tuned_for:
+        if tuned_for and "final_loss" not in tuned_for:
             continue
         learned = tuned_for is None
         label = result["optimizer"]
@@ -51,7 +53,9 @@ def plot_curves(evaluation, path):
             losses,
             label=label,
             linewidth=2.5 if learned else 1.3,
-            color="black" if learned else None,
+            linestyle=next(styles) if learned else "-",
+            # Gray: neither learned nor tuned.
+            color="black" if learned else None if tuned_for else "gray",
             zorder=3 if learned else 2,
         )
         axes.fill_between(

@@ -10,21 +10,25 @@ CRITERIA = {
 }
 
 
-def summarize(curves):
+def summarize(curves, metrics=()):
     """Summarizes the training curves of one optimizer over seeds.
 
     Args:
         curves: Array `[seeds, horizon]`, as from `training_curves`.
+        metrics: For each seed a dict from names to floats, or nothing.
 
     Returns:
         Dict with `losses` (the mean curve, a list of `horizon` floats, the
         first after one update), `losses_ci95` (a pair of lists), and for each
         of `CRITERIA`: its mean over the seeds, `NAME_median`, and `NAME_ci95`
-        (`[low, high]`: 95 % bootstrap intervals of the mean).
+        (`[low, high]`: 95 % bootstrap intervals of the mean); the same for
+        each of the metrics.
     """
+    scores = {name: score(curves) for name, score in CRITERIA.items()}
+    for name in metrics[0] if metrics else ():
+        scores[name] = np.array([one[name] for one in metrics])
     summary = {}
-    for name, score in CRITERIA.items():
-        values = score(curves)
+    for name, values in scores.items():
         summary[name] = float(np.mean(values))
         summary[f"{name}_median"] = float(np.median(values))
         summary[f"{name}_ci95"] = [float(b) for b in _mean_ci95(values)]
@@ -35,14 +39,18 @@ def summarize(curves):
 
 def format_table(evaluation):
     """Returns an evaluation's results as an aligned table of text."""
-    rows = [("optimizer", "rate", "mean loss [95 %]", "final loss [95 %]")]
+    digits = {"mean_loss": 4, "final_loss": 5}
+    for name in evaluation["results"][0]:
+        if f"{name}_ci95" in evaluation["results"][0] and name != "losses":
+            digits.setdefault(name, 4)
+    titles = [f"{name.replace('_', ' ')} [95 %]" for name in digits]
+    rows = [("optimizer", "rate", *titles)]
     for result in evaluation["results"]:
         rows.append(
             (
                 result["optimizer"],
                 f"{result['learning_rate']:g}",
-                _with_interval(result, "mean_loss", 4),
-                _with_interval(result, "final_loss", 5),
+                *(_with_interval(result, n, d) for n, d in digits.items()),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,5 +1,7 @@
 """Trains optimizees with any Keras optimizer."""
 
+import typing
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -7,6 +9,20 @@ import tensorflow as tf
 from keras_l2l import checks
 from keras_l2l.tasks.base import check_task
 from keras_l2l.tasks.base import split_seed
+
+
+class Trained(typing.NamedTuple):
+    """What has become of an optimizee.
+
+    Attributes:
+        losses: Array `[horizon]`, the loss after each update.
+        params: List of arrays.
+        non_trainable: List of tensors, as `Task.stateful_loss` returns them.
+    """
+
+    losses: np.ndarray
+    params: list
+    non_trainable: list
 
 
 class Trainer:
@@ -30,10 +46,30 @@ class Trainer:
     def curves(self, make_optimizer, split, seeds):
         """Is `keras_l2l.evaluation.training_curves`."""
         trained = self.train(make_optimizer, split, seeds)
-        return np.stack([losses for losses, _ in trained])
+        return np.stack([one.losses for one in trained])
+
+    def results(self, make_optimizer, split, seeds):
+        """Returns the curves, and for each seed the task's metrics at the end.
+
+        These are of data that the optimizee was not trained on, whose split is
+        in their names, as in `"test_accuracy"`.
+
+        Args:
+            make_optimizer, split, seeds: As for `curves`.
+        """
+        held_out = "meta_valid" if split == "test" else "test"
+        curves, metrics = [], []
+        for seed, one in zip(
+            seeds, self.train(make_optimizer, split, seeds), strict=True
+        ):
+            task = self._task.sample(split_seed(split, int(seed)))
+            curves.append(one.losses)
+            found = task.metrics(one.params, one.non_trainable, held_out)
+            metrics.append({f"{held_out}_{k}": v for k, v in found.items()})
+        return np.stack(curves), metrics
 
     def train(self, make_optimizer, split, seeds):
-        """Yields the losses and the final parameters of each optimizee.
+        """Yields a `Trained` for each optimizee.
 
         Args:
             make_optimizer, split, seeds: As for `curves`.
@@ -68,8 +104,10 @@ class Trainer:
                 v.assign(value)
             for v, value in zip(optimizer.variables, start, strict=True):
                 v.assign(value)
-            losses = run(seed, task.init_non_trainable(seed))
-            yield losses.numpy(), [v.numpy() for v in variables]
+            losses, non_trainable = run(seed, task.init_non_trainable(seed))
+            yield Trained(
+                losses.numpy(), [v.numpy() for v in variables], non_trainable
+            )
 
     def _run(self, optimizer, variables, split):
         """Returns a function that trains `variables` and returns losses."""
@@ -96,14 +134,14 @@ class Trainer:
             losses = tf.TensorArray(
                 variables[0].dtype, self._horizon, element_shape=[]
             )
-            step, losses, non_trainable = tf.while_loop(
+            step, losses, trained = tf.while_loop(
                 lambda step, *_: step < self._horizon,
                 body,
                 (tf.constant(0, tf.int64), losses, non_trainable),
             )
             # The loop saw the losses before each update: shift them by one.
-            last, _ = stateful_loss(step, non_trainable)
-            return tf.concat([losses.stack()[1:], last[None]], axis=0)
+            last, _ = stateful_loss(step, trained)
+            return tf.concat([losses.stack()[1:], last[None]], 0), trained
 
         # Each optimizer has its own: nothing to warn of.
         run._omit_frequent_tracing_warning = True

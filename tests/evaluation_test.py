@@ -64,12 +64,35 @@ def test_one_optimizer_under_two_names_gives_one_curve():
             "other": keras.optimizers.Adam,
         },
     )
-    learned, *rest = result["results"]
+    learned, default, *rest = result["results"]
+    assert (default["optimizer"], default["tuned_for"]) == ("adam_default", [])
+    expected = evaluation.training_curves(
+        keras.optimizers.Adam, QUADRATICS, 20, "test", range(3)
+    )
+    np.testing.assert_allclose(default["losses"], expected.mean(axis=0))
     curves = {}
     for r in rest:
         curves.setdefault(r["optimizer"], {})[r["learning_rate"]] = r["losses"]
     assert curves["adam"] == curves["other"]
     assert curves["adam"][0.1] == learned["losses"]
+
+
+def test_several_learned_optimizers():
+    arguments = {
+        "task": QUADRATICS,
+        "horizon": 5,
+        "seeds": range(2),
+        "tuning_seeds": range(2),
+        "learning_rates": (1e-5, 0.01, 100.0),
+        "baselines": {"sgd": keras.optimizers.SGD},
+    }
+    both = evaluation.evaluate({"a": SGD, "b": ADAM}, **arguments)
+    names = [r["optimizer"] for r in both["results"]]
+    assert names[:3] == ["a", "b", "adam_default"]
+    assert set(names[3:]) == {"sgd"}
+    alone = evaluation.evaluate(ADAM, **arguments)
+    assert both["results"][1] == {**alone["results"][0], "optimizer": "b"}
+    assert both["results"][2:] == alone["results"][1:]
 
 
 def test_baselines_of_an_earlier_evaluation(monkeypatch):
@@ -199,7 +222,7 @@ def test_evaluate(small_lstm):
     assert result["horizon"] == 4
     names = [r["optimizer"] for r in result["results"]]
     assert names[0] == "learned"
-    assert set(names) == {"learned", *evaluation.BASELINES}
+    assert set(names) == {"learned", "adam_default", *evaluation.BASELINES}
     for name in evaluation.BASELINES:
         tuned_for = [
             criterion

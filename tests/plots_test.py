@@ -26,6 +26,7 @@ def make_evaluation(horizon=5):
             result("adam", 0.1, ["final_loss"]),
             result("adam", 0.01, ["mean_loss"]),
             result("sgd", 1.0, ["mean_loss", "final_loss"]),
+            result("adam_default", 0.001, []),
         ],
     }
 
@@ -92,12 +93,13 @@ def test_what_is_drawn(tmp_path, drawn):
         "learned",
         "adam (learning rate 0.1)",
         "sgd (learning rate 1)",
+        "adam_default (learning rate 0.001)",
     ]
-    expected = [content["results"][i]["losses"] for i in (0, 1, 3)]
+    expected = [content["results"][i]["losses"] for i in (0, 1, 3, 4)]
     for line, losses in zip(axes.get_lines(), expected, strict=True):
         np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3, 4, 5])
         np.testing.assert_array_equal(line.get_ydata(), losses)
-    assert len(axes.collections) == 3
+    assert len(axes.collections) == 4
 
 
 def test_what_diverges_does_not_hide_the_others(tmp_path, drawn):
@@ -111,7 +113,7 @@ def test_what_diverges_does_not_hide_the_others(tmp_path, drawn):
     plots.plot_curves(content, tmp_path / "curves.png")
     (axes,) = drawn[0].axes
     low, high = axes.get_ylim()
-    assert 0.1 < low < 0.5 and 2 < high < 10
+    assert 0.1 < low < 0.6 and 2 < high < 10
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels[2] == "sgd (learning rate 1), diverges"
 

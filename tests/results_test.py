@@ -16,6 +16,30 @@ def test_summary_by_hand():
     assert np.shape(summary["losses_ci95"]) == (2, 2)
 
 
+def test_metrics_have_statistics_and_columns():
+    curves = np.array([[4.0, 2.0], [2.0, 0.0], [6.0, 1.0]])
+    metrics = [{"test_accuracy": v} for v in (0.25, 1.0, 0.7)]
+    summary = results.summarize(curves, metrics)
+    assert summary["test_accuracy"] == 0.65
+    assert summary["test_accuracy_median"] == 0.7
+    low, high = summary["test_accuracy_ci95"]
+    assert 0.25 <= low < 0.65 < high <= 1.0
+    del summary["test_accuracy"], summary["test_accuracy_median"]
+    table = {
+        "results": [
+            {
+                "optimizer": "sgd",
+                "learning_rate": 1,
+                "test_accuracy": 0.65,
+                **summary,
+            }
+        ]
+    }
+    title, row = results.format_table(table).splitlines()
+    assert title.split("  ")[-1].strip() == "test accuracy [95 %]"
+    assert row.endswith(f"0.6500 [{low:.4f}, {high:.4f}]")
+
+
 def test_interval_covers_the_mean_about_95_percent_of_the_time():
     rng = np.random.default_rng(0)
     covered = 0

@@ -96,11 +96,41 @@ def test_splits_have_batches_of_their_own():
     assert np.abs(test - valid).max() > 0
 
 
+def test_metrics_at_the_end_are_of_data_not_trained_on():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3))
+    task = tasks.KerasModelTask(
+        lambda: keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.BatchNormalization(momentum=0.5),
+                keras.layers.Dense(1),
+            ]
+        ),
+        "mse",
+        (x, x.sum(axis=1, keepdims=True)),
+        metrics=["mae"],
+    )
+    trainer = Trainer(task, 5)
+    make = functools.partial(keras.optimizers.SGD, 0.05)
+    for split, other in (("train", "test"), ("test", "meta_valid")):
+        curves, metrics = trainer.results(make, split, [3, 4])
+        np.testing.assert_array_equal(
+            curves, trainer.curves(make, split, [3, 4])
+        )
+        for one, found in zip(
+            trainer.train(make, split, [3, 4]), metrics, strict=True
+        ):
+            expected = task.metrics(one.params, one.non_trainable, other)
+            assert found == {f"{other}_{k}": v for k, v in expected.items()}
+        assert metrics[0] != metrics[1]
+
+
 def test_parameters_at_the_end():
     trained = Trainer(QUADRATICS, 5).train(
         functools.partial(keras.optimizers.SGD, 0.01), "test", [3]
     )
-    ((losses, params),) = trained
+    ((losses, params, _),) = trained
     seed = tf.constant(split_seed("test", 3), tf.int64)
     task = QUADRATICS.sample(seed)
     batch = task.batches("test", seed)(5)

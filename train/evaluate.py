@@ -1,10 +1,15 @@
-"""Compares a learned optimizer with tuned SGD, RMSprop, Adam and NAG.
+"""Compares learned optimizers with tuned SGD, RMSprop, Adam and NAG.
 
 The baselines' learning rates are tuned on other data and seeds than those
-reported. Prints a table and writes --output (JSON). Example:
+reported. Prints a table and writes --output (JSON). Examples:
 
   python -m train.evaluate --preset=runs/digits/preset --output=runs/e.json
+  python -m train.evaluate --preset=runs/celo --preset=runs/celo_adam \
+      --tuned=adam --horizon=2000 --output=runs/celo.json
 """
+
+import functools
+import pathlib
 
 from absl import flags
 
@@ -13,6 +18,7 @@ from keras_l2l import arrays
 from keras_l2l import evaluation
 from keras_l2l import results
 from keras_l2l import runs
+from keras_l2l import tasks
 from train import cli
 from train import experiments
 
@@ -20,8 +26,11 @@ from train import experiments
 def define_flags():
     cli.define_task_flags()
     flags.adopt_module_key_flags(cli)
-    flags.DEFINE_string(
-        "preset", None, "Preset: its name, or its folder.", required=True
+    flags.DEFINE_multi_string(
+        "preset",
+        None,
+        "Preset: its name, or its folder. Several are told apart by these.",
+        required=True,
     )
     flags.DEFINE_integer("horizon", 100, "Inner steps.")
     flags.DEFINE_integer("seeds", 20, "Optimizees reported.", lower_bound=1)
@@ -34,44 +43,92 @@ def define_flags():
         "JSON file, an evaluation of another preset in the same comparison: "
         "take its baselines, instead of tuning them again.",
     )
+    flags.DEFINE_enum(
+        "split",
+        "test",
+        tasks.SPLITS,
+        "Data that models are trained on: test, which no optimizer has seen, "
+        "or train, to see what the models do on test data.",
+    )
+    flags.DEFINE_multi_enum(
+        "tuned",
+        list(evaluation.BASELINES),
+        list(evaluation.BASELINES),
+        "Baselines to tune; all by default.",
+    )
     flags.DEFINE_string("output", None, "New JSON file.", required=True)
 
 
 def main():
     values = flags.FLAGS
     test = experiments.Test(
-        values.task, values.horizon, values.seeds, values.tuning_seeds
+        values.task,
+        values.horizon,
+        values.seeds,
+        values.tuning_seeds,
+        split=values.split,
     )
-    compare(values.preset, test, values.output, values.baselines)
+    compare(values.preset, test, values.output, values.baselines, values.tuned)
 
 
-def compare(preset, test, output, baselines=None):
-    """Evaluates a preset, prints the table and writes the result.
+def compare(
+    presets, test, output, baselines=None, tuned=tuple(evaluation.BASELINES)
+):
+    """Evaluates presets, prints the table and writes the result.
 
     Args:
-        preset: Name or folder of a preset.
+        presets: List of names or folders of presets. One alone is called
+            `learned` in the results, several by the last part of these.
         test: `train.experiments.Test`.
         output: Path of a new JSON file.
         baselines: Path of the JSON file of an earlier one, or `None`.
+        tuned: Names of baselines to tune, of `evaluation.BASELINES`.
+
+    Raises:
+        ValueError: if two presets would have one name.
     """
     output = runs.require_new(output)
+    names = [pathlib.Path(preset).name for preset in presets]
+    if len(names) == 1:
+        names = ["learned"]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            "Presets must have different names. Received: "
+            f"{', '.join(map(str, presets))}. Rename a folder."
+        )
     # Read once: a wrong preset must not show up after minutes of tuning.
-    optimizer = keras_l2l.LearnedOptimizer.from_preset(preset)
-    optimizer.set_num_steps(test.horizon)
-    config = optimizer.get_config()
+    optimizers = [
+        keras_l2l.LearnedOptimizer.from_preset(preset) for preset in presets
+    ]
+    for optimizer in optimizers:
+        optimizer.set_num_steps(test.horizon)
+    first = 0 if test.split == "test" else test.seeds
     result = evaluation.evaluate(
-        lambda: keras_l2l.LearnedOptimizer.from_config(config),
+        {
+            name: functools.partial(
+                keras_l2l.LearnedOptimizer.from_config, optimizer.get_config()
+            )
+            for name, optimizer in zip(names, optimizers, strict=True)
+        },
         cli.make_task(test.task, test.dataset),
         test.horizon,
+        split=test.split,
         seeds=range(test.seeds),
-        tuning_seeds=range(test.tuning_seeds),
+        # Never the same, also where both are of one split.
+        tuning_split="meta_valid" if test.split == "test" else test.split,
+        tuning_seeds=range(first, first + test.tuning_seeds),
+        baselines={name: evaluation.BASELINES[name] for name in tuned},
         earlier=None if baselines is None else runs.read_json(baselines),
     )
-    sha256 = _sha256(optimizer)
-    runs.write_json(
-        output,
-        {"preset": str(preset), "meta_params_sha256": sha256, **result},
-    )
+    of_presets = {
+        name: {"preset": str(preset), "meta_params_sha256": _sha256(optimizer)}
+        for name, preset, optimizer in zip(
+            names, presets, optimizers, strict=True
+        )
+    }
+    # Flat, where there is one: what most files are.
+    alone = of_presets.get("learned", {"presets": of_presets})
+    runs.write_json(output, {**alone, **result})
     print(results.format_table(result))
     print(f"Written: {output}")
 

@@ -12,6 +12,7 @@ class Test(typing.NamedTuple):
         seeds: Int, optimizees reported.
         tuning_seeds: Int, optimizees that the baselines are tuned on.
         dataset: String, or `None` for that of the flags.
+        split: One of `keras_l2l.tasks.SPLITS`, what optimizees train on.
     """
 
     task: str
@@ -19,6 +20,7 @@ class Test(typing.NamedTuple):
     seeds: int = 20
     tuning_seeds: int = 10
     dataset: str | None = None
+    split: str = "test"
 
 
 class Experiment(typing.NamedTuple):

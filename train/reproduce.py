@@ -54,7 +54,7 @@ def main():
     for name, test in tests.items():
         evaluation = folder / f"evaluation_{name}.json"
         if not evaluation.exists():
-            evaluate.compare(folder / "preset", test, evaluation)
+            evaluate.compare([folder / "preset"], test, evaluation)
         found = evaluate.read(evaluation, folder / "preset")
         curves = folder / f"curves_{name}.png"
         if not curves.exists():

@@ -138,6 +138,20 @@ class Task(TaskFamily):
         """
         return self.loss(params, batch), non_trainable
 
+    def metrics(self, params, non_trainable, split):
+        """Returns how good a trained optimizee is on all data of a split.
+
+        Args:
+            params, non_trainable: Lists of tensors or arrays, as
+                `stateful_loss` takes and returns them.
+            split: One of `SPLITS`.
+
+        Returns:
+            Dict from names, as `"accuracy"`, to floats; the same names each
+            time. Of tasks without any, evaluations tell losses alone.
+        """
+        return {}
+
 
 def minibatches(data, batch_size, seed):
     """Returns a function step -> minibatch drawn with replacement.

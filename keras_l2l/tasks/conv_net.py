@@ -66,6 +66,7 @@ class ConvNetClassification(keras_model.KerasModelTask):
             data,
             batch_size,
             name,
+            metrics=["accuracy"],
         )
 
 

@@ -79,16 +79,33 @@ class ImageClassification(base.Task):
 
     def loss(self, params, batch):
         images, labels = batch
-        outputs = tf.reshape(images, [self.batch_size, -1])
+        return tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(
+                labels, self._logits(params, images)
+            )
+        )
+
+    def metrics(self, params, non_trainable, split):
+        images, labels = self._data[split]
+        logits = self._logits([tf.convert_to_tensor(p) for p in params], images)
+        losses = keras.losses.sparse_categorical_crossentropy(
+            labels, logits, from_logits=True
+        )
+        hits = keras.metrics.sparse_categorical_accuracy(labels, logits)
+        return {
+            "loss": float(tf.reduce_mean(losses)),
+            "accuracy": float(tf.reduce_mean(hits)),
+        }
+
+    def _logits(self, params, images):
+        outputs = tf.reshape(images, [-1, self._sizes[0]])
         outputs = tf.cast(outputs, params[0].dtype) / 255
         for layer in range(len(self._sizes) - 1):
             if layer:
                 outputs = self._activation(outputs)
             kernel, bias = params[2 * layer : 2 * layer + 2]
             outputs = tf.matmul(outputs, kernel) + bias
-        return tf.reduce_mean(
-            tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs)
-        )
+        return outputs
 
     def get_config(self):
         return {

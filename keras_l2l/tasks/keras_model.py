@@ -35,6 +35,8 @@ class KerasModelTask(base.Task):
         batch_size: Int >= 1, drawn with replacement. Defaults to 32.
         name: String that identifies the task in results. Defaults to the
             model's name.
+        metrics: List as for `compile`, `["accuracy"]` for example: what
+            evaluations report of the trained models beside losses.
 
     Raises:
         ValueError: if the model is not built, or the data are not as above.
@@ -51,7 +53,15 @@ class KerasModelTask(base.Task):
     [(3, 1), (1,)]
     """
 
-    def __init__(self, make_model, loss, data, batch_size=32, name=None):
+    def __init__(
+        self,
+        make_model,
+        loss,
+        data,
+        batch_size=32,
+        name=None,
+        metrics=None,
+    ):
         checks.require_int("batch_size", batch_size)
         if isinstance(make_model, keras.Model) or not callable(make_model):
             raise ValueError(
@@ -85,6 +95,7 @@ class KerasModelTask(base.Task):
         self._data = _divide(data)
         self.batch_size = batch_size
         self.name = name or self._model.name
+        self._metrics, self._evaluated = metrics, None
         self._try()
 
     def _try(self):
@@ -168,6 +179,22 @@ class KerasModelTask(base.Task):
         # A function as loss returns one value per example.
         loss = tf.reduce_mean(self._loss(y, outputs))
         return tf.add_n([loss, *losses]), list(non_trainable)
+
+    def metrics(self, params, non_trainable, split):
+        if self._metrics is None:
+            return {}
+        if self._evaluated is None:
+            self._evaluated = self._new_model(seed=0)
+            self._evaluated.compile(loss=self._loss, metrics=self._metrics)
+        model = self._evaluated
+        for variables, values in (
+            (model.trainable_variables, params),
+            (model.non_trainable_variables, non_trainable),
+        ):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+        x, y = self._data[split]
+        return model.evaluate(x, y, batch_size=256, verbose=0, return_dict=True)
 
     def get_config(self):
         return {

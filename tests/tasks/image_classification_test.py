@@ -45,6 +45,24 @@ def test_loss_equals_an_independent_computation(task):
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
+def test_metrics_are_of_all_images_of_a_split(task):
+    # Larger than at the start: predictions must differ.
+    params = [p.numpy() * 20 for p in task.init_params(1)]
+    images, labels = (part.numpy() for part in task._data["meta_valid"])
+    loss = task.loss(
+        [tf.constant(p) for p in params], (tf.constant(images), labels)
+    )
+    x = images.reshape(300, 64) / 255
+    for layer in range(3):
+        if layer:
+            x = 1 / (1 + np.exp(-x))
+        x = x @ params[2 * layer] + params[2 * layer + 1]
+    found = task.metrics(params, [], "meta_valid")
+    assert found["accuracy"] == pytest.approx(np.mean(x.argmax(1) == labels))
+    assert found["loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert found != task.metrics(params, [], "test")
+
+
 def test_splits_draw_from_disjoint_images(task):
     images = [
         {

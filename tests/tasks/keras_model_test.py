@@ -38,6 +38,37 @@ def test_curve_equals_keras_own_training():
     np.testing.assert_allclose(curve, losses, rtol=1e-4)
 
 
+def test_metrics_are_those_of_keras():
+    def make_model():
+        return keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Dropout(0.5),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dense(1),
+            ]
+        )
+
+    data = {split: (X[i::3], Y[i::3]) for i, split in enumerate(tasks.SPLITS)}
+    task = tasks.KerasModelTask(make_model, "mse", data, metrics=["mae"])
+    model = make_model()
+    model.compile("sgd", "mse", metrics=["mae"])
+    # Statistics move, and only the test's data are evaluated on.
+    model.fit(*data["train"], epochs=3, verbose=0)
+    expected = model.evaluate(*data["test"], verbose=0, return_dict=True)
+    found = task.metrics(
+        [v.numpy() for v in model.trainable_variables],
+        [v.numpy() for v in model.non_trainable_variables],
+        "test",
+    )
+    assert [*found] == [*expected]
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-5)
+    without = tasks.KerasModelTask(make_model, "mse", data)
+    params, state = without.init_params(0), without.init_non_trainable(0)
+    assert without.metrics(params, state, "test") == {}
+
+
 def test_dropout_changes_and_batch_norm_moves_with_every_step():
     def make_model():
         return keras.Sequential(

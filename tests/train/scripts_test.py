@@ -82,7 +82,24 @@ def test_the_scripts_end_to_end(workplace):
     )
     other = json.loads((workplace / "other.json").read_text())
     assert other["results"][1:] == evaluation["results"][1:]
+    assert other["results"][1]["optimizer"] == "adam_default"
     assert other["results"][0] != evaluation["results"][0]
+    succeed(
+        *evaluate,
+        "--preset=l2l_digits_mlp",
+        f"--preset={workplace}/run/preset",
+        "--split=train",
+        "--tuned=sgd",
+        f"--output={workplace}/both.json",
+    )
+    both = json.loads((workplace / "both.json").read_text())
+    names = [r["optimizer"] for r in both["results"]]
+    assert names[:3] == ["l2l_digits_mlp", "preset", "adam_default"]
+    assert set(names[3:]) == {"sgd"}
+    assert (both["split"], both["tuning_split"]) == ("train", "train")
+    assert not set(both["seeds"]) & set(both["tuning_seeds"])
+    assert all(0 <= r["test_accuracy"] <= 1 for r in both["results"])
+    assert [*both["presets"]] == names[:2]
     succeed(
         "plot",
         f"--input={workplace}/run/evaluation.json",
