@@ -11,7 +11,9 @@ from keras_l2l import runs
 def plot_curves(evaluation, path):
     """Draws the training curves of an evaluation: mean with a 95 % band.
 
-    Of each tuned baseline the learning rate for the final loss is drawn.
+    Of each tuned baseline the learning rate for the final loss is drawn. Of
+    400 steps or more, means over a two-hundredth of them are: a single loss is
+    that of a batch, and as noisy.
 
     Args:
         evaluation: Dict as from `keras_l2l.evaluation.evaluate`.
@@ -31,7 +33,8 @@ def plot_curves(evaluation, path):
             f"Received: a dict without {', '.join(sorted(missing))}."
         )
     figure, axes = _figure(height=4.5)
-    steps = np.arange(1, evaluation["horizon"] + 1)
+    block = max(evaluation["horizon"] // 200, 1)
+    steps = _block_means(np.arange(1, evaluation["horizon"] + 1), block)
     limits, diverged, styles = [], False, itertools.cycle(("-", "--", ":"))
     for result in evaluation["results"]:
         tuned_for = result["tuned_for"]
@@ -41,8 +44,8 @@ def plot_curves(evaluation, path):
         label = result["optimizer"]
         if not learned:
             label += f" (learning rate {result['learning_rate']:g})"
-        losses = np.array(result["losses"], dtype=float)
-        low, high = np.array(result["losses_ci95"], dtype=float)
+        losses = _block_means(result["losses"], block)
+        low, high = _block_means(result["losses_ci95"], block)
         if np.isfinite(high).all():
             limits += [low.min() / 1.5, high.max() * 1.5]
         else:
@@ -67,7 +70,7 @@ def plot_curves(evaluation, path):
         axes.set_ylim(min(limits), max(limits))
     axes.set_xlim(0, evaluation["horizon"])
     axes.set_xlabel("step")
-    axes.set_ylabel("loss")
+    axes.set_ylabel("loss" if block == 1 else f"loss, means of {block} steps")
     axes.set_title(
         # Two lines: names of tasks can be long.
         f"{evaluation['task']}\nmean of {len(evaluation['seeds'])} unseen "
@@ -76,6 +79,14 @@ def plot_curves(evaluation, path):
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     _save(figure, path)
+
+
+def _block_means(values, block):
+    """Returns means over `block` entries each of the last axis."""
+    values = np.array(values, dtype=float)
+    whole = values.shape[-1] // block * block
+    blocks = values[..., :whole].reshape(*values.shape[:-1], -1, block)
+    return blocks.mean(axis=-1)
 
 
 def plot_frameworks(benchmark, path):

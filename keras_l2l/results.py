@@ -40,7 +40,7 @@ def summarize(curves, metrics=()):
 def format_table(evaluation):
     """Returns an evaluation's results as an aligned table of text."""
     digits = {"mean_loss": 4, "final_loss": 5}
-    for name in evaluation["results"][0]:
+    for name in sorted(evaluation["results"][0]):
         if f"{name}_ci95" in evaluation["results"][0] and name != "losses":
             digits.setdefault(name, 4)
     titles = [f"{name.replace('_', ' ')} [95 %]" for name in digits]

@@ -102,6 +102,20 @@ def test_what_is_drawn(tmp_path, drawn):
     assert len(axes.collections) == 4
 
 
+def test_long_curves_are_drawn_by_means(tmp_path, drawn):
+    content = make_evaluation(horizon=405)
+    plots.plot_curves(content, tmp_path / "curves.png")
+    (axes,) = drawn[0].axes
+    line = axes.get_lines()[0]
+    losses = content["results"][0]["losses"]
+    assert len(line.get_xdata()) == 202
+    np.testing.assert_allclose(line.get_xdata()[:2], [1.5, 3.5])
+    np.testing.assert_allclose(
+        line.get_ydata()[-1], (losses[402] + losses[403]) / 2
+    )
+    assert axes.get_ylabel() == "loss, means of 2 steps"
+
+
 def test_what_diverges_does_not_hide_the_others(tmp_path, drawn):
     content = make_evaluation()
     # As from JSON: what is not finite is None.

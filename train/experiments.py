@@ -31,11 +31,14 @@ class Experiment(typing.NamedTuple):
         tests: Dict from a name to a `Test`.
         stages: List of dicts of flags beside those. Each stage starts from
             the preset of the one before: a curriculum.
+        quick: Dict of flags beside `QUICK`, with which --quick takes two
+            minutes at most.
     """
 
     flags: dict
     tests: dict
     stages: list = ({},)
+    quick: dict = {}
 
 
 def _conv_tests(name):
@@ -165,6 +168,7 @@ EXPERIMENTS = {
             "style_2": _art("neural_art_style_2", seeds=10, tuning_seeds=1),
             "128x128": _art(seeds=5, tuning_seeds=1, dataset="l2l_patches/128"),
         },
+        quick={"dataset": "l2l_patches/32"},
     ),
 }
 

@@ -25,20 +25,22 @@ _ARGUMENTS = (
 def stages_of(values):
     """Returns the list of what each stage sets of the flags not given."""
     if values.experiment is None:
-        stages = [{}]
+        stages, quick = [{}], experiments.QUICK
     else:
         experiment = experiments.EXPERIMENTS[values.experiment]
         stages = [{**experiment.flags, **s} for s in experiment.stages]
+        quick = {**experiments.QUICK, **experiment.quick}
     # What only another stage sets is as without it.
     unset = {n: flags.FLAGS[n].default for stage in stages for n in stage}
     stages = [{**unset, **stage} for stage in stages]
-    return [_quick(values, s) for s in stages] if values.quick else stages
+    if not values.quick:
+        return stages
+    return [_quick(values, {**stage, **quick}) for stage in stages]
 
 
-def _quick(values, stage):
-    """Returns a stage for trying it: little of all that is not given."""
-    set_missing(stage)
-    quick = {**stage, **experiments.QUICK}
+def _quick(values, quick):
+    """Returns a stage for trying it, its episodes shortened, too."""
+    set_missing(quick)
     quick["unroll_length"] = min(
         values.unroll_length, experiments.QUICK_UNROLL_LENGTH
     )

@@ -137,6 +137,18 @@ def test_quick_episodes_are_of_whole_unrolls(name):
         assert quick % unroll_length == 0
 
 
+def test_quick_sets_what_only_it_does(parse):
+    values = parse("--experiment=neural_art", "--quick", "--output_dir=new")
+    first, second = stages_lib.stages_of(values)
+    for stage in (first, second):
+        assert stage["dataset"] == "l2l_patches/32"
+        assert stage["meta_steps"] == experiments.QUICK["meta_steps"]
+    # What a stage says beside it, stays.
+    assert "meta_learning_rate" not in experiments.QUICK
+    assert second["meta_learning_rate"] == 0.002
+    assert first["meta_learning_rate"] == 0.004
+
+
 def test_one_command_reproduces_an_experiment(tmp_path):
     command = [
         sys.executable,
