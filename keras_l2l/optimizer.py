@@ -173,23 +173,17 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         spec = [self.rule.state_spec(s) for s in self._division.shapes]
         self._pack_state = nests.packer(spec)
         with self._where(variables):
+            initial = self._storage.initial(
+                lambda: [self.rule.init_state(s) for s in self._division.shapes]
+            )
             for path, leaf in nests.named_leaves(spec):
-                # A graph of its own; compiled where the state is rounded, so
-                # that nothing is held in between.
-                initial = backends.compiled(
-                    lambda path=path: self._initial_state()[path],
-                    jit_compile=self._storage.dtype != "float32",
-                )
                 name, dtype = f"state/{path}", self._storage.variable_dtype
                 self._state.append(
-                    self.add_leaf(name, leaf.shape, initial, dtype)
+                    self.add_leaf(
+                        name, leaf.shape, lambda p=path: initial(p), dtype
+                    )
                 )
         self.check_restored()
-
-    def _initial_state(self):
-        """Returns the state as it is stored, by the paths of its variables."""
-        state = [self.rule.init_state(s) for s in self._division.shapes]
-        return dict(nests.named_leaves(self._storage.write(state)))
 
     def estimate_memory(self, model):
         """Returns the bytes of state that training a model will take.

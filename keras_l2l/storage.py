@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_l2l import backends
+from keras_l2l import nests
 
 # Dtype -> dtype of the variable, bytes of a float.
 _VARIABLES = {"float32": ("float32", 4), "bfloat16": ("int16", 2)}
@@ -60,3 +61,27 @@ class Storage:
             ),
             state,
         )
+
+    def initial(self, init_state):
+        """Returns a function from a path in the state to what to store there.
+
+        It computes all at once: leaf by leaf, the state of a model of a hundred
+        tensors takes minutes.
+
+        Args:
+            init_state: Function without arguments that returns the state.
+        """
+        # Compiled where the state is rounded: nothing is held in between.
+        compute = backends.compiled(
+            lambda: dict(nests.named_leaves(self.write(init_state()))),
+            jit_compile=self.dtype != "float32",
+        )
+        values = {}
+
+        def initial(path):
+            if path not in values:
+                values.update(compute())
+            # The variable made of it is all that is needed.
+            return values.pop(path)
+
+        return initial

@@ -20,7 +20,7 @@ ARROWS = {
     "checks": set(),
     "chunks": {"backends"},
     "division": set(),
-    "storage": {"backends"},
+    "storage": {"backends", "nests"},
     "configurations": set(),
     "runs": {"configurations"},
     "rules": {

@@ -39,6 +39,20 @@ def fit(model, epochs=1):
     return history.history["loss"]
 
 
+def test_from_preset_tells_members_the_length(tmp_path):
+    optimizer = keras_l2l.LearnedOptimizer(
+        rule=rules.Partition([("bias", rules.Celo())], rules.CeloAdam())
+    )
+    optimizer.save_to_preset(tmp_path / "preset")
+    loaded = keras_l2l.LearnedOptimizer.from_preset(
+        tmp_path / "preset", num_steps=7
+    )
+    ((_, member),) = loaded.rule.members
+    assert (member.num_steps, loaded.rule.default.num_steps) == (7, 7)
+    with pytest.raises(ValueError, match="num_steps"):
+        keras_l2l.LearnedOptimizer.from_preset("l2l_digits_mlp", num_steps=7)
+
+
 @both
 def test_saving_and_going_on(rule, tmp_path):
     uninterrupted = classifier(rule)

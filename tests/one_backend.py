@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 import keras_l2l
+from keras_l2l import celo_weights
 from keras_l2l import nests
 from keras_l2l import rules
 
@@ -45,6 +46,16 @@ def mixed():
     ]
     return keras_l2l.LearnedOptimizer(
         0.1, rule, nests.pack_leaves(expected, leaves)
+    )
+
+
+def celo(name):
+    """Returns an optimizer with weights that the authors have published."""
+    rule, meta_params = celo_weights.read(
+        pathlib.Path(__file__).parent / "data" / "celo" / f"{name}.msgpack"
+    )
+    return keras_l2l.LearnedOptimizer(
+        rule=rule.for_num_steps(STEPS), meta_params=meta_params
     )
 
 
@@ -100,6 +111,11 @@ def train_all(output):
     model = classifier()
     np.savez(output / "trained.npz", **train(model))
     np.savez(output / "mixed.npz", **train(classifier(mixed())))
+    for name in ("celo", "celo_adam"):
+        try:
+            np.savez(output / f"{name}.npz", **train(classifier(celo(name))))
+        except ValueError as error:
+            (output / f"{name}.txt").write_text(str(error))
     model.save(output / "model.keras")
     np.savez(output / "continued.npz", **train(model))
 

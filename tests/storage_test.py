@@ -41,3 +41,16 @@ def test_what_must_not_be_rounded_is_refused():
     assert storage.Storage("float32", rounds=False).bytes == 4
     with pytest.raises(ValueError, match="add up. Received: 'bfloat16'"):
         storage.Storage("bfloat16", rounds=False)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_initial_values_are_computed_once_for_all(dtype):
+    held, calls = storage.Storage(dtype), []
+    initial = held.initial(lambda: calls.append(1) or STATE)
+    stored = held.write(STATE)
+    expected = {"a": stored["a"], "b/0": stored["b"][0]}
+    for path, value in expected.items():
+        np.testing.assert_array_equal(initial(path), value)
+    assert len(calls) == 1
+    # On another device again, from the start.
+    np.testing.assert_array_equal(initial("a"), expected["a"])

@@ -8,6 +8,8 @@ slows all alike. Benchmarks:
       of 100 variables, and to trace its train step, beside Adam.
   update: nanoseconds per coordinate of one update, and memory, by the number
       and size of variables, beside Adam.
+  rules: one update of a million parameters by each rule, beside Adam, the
+      seconds of the first two, and the numbers of its state.
   frameworks: the same for 1,048,576 coordinates, beside the same LSTM in JAX
       and PyTorch (where installed) and the time of its matrix products alone.
   overhead: the share that the optimizer takes of a train step, for three
@@ -39,6 +41,7 @@ from train.benchmarks import update
 BENCHMARKS = {
     "startup": startup.startup,
     "update": update.update,
+    "rules": update.rules,
     "frameworks": update.frameworks,
     "overhead": overhead.overhead,
     "meta_training": meta_training.meta_training,

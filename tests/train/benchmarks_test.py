@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_l2l import chunks
+from keras_l2l import nests
 from keras_l2l import rules
 from train.benchmarks import meta_training
 from train.benchmarks import other_frameworks
@@ -65,6 +66,19 @@ def test_every_framework_is_in_the_table(monkeypatch):
     shares = {row["who"]: row["share_of_matrix_rate"] for row in rows}
     assert shares["matrix products alone"] == 1
     assert shares["keras_l2l"] == pytest.approx(rows[0]["ns"] / rows[1]["ns"])
+
+
+def test_every_rule_is_beside_adam(monkeypatch):
+    monkeypatch.setattr(update, "MODELS", {"small": [(3, 2), (2,)]})
+    rows = {row["rule"]: row for row in update.rules(1)}
+    assert [*rows] == ["adam", *update.RULES]
+    assert all(row["update_ms"] > 0 for row in rows.values())
+    assert rows["adam"]["times_adam"] == 1
+    # Besides: the iteration and the learning rate.
+    assert rows["adam"]["floats_per_parameter"] == (2 * 8 + 2) / 8
+    for name, make in update.RULES.items():
+        state = nests.count_params(make().state_spec([(3, 2), (2,)]))
+        assert rows[name]["floats_per_parameter"] == (state + 2) / 8
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """How long one update takes, of an optimizer alone."""
 
+import time
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 import keras_l2l
 from keras_l2l import chunks
+from keras_l2l import rules as rules_lib
 from train.benchmarks import other_frameworks
 from train.benchmarks import timing
 
@@ -48,6 +51,59 @@ def update(repeats):
     ]
 
 
+# What is updated: the tensors of a 784-1024-200-10 network, a million
+# parameters; and as many in a hundred tensors, as deep networks have.
+MODELS = {
+    "3 layers": [(784, 1024), (1024,), (1024, 200), (200,), (200, 10), (10,)],
+    "100 tensors": [(100, 100)] * 100,
+}
+RULES = {
+    "celo": lambda: rules_lib.Celo(num_steps=1000),
+    "celo_adam": lambda: rules_lib.CeloAdam(num_steps=1000),
+    "rnnprop": rules_lib.RNNprop,
+    "lstm": rules_lib.CoordinatewiseLSTM,
+}
+
+
+def rules(repeats):
+    """Returns rows of one update of a model, by rules, beside Adam."""
+    rows = []
+    for model, shapes in MODELS.items():
+        work, first, state = {}, {}, {}
+        count = sum(map(np.prod, shapes))
+        for name in ("adam", *RULES):
+            optimizer = (
+                keras.optimizers.Adam()
+                if name == "adam"
+                else keras_l2l.LearnedOptimizer(rule=RULES[name]())
+            )
+            variables = [keras.Variable(np.zeros(s, "float32")) for s in shapes]
+            gradients = [
+                tf.random.stateless_normal(s, [0, i])
+                for i, s in enumerate(shapes)
+            ]
+            start = time.perf_counter()
+            work[name] = _apply_to(optimizer, variables, gradients)
+            first[name] = time.perf_counter() - start
+            floats = sum(np.prod(v.shape) for v in optimizer.variables)
+            if name != "adam":
+                floats -= sum(np.prod(v.shape) for v in optimizer._meta_params)
+            state[name] = floats / count
+        seconds = timing.alternate(work, repeats)
+        rows += [
+            {
+                "model": model,
+                "rule": name,
+                "first_s": first[name],
+                "update_ms": 1e3 * seconds[name],
+                "times_adam": seconds[name] / seconds["adam"],
+                "floats_per_parameter": state[name],
+            }
+            for name in work
+        ]
+    return rows
+
+
 def _update_memory(count, size, dtype):
     # What compilation takes is not counted.
     _apply(keras_l2l.LearnedOptimizer(), 1, 5 * chunks.CHUNK + 1)
@@ -84,7 +140,11 @@ def _variables_and_gradients(count, size):
 
 
 def _apply_to(optimizer, variables, gradients):
-    apply = tf.function(lambda: optimizer.apply(gradients, variables))
+    @tf.function(autograph=False)
+    def apply():
+        # For rules that must see it.
+        optimizer.scale_loss(tf.constant(1.0))
+        optimizer.apply(gradients, variables)
 
     def run():
         apply()
