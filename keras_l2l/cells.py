@@ -91,3 +91,14 @@ def dense(inputs, weights):
     """Returns `kernel.T @ inputs + bias`, `[units, n]`, of `[size, n]`."""
     product = ops.matmul(ops.transpose(weights["kernel"]), inputs)
     return product + weights["bias"][:, None]
+
+
+def small_product(kernel, inputs):
+    """Returns `kernel.T @ inputs`, `[units, ...]`, of `[size, ...]`.
+
+    For a few units: XLA then computes the inputs on the way, where for a matrix
+    product it would write them to memory first.
+    """
+    rest = (1,) * (len(inputs.shape) - 1)
+    kernel = ops.reshape(kernel, (*kernel.shape, *rest))
+    return ops.sum(kernel * inputs[:, None], axis=0)

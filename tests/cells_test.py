@@ -62,3 +62,18 @@ def test_dense_by_hand():
     assert {
         k: tuple(v.shape) for k, v in cells.init_dense(2, 1, 0).items()
     } == {"kernel": (2, 1), "bias": (1,)}
+
+
+def test_small_product_is_a_product():
+    rng = np.random.default_rng(0)
+    kernel, inputs = rng.normal(size=(3, 2)), rng.normal(size=(3, 4, 5))
+    np.testing.assert_allclose(
+        cells.small_product(kernel, inputs),
+        np.einsum("su,snm->unm", kernel, inputs),
+        rtol=1e-6,
+    )
+    np.testing.assert_allclose(
+        cells.small_product(kernel, inputs[:, 0, 0]),
+        kernel.T @ inputs[:, 0, 0],
+        rtol=1e-6,
+    )

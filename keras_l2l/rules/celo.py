@@ -242,54 +242,55 @@ class Celo(_Scheduled):
         return direction * ops.exp(0.001 * magnitude) * scale, state
 
     def _features(self, gradient, param, state, factored):
-        """Returns three blocks of features: of elements, rows and columns.
+        """Returns blocks of features, which together are what Celo sees.
 
         Each is a tensor `[features, ...]`, the rest of which broadcasts to
-        the gradient.
+        the gradient. Not joined: that would be another trip through memory.
         """
         m, r = state["m"], state["r"]
         row, column = factored.expanded(state["v"])
         by_rms = ops.rsqrt(r + 1e-6)
         normalizers = factored.normalizers(state["v"])
         by_momentum = normalizers if factored.is_factored else ops.rsqrt(row)
-        elements = [
-            gradient,
-            ops.clip(gradient, -0.1, 0.1),
-            param,
-            m,
-            r,
-            m * by_rms,
-            by_rms,
-            gradient * normalizers,
-            gradient * by_rms,
-            m * by_momentum,
-        ]
         return (
-            ops.concatenate(
-                [ops.reshape(e, (-1, *gradient.shape)) for e in elements]
-            ),
-            ops.concatenate([row, ops.rsqrt(row + 1e-8)]),
-            ops.concatenate([column, ops.rsqrt(column + 1e-8)]),
+            gradient[None],
+            ops.clip(gradient, -0.1, 0.1)[None],
+            param[None],
+            m,
+            r[None],
+            m * by_rms,
+            by_rms[None],
+            gradient * normalizers,
+            (gradient * by_rms)[None],
+            m * by_momentum,
+            row,
+            ops.rsqrt(row + 1e-8),
+            column,
+            ops.rsqrt(column + 1e-8),
         )
 
 
 def _network(meta_params, blocks):
     """Returns two tensors of the optimizee tensor's shape."""
-    hidden, start = 0, 0
+    first, hidden, start = meta_params["hidden_0"], 0, 0
     for block in blocks:
         stop = start + block.shape[0]
         axes = tuple(range(1, len(block.shape)))
         # What is broadcast has the same mean before.
         scale = ops.rsqrt(1e-5 + ops.mean(ops.square(block), axis=axes))
-        kernel = meta_params["hidden_0"]["kernel"][start:stop]
-        kernel = ops.transpose(kernel * scale[:, None])
-        hidden += ops.tensordot(kernel, block, axes=1)
+        kernel = first["kernel"][start:stop] * scale[:, None]
+        hidden += cells.small_product(kernel, block)
         start = stop
-    shape = hidden.shape[1:]
-    hidden = ops.reshape(hidden, (_UNITS, -1))
-    hidden = ops.relu(hidden + meta_params["hidden_0"]["bias"][:, None])
-    hidden = ops.relu(cells.dense(hidden, meta_params["hidden_1"]))
-    direction, magnitude = ops.split(
-        cells.dense(hidden, meta_params["output"]), _OUTPUTS
+    hidden = ops.relu(_plus(hidden, first["bias"]))
+    second, output = meta_params["hidden_1"], meta_params["output"]
+    hidden = ops.relu(
+        _plus(cells.small_product(second["kernel"], hidden), second["bias"])
     )
-    return ops.reshape(direction, shape), ops.reshape(magnitude, shape)
+    outputs = _plus(
+        cells.small_product(output["kernel"], hidden), output["bias"]
+    )
+    return outputs[0], outputs[1]
+
+
+def _plus(tensor, bias):
+    return tensor + ops.reshape(bias, (-1, *[1] * (len(tensor.shape) - 1)))
