@@ -6,8 +6,13 @@ Coordinates are the last axis of all inputs, states and outputs: each gate is
 then a contiguous block of memory, which is what makes a cell fast.
 """
 
+import math
+
 import keras
 from keras import ops
+
+# Elements that do not stay in a cache.
+LARGE = 2**16
 
 
 def init_lstm(input_size, units, seed):
@@ -96,9 +101,10 @@ def dense(inputs, weights):
 def small_product(kernel, inputs):
     """Returns `kernel.T @ inputs`, `[units, ...]`, of `[size, ...]`.
 
-    For a few units: XLA then computes the inputs on the way, where for a matrix
-    product it would write them to memory first.
+    For small kernels. Of large tensors as a sum, whose inputs XLA computes on
+    the way: those of a matrix product, which compiles sooner, it writes first.
     """
-    rest = (1,) * (len(inputs.shape) - 1)
-    kernel = ops.reshape(kernel, (*kernel.shape, *rest))
-    return ops.sum(kernel * inputs[:, None], axis=0)
+    if math.prod(inputs.shape[1:]) < LARGE:
+        return ops.tensordot(ops.transpose(kernel), inputs, axes=1)
+    kernel = ops.reshape(kernel, (*kernel.shape, *[1] * len(inputs.shape[1:])))
+    return sum(kernel[i] * inputs[i] for i in range(inputs.shape[0]))

@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import pytest
 
 from keras_l2l import cells
 
@@ -64,7 +65,9 @@ def test_dense_by_hand():
     } == {"kernel": (2, 1), "bias": (1,)}
 
 
-def test_small_product_is_a_product():
+@pytest.mark.parametrize("large", [1, 100])
+def test_small_product_is_a_product(large, monkeypatch):
+    monkeypatch.setattr(cells, "LARGE", large)
     rng = np.random.default_rng(0)
     kernel, inputs = rng.normal(size=(3, 2)), rng.normal(size=(3, 4, 5))
     np.testing.assert_allclose(

@@ -1,5 +1,8 @@
 """Celo and Celo-Adam: rules with a learned schedule, of published weights."""
 
+import itertools
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -245,7 +248,7 @@ class Celo(_Scheduled):
         """Returns blocks of features, which together are what Celo sees.
 
         Each is a tensor `[features, ...]`, the rest of which broadcasts to
-        the gradient. Not joined: that would be another trip through memory.
+        the gradient.
         """
         m, r = state["m"], state["r"]
         row, column = factored.expanded(state["v"])
@@ -272,6 +275,10 @@ class Celo(_Scheduled):
 
 def _network(meta_params, blocks):
     """Returns two tensors of the optimizee tensor's shape."""
+    if math.prod(blocks[0].shape) < cells.LARGE:
+        # Fewer operations, which compile sooner.
+        alike = itertools.groupby(blocks, key=lambda block: block.shape[1:])
+        blocks = [ops.concatenate(list(group)) for _, group in alike]
     first, hidden, start = meta_params["hidden_0"], 0, 0
     for block in blocks:
         stop = start + block.shape[0]
@@ -281,15 +288,12 @@ def _network(meta_params, blocks):
         kernel = first["kernel"][start:stop] * scale[:, None]
         hidden += cells.small_product(kernel, block)
         start = stop
-    hidden = ops.relu(_plus(hidden, first["bias"]))
-    second, output = meta_params["hidden_1"], meta_params["output"]
-    hidden = ops.relu(
-        _plus(cells.small_product(second["kernel"], hidden), second["bias"])
-    )
-    outputs = _plus(
-        cells.small_product(output["kernel"], hidden), output["bias"]
-    )
-    return outputs[0], outputs[1]
+    hidden = _plus(hidden, first["bias"])
+    for name in ("hidden_1", "output"):
+        layer = meta_params[name]
+        hidden = cells.small_product(layer["kernel"], ops.relu(hidden))
+        hidden = _plus(hidden, layer["bias"])
+    return hidden[0], hidden[1]
 
 
 def _plus(tensor, bias):
