@@ -163,9 +163,9 @@ EXPERIMENTS = {
             {"meta_learning_rate": 0.002, "meta_steps": 150},
         ],
         tests={
-            "base": _art(seeds=10),
+            "base": _art(seeds=10, tuning_seeds=6),
             # Fewer of the images: a transfer, and then four times the pixels.
-            "style_2": _art("neural_art_style_2", seeds=10, tuning_seeds=1),
+            "style_2": _art("neural_art_style_2", seeds=10),
             "128x128": _art(seeds=5, tuning_seeds=1, dataset="l2l_patches/128"),
         },
         quick={"dataset": "l2l_patches/32"},
