@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_l2l
+from keras_l2l import cells
 from keras_l2l import celo_weights
 from keras_l2l import presets
 from keras_l2l import rules
@@ -41,7 +42,10 @@ def check(name, t, params):
 
 
 @both
-def test_rule_follows_the_authors_implementation(name):
+@pytest.mark.parametrize("large", [1, cells.LARGE])
+def test_rule_follows_the_authors_implementation(name, large, monkeypatch):
+    # Tensors are computed in another way where they are large.
+    monkeypatch.setattr(cells, "LARGE", large)
     rule, meta_params = celo_weights.read(DATA / f"{name}.msgpack")
     assert type(rule) is RULES[name]
     rule = rule.for_num_steps(int(TRAJECTORIES["num_steps"]))

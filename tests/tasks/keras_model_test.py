@@ -20,6 +20,17 @@ def linear():
     return keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
 
 
+def stateful():
+    return keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dropout(0.5),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(1),
+        ]
+    )
+
+
 def test_curve_equals_keras_own_training():
     # batch_size = all examples of a constant data set: every batch is equal.
     x, y = np.ones((50, 3), "f4"), np.full((50, 1), 2.0, "f4")
@@ -39,19 +50,9 @@ def test_curve_equals_keras_own_training():
 
 
 def test_metrics_are_those_of_keras():
-    def make_model():
-        return keras.Sequential(
-            [
-                keras.Input((3,)),
-                keras.layers.Dropout(0.5),
-                keras.layers.BatchNormalization(),
-                keras.layers.Dense(1),
-            ]
-        )
-
     data = {split: (X[i::3], Y[i::3]) for i, split in enumerate(tasks.SPLITS)}
-    task = tasks.KerasModelTask(make_model, "mse", data, metrics=["mae"])
-    model = make_model()
+    task = tasks.KerasModelTask(stateful, "mse", data, metrics=["mae"])
+    model = stateful()
     model.compile("sgd", "mse", metrics=["mae"])
     # Statistics move, and only the test's data are evaluated on.
     model.fit(*data["train"], epochs=3, verbose=0)
@@ -64,23 +65,13 @@ def test_metrics_are_those_of_keras():
     assert [*found] == [*expected]
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-5)
-    without = tasks.KerasModelTask(make_model, "mse", data)
+    without = tasks.KerasModelTask(stateful, "mse", data)
     params, state = without.init_params(0), without.init_non_trainable(0)
     assert without.metrics(params, state, "test") == {}
 
 
 def test_dropout_changes_and_batch_norm_moves_with_every_step():
-    def make_model():
-        return keras.Sequential(
-            [
-                keras.Input((3,)),
-                keras.layers.Dropout(0.5),
-                keras.layers.BatchNormalization(),
-                keras.layers.Dense(1),
-            ]
-        )
-
-    task = tasks.KerasModelTask(make_model, "mse", (X, Y))
+    task = tasks.KerasModelTask(stateful, "mse", (X, Y))
     params, state = task.init_params(0), task.init_non_trainable(0)
     batch = task.batches("train", 0)(tf.constant(0))
     losses = []
