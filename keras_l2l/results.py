@@ -40,8 +40,10 @@ def summarize(curves, metrics=()):
 def format_table(evaluation):
     """Returns an evaluation's results as an aligned table of text."""
     digits = {"mean_loss": 4, "final_loss": 5}
-    for name in sorted(evaluation["results"][0]):
-        if f"{name}_ci95" in evaluation["results"][0] and name != "losses":
+    # Baselines of an earlier evaluation may lack metrics.
+    known = set.intersection(*map(set, evaluation["results"]))
+    for name in sorted(known - {"losses"}):
+        if f"{name}_ci95" in known:
             digits.setdefault(name, 4)
     titles = [f"{name.replace('_', ' ')} [95 %]" for name in digits]
     rows = [("optimizer", "rate", *titles)]

@@ -127,7 +127,9 @@ def compare(
         )
     }
     # Flat, where there is one: what most files are.
-    alone = of_presets.get("learned", {"presets": of_presets})
+    alone = {"presets": of_presets}
+    if len(presets) == 1:
+        alone = of_presets["learned"]
     runs.write_json(output, {**alone, **result})
     print(results.format_table(result))
     print(f"Written: {output}")
