@@ -142,7 +142,7 @@ def evaluate(
     baselines=None,
     earlier=None,
 ):
-    """Compares a learned optimizer with tuned baselines on one task.
+    """Compares learned optimizers with tuned baselines on one task.
 
     Args:
         learned: Function without arguments that returns a new learned
@@ -161,8 +161,8 @@ def evaluate(
             reported, too.
         earlier: What this function returned for another learned optimizer and
             all the same otherwise, but for the commit: its results of the
-            baselines are taken instead of finding them again, which takes most
-            of the time.
+            tuned baselines are taken instead of finding them again, which takes
+            most of the time.
 
     Returns:
         JSON-able dict; the entries of `"results"` are described at

@@ -12,8 +12,8 @@ def plot_curves(evaluation, path):
     """Draws the training curves of an evaluation: mean with a 95 % band.
 
     Of each tuned baseline the learning rate for the final loss is drawn. Of
-    400 steps or more, means over a two-hundredth of them are: a single loss is
-    that of a batch, and as noisy.
+    400 steps or more, means over a two-hundredth of them are, and of the bounds
+    of their bands: a single loss is that of a batch, and as noisy.
 
     Args:
         evaluation: Dict as from `keras_l2l.evaluation.evaluate`.

@@ -40,6 +40,22 @@ def test_metrics_have_statistics_and_columns():
     assert row.endswith(f"0.6500 [{low:.4f}, {high:.4f}]")
 
 
+def test_only_what_all_have_is_a_column():
+    curves = np.array([[4.0, 2.0], [2.0, 1.0]])
+    rows = [
+        {
+            "optimizer": "sgd",
+            "learning_rate": 1,
+            **results.summarize(curves, metrics),
+        }
+        for metrics in ([{"test_loss": 1.0}, {"test_loss": 2.0}], [])
+    ]
+    title, *_ = results.format_table({"results": rows}).splitlines()
+    assert title.endswith("final loss [95 %]")
+    title, _ = results.format_table({"results": rows[:1]}).splitlines()
+    assert title.endswith("test loss [95 %]")
+
+
 def test_interval_covers_the_mean_about_95_percent_of_the_time():
     rng = np.random.default_rng(0)
     covered = 0

@@ -44,9 +44,16 @@ def test_what_must_not_be_rounded_is_refused():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_initial_values_are_computed_once_for_all(dtype):
+def test_initial_values_are_computed_once_for_all(dtype, monkeypatch):
     held, calls = storage.Storage(dtype), []
-    initial = held.initial(lambda: calls.append(1) or STATE)
+    compiled = storage.backends.compiled
+
+    def counted(function, jit_compile):
+        function = compiled(function, jit_compile)
+        return lambda: calls.append(1) or function()
+
+    monkeypatch.setattr(storage.backends, "compiled", counted)
+    initial = held.initial(lambda: STATE)
     stored = held.write(STATE)
     expected = {"a": stored["a"], "b/0": stored["b"][0]}
     for path, value in expected.items():
@@ -54,3 +61,4 @@ def test_initial_values_are_computed_once_for_all(dtype):
     assert len(calls) == 1
     # On another device again, from the start.
     np.testing.assert_array_equal(initial("a"), expected["a"])
+    assert len(calls) == 2

@@ -47,8 +47,8 @@ def define_flags():
         "split",
         "test",
         tasks.SPLITS,
-        "Data that models are trained on: test, which no optimizer has seen, "
-        "or train, to see what the models do on test data.",
+        "Data that models are trained on: test, which no optimizer was "
+        "meta-trained on, or another, to see what models do on test data.",
     )
     flags.DEFINE_multi_enum(
         "tuned",
@@ -61,6 +61,11 @@ def define_flags():
 
 def main():
     values = flags.FLAGS
+    if values.baselines is not None and values["tuned"].present:
+        raise ValueError(
+            "--tuned must not be given with --baselines, which have been "
+            "tuned. Received: both. Leave one of them out."
+        )
     test = experiments.Test(
         values.task,
         values.horizon,
@@ -85,16 +90,18 @@ def compare(
         tuned: Names of baselines to tune, of `evaluation.BASELINES`.
 
     Raises:
-        ValueError: if two presets would have one name.
+        ValueError: if presets would have one name, or that of a baseline.
     """
     output = runs.require_new(output)
     names = [pathlib.Path(preset).name for preset in presets]
     if len(names) == 1:
         names = ["learned"]
-    if len(set(names)) < len(names):
+    others = {*evaluation.BASELINES, *evaluation.UNTUNED}
+    if len(set(names) - others) < len(names):
         raise ValueError(
-            "Presets must have different names. Received: "
-            f"{', '.join(map(str, presets))}. Rename a folder."
+            "The last parts of presets must differ from each other and from "
+            f"{', '.join(sorted(others))}. Received: "
+            f"{', '.join(map(str, presets))}. Rename or copy a folder."
         )
     # Read once: a wrong preset must not show up after minutes of tuning.
     optimizers = [

@@ -311,6 +311,21 @@ def test_help_reads_well(script):
         ),
         (
             "evaluate",
+            ["--preset=l2l_digits_mlp"] * 2 + ["--output=x/e.json"],
+            "Rename or copy a folder",
+        ),
+        (
+            "evaluate",
+            [
+                "--preset=l2l_digits_mlp",
+                "--tuned=sgd",
+                "--baselines=x",
+                "--output=x/e.json",
+            ],
+            "Leave one of them out",
+        ),
+        (
+            "evaluate",
             ["--preset=nope", "--output=x/e.json"],
             "l2l_digits_mlp",
         ),
