@@ -141,6 +141,7 @@ def evaluate(
     learning_rates=LEARNING_RATES,
     baselines=None,
     earlier=None,
+    block=1,
 ):
     """Compares learned optimizers with tuned baselines on one task.
 
@@ -163,6 +164,9 @@ def evaluate(
             all the same otherwise, but for the commit: its results of the
             tuned baselines are taken instead of finding them again, which takes
             most of the time.
+        block: Int, a divisor of `horizon`. Losses are means of so many steps,
+            the final loss is that of the last of them: that of one batch is
+            noisy.
 
     Returns:
         JSON-able dict; the entries of `"results"` are described at
@@ -189,9 +193,10 @@ def evaluate(
         "tuning_split": tuning_split,
         "tuning_seeds": list(tuning_seeds),
         "learning_rates": list(learning_rates),
+        **({} if block == 1 else {"block": block}),
         "versions": runs.versions(),
     }
-    trainer = Trainer(task, horizon)
+    trainer = Trainer(task, horizon, block)
     if earlier is not None:
         _require_same(earlier, comparison)
     if not isinstance(learned, dict):

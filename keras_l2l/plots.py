@@ -33,8 +33,12 @@ def plot_curves(evaluation, path):
             f"Received: a dict without {', '.join(sorted(missing))}."
         )
     figure, axes = _figure(height=4.5)
-    block = max(evaluation["horizon"] // 200, 1)
-    steps = _block_means(np.arange(1, evaluation["horizon"] + 1), block)
+    recorded = evaluation.get("block", 1)
+    entries = evaluation["horizon"] // recorded
+    block = max(entries // 200, 1)
+    # A block's mean stands in its middle.
+    ends = np.arange(1, entries + 1) * recorded
+    steps = _block_means(ends - (recorded - 1) / 2, block)
     limits, diverged, styles = [], False, itertools.cycle(("-", "--", ":"))
     for result in evaluation["results"]:
         tuned_for = result["tuned_for"]
@@ -70,6 +74,7 @@ def plot_curves(evaluation, path):
         axes.set_ylim(min(limits), max(limits))
     axes.set_xlim(0, evaluation["horizon"])
     axes.set_xlabel("step")
+    block *= recorded
     axes.set_ylabel("loss" if block == 1 else f"loss, means of {block} steps")
     axes.set_title(
         # Two lines: names of tasks can be long.

@@ -14,11 +14,12 @@ def summarize(curves, metrics=()):
     """Summarizes the training curves of one optimizer over seeds.
 
     Args:
-        curves: Array `[seeds, horizon]`, as from `training_curves`.
+        curves: Array `[seeds, horizon]`, as from `training_curves`, or of
+            means over blocks of steps.
         metrics: For each seed a dict from names to floats, or nothing.
 
     Returns:
-        Dict with `losses` (the mean curve, a list of `horizon` floats, the
+        Dict with `losses` (the mean curve, a list of as many floats, the
         first after one update), `losses_ci95` (a pair of lists), and for each
         of `CRITERIA`: its mean over the seeds, `NAME_median`, and `NAME_ci95`
         (`[low, high]`: 95 % bootstrap intervals of the mean); the same for

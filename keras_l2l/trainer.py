@@ -15,7 +15,8 @@ class Trained(typing.NamedTuple):
     """What has become of an optimizee.
 
     Attributes:
-        losses: Array `[horizon]`, the loss after each update.
+        losses: Array `[horizon / block]`, the loss after each update, or the
+            means of each block of them.
         params: List of arrays.
         non_trainable: List of tensors, as `Task.stateful_loss` returns them.
     """
@@ -31,16 +32,24 @@ class Trainer:
     Args:
         task: `Task` or `TaskFamily`.
         horizon: Int, inner steps.
+        block: Int, a divisor of it: inner steps whose losses are averaged.
 
     Raises:
         ValueError: if an argument is of a wrong type or out of its range.
     """
 
-    def __init__(self, task, horizon):
+    def __init__(self, task, horizon, block=1):
         check_task(task)
         checks.require_int("horizon", horizon)
+        checks.require_int("block", block)
+        if horizon % block:
+            raise ValueError(
+                "`block` must divide `horizon`. Received: "
+                f"horizon={horizon}, block={block}."
+            )
         self._task = task
         self._horizon = horizon
+        self._block = block
         self._traced = {}
 
     def curves(self, make_optimizer, split, seeds):
@@ -105,9 +114,9 @@ class Trainer:
             for v, value in zip(optimizer.variables, start, strict=True):
                 v.assign(value)
             losses, non_trainable = run(seed, task.init_non_trainable(seed))
-            yield Trained(
-                losses.numpy(), [v.numpy() for v in variables], non_trainable
-            )
+            losses = losses.numpy().reshape(-1, self._block).mean(axis=1)
+            params = [v.numpy() for v in variables]
+            yield Trained(losses, params, non_trainable)
 
     def _run(self, optimizer, variables, split):
         """Returns a function that trains `variables` and returns losses."""

@@ -56,6 +56,17 @@ def define_flags():
         list(evaluation.BASELINES),
         "Baselines to tune; all by default.",
     )
+    flags.DEFINE_integer(
+        "block",
+        1,
+        "Report means over so many steps, and the last of them as the final "
+        "loss: for long trainings, as each loss is of one batch.",
+    )
+    flags.DEFINE_multi_float(
+        "learning_rates",
+        list(evaluation.LEARNING_RATES),
+        "Learning rates that baselines are tuned over.",
+    )
     flags.DEFINE_string("output", None, "New JSON file.", required=True)
 
 
@@ -72,6 +83,8 @@ def main():
         values.seeds,
         values.tuning_seeds,
         split=values.split,
+        block=values.block,
+        learning_rates=tuple(values.learning_rates),
     )
     compare(values.preset, test, values.output, values.baselines, values.tuned)
 
@@ -126,6 +139,8 @@ def compare(
         tuning_seeds=range(first, first + test.tuning_seeds),
         baselines={name: evaluation.BASELINES[name] for name in tuned},
         earlier=None if baselines is None else runs.read_json(baselines),
+        learning_rates=test.learning_rates,
+        block=test.block,
     )
     of_presets = {
         name: {"preset": str(preset), "meta_params_sha256": _sha256(optimizer)}

@@ -2,6 +2,8 @@
 
 import typing
 
+from keras_l2l import evaluation
+
 
 class Test(typing.NamedTuple):
     """An evaluation of what was meta-trained.
@@ -13,6 +15,8 @@ class Test(typing.NamedTuple):
         tuning_seeds: Int, optimizees that the baselines are tuned on.
         dataset: String, or `None` for that of the flags.
         split: One of `keras_l2l.tasks.SPLITS`, what optimizees train on.
+        block: Int, inner steps whose losses are averaged.
+        learning_rates: Floats, what baselines are tuned over.
     """
 
     task: str
@@ -21,6 +25,8 @@ class Test(typing.NamedTuple):
     tuning_seeds: int = 10
     dataset: str | None = None
     split: str = "test"
+    block: int = 1
+    learning_rates: tuple = evaluation.LEARNING_RATES
 
 
 class Experiment(typing.NamedTuple):

@@ -4,6 +4,7 @@ import typing
 
 from keras_l2l import rules
 from keras_l2l import tasks
+from keras_l2l.tasks import networks
 
 
 class Data(typing.NamedTuple):
@@ -50,6 +51,12 @@ def _neural_art(style):
     return make
 
 
+def _network(network):
+    return lambda data: networks.NetworkTask(
+        network, data_dir=data.data_dir, download=data.download
+    )
+
+
 # What two CPU cores can meta-train on.
 _SMALL = {"filters": 8, "kernel_size": 3, "batch_size": 32}
 # The paper's CIFAR-5 and CIFAR-2, and the labels that neither has.
@@ -72,6 +79,8 @@ TASKS = {
     "neural_art": _neural_art("immunohistochemistry"),
     "neural_art_style_2": _neural_art("hubble_deep_field"),
     "quadratics": lambda data: tasks.Quadratics(),
+    # Each with its own data.
+    **{name: _network(n) for name, n in networks.TEST_NETWORKS.items()},
 }
 # Kernels and biases of a layer that is called so, as Keras calls them.
 _CONVOLUTIONS = r"conv[^/]*/[^/]*(kernel|bias)$"

@@ -1,0 +1,235 @@
+"""Networks of several kinds and sizes on real data, and families of them."""
+
+import functools
+import hashlib
+import itertools
+import random
+import typing
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_l2l import checks
+from keras_l2l.tasks import base
+from keras_l2l.tasks import datasets
+from keras_l2l.tasks import keras_model
+from keras_l2l.tasks import text
+
+CHARACTERS = "characters"
+
+
+class Network(typing.NamedTuple):
+    """What is trained: an architecture, and how.
+
+    Attributes:
+        kind: One of `KINDS`.
+        units: Int, how wide it is: units of each hidden layer, filters of
+            each convolution, or what a transformer embeds in.
+        depth: Int, hidden layers, convolutions or transformer blocks.
+        activation: String, a Keras activation.
+        dataset: String, a TFDS data set of labelled images, or
+            `"characters"`, the text of `keras_l2l.tasks.text`.
+        batch_size: Int.
+        init_scale: Float, by which kernels are larger than Glorot's.
+    """
+
+    kind: str
+    units: int
+    depth: int
+    activation: str = "relu"
+    dataset: str = "l2l_digits"
+    batch_size: int = 32
+    init_scale: float = 1.0
+
+    @property
+    def architecture(self):
+        return self.kind, self.units, self.depth, self.activation
+
+
+# By name: an optimizer that has never seen their architectures is tested on
+# these. They are of the split test, whatever `split_of` would say else.
+TEST_NETWORKS = {
+    "digits_relu": Network("mlp", 32, 1, "relu", batch_size=128),
+    "digits_sigmoid": Network("mlp", 20, 2, "sigmoid", batch_size=128),
+    "fashion_relu": Network("mlp", 32, 1, "relu", "fashion_mnist", 128),
+    "fashion_sigmoid": Network("mlp", 20, 2, "sigmoid", "fashion_mnist", 128),
+    "fashion_wide": Network("mlp", 256, 1, "relu", "fashion_mnist"),
+    "fashion_conv": Network("conv_net", 16, 2, "relu", "fashion_mnist"),
+    "characters": Network("transformer", 32, 2, "gelu", CHARACTERS, 16),
+}
+
+
+class NetworkTask(keras_model.KerasModelTask):
+    """Cross-entropy of a network on minibatches of images or characters.
+
+    Kernels start as Keras' do, but by `init_scale`. There is no batch
+    normalization; transformers have layer normalization.
+
+    Args:
+        network: `Network`.
+        data_dir: Folder of prepared TFDS data; `None` is TFDS' default.
+        download: Bool, whether TFDS may download what is not prepared.
+
+    Raises:
+        ValueError: if a part of the network is out of its range, or its data
+            are not for its kind.
+        keras_l2l.tasks.DatasetError: as `ImageClassification` does.
+    """
+
+    def __init__(self, network, data_dir=None, download=False):
+        if network.kind not in KINDS:
+            raise ValueError(
+                f"`kind` must be one of {', '.join(KINDS)}. Received: "
+                f"kind={network.kind!r}"
+            )
+        for name in ("units", "depth"):
+            checks.require_int(name, getattr(network, name))
+        checks.require_positive("init_scale", network.init_scale)
+        of_text = network.kind == "transformer"
+        if of_text != (network.dataset == CHARACTERS):
+            raise ValueError(
+                'A transformer must be trained on "characters", and no other '
+                f"kind of network. Received: {network}"
+            )
+        if of_text:
+            data, classes = text.load_characters(), text.VOCABULARY
+        else:
+            data, classes = datasets.load_images(
+                network.dataset, data_dir, download
+            )
+        shape = data["train"][0].shape[1:]
+        self.network = network
+        super().__init__(
+            functools.partial(KINDS[network.kind], network, shape, classes),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            data,
+            network.batch_size,
+            "_".join(map(str, (network.dataset, *network.architecture))),
+            metrics=["accuracy"],
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "network": self.network._asdict()}
+
+
+def split_of(network):
+    """Returns the split that an architecture is of, of `SPLITS`.
+
+    So that what an optimizer is tested on has an architecture that it was
+    not meta-trained on: 3 of 5 are of `train`, whatever the data.
+    """
+    tested = {n.architecture for n in TEST_NETWORKS.values()}
+    if network.architecture in tested:
+        return "test"
+    digest = hashlib.sha256(repr(network.architecture).encode()).digest()
+    return (*["train"] * 3, "meta_valid", "test")[digest[0] % 5]
+
+
+# What networks are drawn from, by kind: units, depths, activations, data.
+_ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu", "elu")
+_IMAGES = ("l2l_digits", "fashion_mnist")
+_DRAWN = {
+    "mlp": ((8, 12, 16, 24, 32, 48, 64), (1, 2, 3), _ACTIVATIONS, _IMAGES),
+    "conv_net": ((4, 6, 8, 12), (1, 2), _ACTIVATIONS, _IMAGES),
+    "transformer": ((8, 12, 16, 24), (1, 2), ("relu", "gelu"), (CHARACTERS,)),
+}
+_BATCH_SIZES = (16, 32, 64, 128)
+_INIT_SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)
+
+
+def draw(kind, number, split, seed, data=None):
+    """Returns networks of one kind and split, a list.
+
+    Their width, depth, activation, data, batch size and initial scale are
+    drawn, no two with the same architecture.
+
+    Args:
+        kind: One of `KINDS`.
+        number: Int.
+        split: One of `SPLITS`, that of all of the architectures.
+        seed: Int.
+        data: List of names of data sets, instead of all.
+
+    Raises:
+        ValueError: if there are not so many.
+    """
+    *architecture, datasets_drawn = _DRAWN[kind]
+    networks = [
+        Network(kind, *values) for values in itertools.product(*architecture)
+    ]
+    networks = [n for n in networks if split_of(n) == split]
+    checks.require_int("number", number, maximum=len(networks))
+    generator = random.Random(seed)  # noqa: S311
+    return [
+        network._replace(
+            dataset=generator.choice(data or datasets_drawn),
+            batch_size=generator.choice(_BATCH_SIZES),
+            init_scale=generator.choice(_INIT_SCALES),
+        )
+        for network in generator.sample(networks, number)
+    ]
+
+
+def _initializer(network):
+    """Is Glorot's, but by a factor."""
+    return keras.initializers.VarianceScaling(
+        network.init_scale**2, mode="fan_avg", distribution="uniform"
+    )
+
+
+def _dense(network, units, activation=None):
+    return keras.layers.Dense(
+        units, activation=activation, kernel_initializer=_initializer(network)
+    )
+
+
+def _mlp(network, shape, classes):
+    model = [
+        keras.Input(shape),
+        keras.layers.Rescaling(1 / 127.5, offset=-1),
+        keras.layers.Flatten(),
+    ]
+    for _ in range(network.depth):
+        model.append(_dense(network, network.units, network.activation))
+    return keras.Sequential([*model, _dense(network, classes)])
+
+
+def _conv_net(network, shape, classes):
+    model = [keras.Input(shape), keras.layers.Rescaling(1 / 127.5, offset=-1)]
+    for i in range(network.depth):
+        model += [
+            keras.layers.Conv2D(
+                network.units * 2**i,
+                3,
+                strides=2,
+                padding="same",
+                activation=network.activation,
+                kernel_initializer=_initializer(network),
+            )
+        ]
+    return keras.Sequential(
+        [*model, keras.layers.Flatten(), _dense(network, classes)]
+    )
+
+
+def _transformer(network, shape, classes):
+    units = network.units
+    characters = keras.Input(shape, dtype="uint8")
+    positions = ops.cumsum(ops.ones_like(characters, dtype="int32"), axis=1) - 1
+    outputs = keras.layers.Embedding(classes, units)(characters)
+    outputs += keras.layers.Embedding(shape[0], units)(positions)
+    for _ in range(network.depth):
+        inputs = keras.layers.LayerNormalization()(outputs)
+        outputs += keras.layers.MultiHeadAttention(
+            2, units // 2, kernel_initializer=_initializer(network)
+        )(inputs, inputs, use_causal_mask=True)
+        inputs = keras.layers.LayerNormalization()(outputs)
+        inputs = _dense(network, 4 * units, network.activation)(inputs)
+        outputs += _dense(network, units)(inputs)
+    outputs = keras.layers.LayerNormalization()(outputs)
+    return keras.Model(characters, _dense(network, classes)(outputs))
+
+
+# Functions of a network, the shape of an example and the number of classes.
+KINDS = {"mlp": _mlp, "conv_net": _conv_net, "transformer": _transformer}
