@@ -128,10 +128,17 @@ class Replicas:
         local_results = self._strategy.experimental_local_results
         return [local_results(s)[0] for s in sums], divided
 
-    def gather(self, divided):
-        """Returns the list of all items, from all replicas in order."""
+    def gather(self, divided, kinds=1):
+        """Returns the list of all items, from all replicas in order.
+
+        Args:
+            divided: As from `divide`.
+            kinds: Int, how many structures items have: on each replica one
+                after the other, again and again.
+        """
         with self.answering():
-            return self._gather(divided)
+            gathered = [self._gather(divided[k::kinds]) for k in range(kinds)]
+        return [item for row in zip(*gathered, strict=True) for item in row]
 
     @tf.function(autograph=False)
     def _gather(self, divided):

@@ -26,7 +26,7 @@ def inspect_task(rule, task, **arguments):
 
     Args:
         rule: `UpdateRule`.
-        task: `Task` or `TaskFamily`.
+        task: `Task` or `TaskFamily`; of a list, the first is looked at.
         **arguments: The other arguments of `meta_train` that are not as they
             are there by default.
 
@@ -58,8 +58,9 @@ def inspect_task(rule, task, **arguments):
     meta_training.check_arguments(arguments)
     run = meta_training.make_run(rule, task, arguments)
     seed = tf.constant(split_seed("train", 0), tf.int64)
-    task = task.sample(seed)
-    start = unroll_lib.init_carry(run.estimator.rule, task, seed)
+    estimator = run.estimators[0]
+    task = estimator.task.sample(seed)
+    start = unroll_lib.init_carry(estimator.rule, task, seed)
     rate, end = _train_with_adam(task, seed, arguments["horizon"])
     report = {
         "params": nests.count_params(start.params),

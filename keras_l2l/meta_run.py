@@ -1,15 +1,14 @@
 """The state of a meta-training run, and one meta-step of it."""
 
+import itertools
 import typing
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_l2l import unroll as unroll_lib
+from keras_l2l import validation as validation_lib
 from keras_l2l.checkpoints import CheckpointError
-from keras_l2l.estimators import Episode
-from keras_l2l.tasks.base import split_seed
 
 
 class MetaStep(typing.NamedTuple):
@@ -36,15 +35,18 @@ class MetaRun:
     Args:
         replicas: `Replicas`, which the episodes are divided over. Everything
             else is the same in every worker process.
-        estimator: `GradientEstimator`.
+        estimators: List of `GradientEstimator`, one for each task, all of one
+            rule and horizon.
         meta_optimizer: `keras.optimizers.Optimizer`.
-        meta_batch_size: Int, episodes that run side by side.
-        validation_episodes: Int.
+        meta_batch_size: Int, episodes that run side by side: on each replica
+            as many of every task.
+        validation: `keras_l2l.validation.Validation`.
+        lengths: `keras_l2l.episode_lengths.EpisodeLengths`.
         seed: Int >= 0.
         meta_params: Nest of tensors to start from; `None` draws them.
 
     Attributes:
-        replicas, estimator: As given.
+        replicas, estimators: As given.
         best: Nest of tensors, the best meta-parameters validated so far.
         best_loss: Float, their validation loss.
     """
@@ -52,15 +54,18 @@ class MetaRun:
     def __init__(
         self,
         replicas,
-        estimator,
+        estimators,
         meta_optimizer,
         meta_batch_size,
-        validation_episodes,
+        validation,
+        lengths,
         seed,
         meta_params=None,
     ):
         self.replicas = replicas
-        self.estimator = estimator
+        self.estimators = estimators
+        self._validation = validation
+        self._lengths = lengths
         self._meta_optimizer = meta_optimizer
         self._meta_batch_size = meta_batch_size
         self._seed = seed
@@ -69,16 +74,12 @@ class MetaRun:
         self._unrolls_left = 0
         self._episodes = []
         if meta_params is None:
-            meta_params = estimator.rule.init_meta_params(seed)
+            meta_params = estimators[0].rule.init_meta_params(seed)
         self._structure = meta_params
         self._variables = [
             keras.Variable(value) for value in tf.nest.flatten(meta_params)
         ]
         meta_optimizer.build(self._variables)
-        self._validation = [
-            self._validation_episode(split_seed("meta_valid", i))
-            for i in range(validation_episodes)
-        ]
         self.best, self.best_loss = self.meta_params(), float("inf")
 
     def meta_params(self):
@@ -98,7 +99,7 @@ class MetaRun:
         Returns:
             `MetaStep`.
         """
-        self._start_episodes()
+        self._start_episodes(meta_step)
         with self.replicas.answering():
             gradient, meta_loss, norm, stop, episodes = self._estimate(
                 self._episodes, tf.constant(meta_step), tf.constant(float(stop))
@@ -111,20 +112,27 @@ class MetaRun:
             self._unrolls_left -= 1
         return MetaStep(meta_loss, norm, self._seeds(), finite, float(stop) > 0)
 
-    def losses(self):
+    def losses(self, meta_step):
         """Returns a dict from each episode's seed to its next losses.
 
-        Those of the inner steps that the next meta-step unrolls, as lists.
+        Those of the inner steps that the meta-step unrolls, as lists.
         """
-        self._start_episodes()
+        self._start_episodes(meta_step)
         meta_params = self.meta_params()
         return {
-            seed: self._losses(
-                meta_params, episode, "train", self.estimator.unroll_length
+            seed: tf.function(validation_lib.losses, autograph=False)(
+                estimator.rule,
+                estimator.task,
+                estimator.episode_of(episode),
+                meta_params,
+                estimator.unroll_length,
+                "train",
             )
             .numpy()
             .tolist()
-            for seed, episode in zip(self._seeds(), self._episodes, strict=True)
+            for seed, (estimator, episode) in zip(
+                self._seeds(), self._by_estimator(self._episodes), strict=True
+            )
         }
 
     def abandon_episodes(self):
@@ -141,16 +149,21 @@ class MetaRun:
         first = self._seed * 2**32 + self._group * self._meta_batch_size
         return list(range(first, first + self._meta_batch_size))
 
-    def _start_episodes(self):
+    def _start_episodes(self, meta_step):
         if not self._unrolls_left:
             self._group += 1
-            self._unrolls_left = (
-                self.estimator.horizon // self.estimator.unroll_length
-            )
+            self._unrolls_left = self._lengths.unrolls(self._group, meta_step)
             self._episodes = self._new_episodes()
 
     def _new_episodes(self):
-        return self.replicas.divide(self.estimator.init, self._seeds())
+        return self.replicas.divide(
+            lambda item: item[0].init(item[1]),
+            list(self._by_estimator(self._seeds())),
+        )
+
+    def _by_estimator(self, items):
+        """Yields pairs of an estimator and the item that it is for."""
+        return zip(itertools.cycle(self.estimators), items, strict=False)
 
     @tf.function(autograph=False)
     def _estimate(self, episodes, seed, stop):
@@ -161,8 +174,8 @@ class MetaRun:
             # cores, and the trace does not grow with the meta-batch.
             gradients, meta_losses, episodes = zip(
                 *[
-                    self.estimator.estimate(meta_params, episode, seed)
-                    for episode in episodes
+                    estimator.estimate(meta_params, episode, seed)
+                    for estimator, episode in self._by_estimator(episodes)
                 ],
                 strict=True,
             )
@@ -190,38 +203,9 @@ class MetaRun:
     def _apply(self, gradient):
         self._meta_optimizer.apply(gradient, self._variables)
 
-    def _validation_episode(self, seed):
-        seed = tf.constant(seed, tf.int64)
-        task = self.estimator.task.sample(seed)
-        return Episode(
-            seed, unroll_lib.init_carry(self.estimator.rule, task, seed)
-        )
-
-    @tf.function(autograph=False)
     def validate(self):
         """Returns the losses of all validation episodes, `[n, horizon]`."""
-        meta_params = self.meta_params()
-        return tf.stack(
-            [
-                self._losses(
-                    meta_params, episode, "meta_valid", self.estimator.horizon
-                )
-                for episode in self._validation
-            ]
-        )
-
-    @tf.function(autograph=False)
-    def _losses(self, meta_params, episode, split, inner_steps):
-        task = self.estimator.task.sample(episode.seed)
-        losses, _ = unroll_lib.unroll(
-            self.estimator.rule,
-            task,
-            meta_params,
-            episode.carry,
-            task.batches(split, episode.seed),
-            inner_steps,
-        )
-        return losses
+        return self._validation.losses(self.meta_params())
 
     def state(self):
         """Returns `(arrays, progress)`: all that `restore` needs."""
@@ -258,10 +242,13 @@ class MetaRun:
         self.best = tf.nest.pack_sequence_as(self.best, restored[:size])
         if self._unrolls_left:
             episodes = tf.nest.pack_sequence_as(
-                self.replicas.gather(self._episodes), restored[size:]
+                self._gathered(), restored[size:]
             )
             self._episodes = self.replicas.divide(lambda e: e, episodes)
         self.best_loss = progress["best_loss"]
+
+    def _gathered(self):
+        return self.replicas.gather(self._episodes, len(self.estimators))
 
     def _tensors(self):
         """Returns a dict of all that changes, variables first."""
@@ -272,7 +259,7 @@ class MetaRun:
         }
         # Between episodes there are none to keep, nor to send around.
         if self._unrolls_left:
-            nests["episodes"] = self.replicas.gather(self._episodes)
+            nests["episodes"] = self._gathered()
         return {
             f"{name}/{i}": tf.convert_to_tensor(leaf)
             for name, nest in nests.items()

@@ -13,12 +13,15 @@ from keras_l2l import estimators
 from keras_l2l import runs
 from keras_l2l import watch
 from keras_l2l.distribution import Replicas
+from keras_l2l.episode_lengths import EpisodeLengths
 from keras_l2l.interruption import Interruption
 from keras_l2l.meta_run import MetaRun
 from keras_l2l.recorder import Recorder
 from keras_l2l.rules import serialize
 from keras_l2l.saved_run import SavedRun
 from keras_l2l.saved_run import start_folder
+from keras_l2l.tasks import Reparametrized
+from keras_l2l.validation import Validation
 
 
 class MetaTrainingResult(typing.NamedTuple):
@@ -38,6 +41,13 @@ class MetaTrainingResult(typing.NamedTuple):
     history: dict
 
 
+# What the configurations of earlier runs are without.
+NEWER = {
+    "first_horizon": None,
+    "log_uniform_horizons": False,
+    "random_scaling": None,
+    "reparametrization": None,
+}
 # Arguments that change where a run takes place, but not what comes out.
 _NOT_OF_THE_RUN = (
     "rule",
@@ -65,6 +75,10 @@ def meta_train(
     sampled_coordinates=None,
     teacher=None,
     imitation_weight=1.0,
+    first_horizon=None,
+    log_uniform_horizons=False,
+    random_scaling=None,
+    reparametrization=None,
     validation_interval=250,
     validation_episodes=16,
     seed=0,
@@ -94,7 +108,8 @@ def meta_train(
 
     Args:
         rule: `UpdateRule`.
-        task: `Task` or `TaskFamily`.
+        task: `Task` or `TaskFamily`, or a list of them, of any structures:
+            the episodes of a meta-batch are of each in turn.
         output_dir: Path of a new or empty folder, or of the run to resume.
         horizon: Int, inner steps in an episode; a multiple of
             `unroll_length`.
@@ -110,6 +125,15 @@ def meta_train(
         teacher: `UpdateRule` whose updates are an example for the rule's, see
             `keras_l2l.estimators.Imitation`, or `None`.
         imitation_weight: Float, see there.
+        first_horizon: Int, how long episodes may be at first: their length
+            grows to `horizon` in the first half of the run, a curriculum.
+            `None` for `horizon` from the start on.
+        log_uniform_horizons: Bool, whether the length of each group of
+            episodes is drawn, up to the longest, uniformly in its logarithm.
+        random_scaling: Float, the `spread` of a factor for each coordinate of
+            the parameters, see `keras_l2l.tasks.Reparametrized`, or `None`.
+            Validations are without.
+        reparametrization: Float, that of a factor for each tensor, or `None`.
         validation_interval: Int, meta-steps between validations.
         validation_episodes: Int.
         seed: Int >= 0; the whole run is repeatable from it.
@@ -153,17 +177,11 @@ def meta_train(
         meta_params, sha256 = arrays.checked(rule, meta_params)
         started_from = {"meta_params_sha256": sha256}
     run = make_run(rule, task, arguments, strategy, meta_params)
-    if run.estimator.rule.unused:
-        warnings.warn(
-            "The meta-parameters of "
-            f"{', '.join(run.estimator.rule.unused)} will stay as they are: "
-            f"none of the variables of task {task.name!r} is theirs.",
-            stacklevel=2,
-        )
+    _warn_of_unused(run.estimators)
     config = {
         "rule": serialize(rule),
-        "task": task.describe(),
-        "estimator": type(run.estimator).__name__,
+        "task": describe_task(task),
+        "estimator": type(run.estimators[0]).__name__,
         **_described(arguments),
         **started_from,
         "versions": runs.versions(),
@@ -189,15 +207,38 @@ def meta_train(
         return MetaTrainingResult(run.best, saved.write_results(rule))
 
 
+def describe_task(task):
+    """Returns a task, or a list of them, for JSON."""
+    if isinstance(task, (list, tuple)):
+        return [one.describe() for one in task]
+    return task.describe()
+
+
+def _warn_of_unused(made):
+    """Warns of meta-parameters that no task needs."""
+    unused = set.intersection(*(set(e.rule.unused) for e in made))
+    if unused:
+        names = ", ".join(e.task.name for e in made)
+        warnings.warn(
+            f"The meta-parameters of {', '.join(sorted(unused))} will stay as "
+            f"they are: none of the variables of task {names!r} is theirs.",
+            stacklevel=3,
+        )
+
+
 def _described(arguments):
     """Returns arguments of `meta_train` for JSON."""
     described = dict(arguments)
-    # Without a teacher, nothing of one: earlier runs can go on.
+    # Without a teacher, nothing of one: earlier runs can go on. Nor of what
+    # else they did not know.
     teacher = described.pop("teacher")
     weight = described.pop("imitation_weight")
     if teacher is not None:
         described["teacher"] = serialize(teacher)
         described["imitation_weight"] = weight
+    for name, default in NEWER.items():
+        if described[name] == default:
+            del described[name]
     return described
 
 
@@ -213,17 +254,19 @@ def make_run(rule, task, arguments, strategy=None, meta_params=None):
             can't be divided over the replicas.
     """
     replicas = Replicas(strategy)
-    if arguments["meta_batch_size"] % replicas.number:
-        raise ValueError(
-            "`meta_batch_size` must be a multiple of the number of replicas. "
-            f"Received: meta_batch_size={arguments['meta_batch_size']}, with "
-            f"{replicas.number} replicas."
+    tasks = task if isinstance(task, (list, tuple)) else [task]
+    _check_batches(arguments, len(tasks), replicas.number)
+    made = [
+        estimators.make_estimator(
+            rule,
+            _rescaled(task, arguments),
+            **{n: arguments[n] for n in estimators.ARGUMENTS},
         )
+        for task in tasks
+    ]
     return MetaRun(
         replicas,
-        estimators.make_estimator(
-            rule, task, **{n: arguments[n] for n in estimators.ARGUMENTS}
-        ),
+        made,
         keras.optimizers.Adam(
             keras.optimizers.schedules.CosineDecay(
                 arguments["meta_learning_rate"], arguments["meta_steps"]
@@ -231,10 +274,47 @@ def make_run(rule, task, arguments, strategy=None, meta_params=None):
             global_clipnorm=arguments["clipnorm"],
         ),
         arguments["meta_batch_size"],
-        arguments["validation_episodes"],
+        Validation(
+            [estimator.rule for estimator in made],
+            tasks,
+            arguments["horizon"],
+            arguments["validation_episodes"],
+        ),
+        EpisodeLengths(
+            arguments["horizon"],
+            arguments["unroll_length"],
+            arguments["meta_steps"],
+            arguments["first_horizon"],
+            arguments["log_uniform_horizons"],
+            arguments["seed"],
+        ),
         arguments["seed"],
         meta_params,
     )
+
+
+def _check_batches(arguments, num_tasks, num_replicas):
+    for name, multiple in (
+        ("meta_batch_size", num_replicas * num_tasks),
+        ("validation_episodes", num_tasks),
+    ):
+        if arguments[name] % multiple:
+            raise ValueError(
+                f"`{name}` must be a multiple of {multiple}, for "
+                f"{num_replicas} replicas and {num_tasks} tasks. Received: "
+                f"{name}={arguments[name]}."
+            )
+
+
+def _rescaled(task, arguments):
+    """Returns the task as it is meta-trained on."""
+    for name, per in (
+        ("random_scaling", "coordinate"),
+        ("reparametrization", "tensor"),
+    ):
+        if arguments[name] is not None:
+            task = Reparametrized(task, arguments[name], per)
+    return task
 
 
 def check_arguments(arguments):
@@ -252,9 +332,18 @@ def check_arguments(arguments):
         "meta_learning_rate", arguments["meta_learning_rate"]
     )
     checks.require_positive("imitation_weight", arguments["imitation_weight"])
-    if arguments["clipnorm"] is not None:
-        checks.require_positive("clipnorm", arguments["clipnorm"])
-    checks.require_bool("second_derivatives", arguments["second_derivatives"])
+    for name in ("clipnorm", "random_scaling", "reparametrization"):
+        if arguments[name] is not None:
+            checks.require_positive(name, arguments[name])
+    for name in ("second_derivatives", "log_uniform_horizons"):
+        checks.require_bool(name, arguments[name])
+    if arguments["first_horizon"] is not None:
+        checks.require_int(
+            "first_horizon",
+            arguments["first_horizon"],
+            arguments["unroll_length"],
+            maximum=arguments["horizon"],
+        )
 
 
 def _loop(saved, meta_steps, validation_interval):

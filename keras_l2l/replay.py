@@ -37,15 +37,20 @@ def replay(rule, task, run_dir, meta_step):
         )
     configurations.require_same(
         {"rule": config["rule"], "task": config["task"]},
-        {"rule": serialize(rule), "task": task.describe()},
+        {"rule": serialize(rule), "task": meta_training.describe_task(task)},
     )
-    arguments = {"teacher": None, "imitation_weight": 1.0, **config}
+    arguments = {
+        "teacher": None,
+        "imitation_weight": 1.0,
+        **meta_training.NEWER,
+        **config,
+    }
     if "teacher" in config:
         arguments["teacher"] = deserialize(config["teacher"])
     run = meta_training.make_run(rule, task, arguments)
     arrays, progress = Checkpoints(run_dir / "skipped").load(meta_step)
     run.restore(arrays, progress["run"])
-    losses = run.losses()
+    losses = run.losses(meta_step)
     result = run.meta_step(meta_step)
     return {
         "meta_loss": result.meta_loss,

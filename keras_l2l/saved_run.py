@@ -156,7 +156,7 @@ class SavedRun:
                 rule,
                 self.run.best,
                 self._output_dir / "preset",
-                self.run.estimator.horizon,
+                self.run.estimators[0].horizon,
             )
             runs.write_json(self._output_dir / "history.json", history)
         return history

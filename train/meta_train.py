@@ -113,7 +113,7 @@ def _define_arguments():
     flags.DEFINE_enum(
         "loss_weights",
         "sum",
-        ["sum", "mean", "last"],
+        ["sum", "mean", "last", "log"],
         "Which losses of an unroll make the meta-loss, and how.",
     )
     flags.DEFINE_integer(
@@ -134,6 +134,26 @@ def _define_arguments():
         1.0,
         "How much the relative error to the teacher's updates counts beside "
         "the losses.",
+    )
+    flags.DEFINE_integer(
+        "first_horizon",
+        None,
+        "How long episodes may be at first; they grow to --horizon in the "
+        "first half of the run. Default: --horizon.",
+    )
+    flags.DEFINE_bool(
+        "log_uniform_horizons",
+        False,
+        "Draw the lengths of episodes, up to the longest.",
+    )
+    flags.DEFINE_float(
+        "random_scaling",
+        None,
+        "Multiply each coordinate of the parameters by a random factor, the "
+        "exponential of at most this.",
+    )
+    flags.DEFINE_float(
+        "reparametrization", None, "The same for each tensor as a whole."
     )
     flags.DEFINE_integer("validation_interval", 250, "In meta-steps.")
     flags.DEFINE_integer("validation_episodes", 16, "In each validation.")

@@ -57,6 +57,23 @@ def _network(network):
     )
 
 
+def _networks(*families):
+    """Returns a task for each network of families, none that is tested on.
+
+    Args:
+        *families: Tuples `(kind, number, data)` as for `networks.draw`.
+    """
+
+    def make(data):
+        return [
+            _network(network)(data)
+            for kind, number, datasets in families
+            for network in networks.draw(kind, number, "train", 2, datasets)
+        ]
+
+    return make
+
+
 # What two CPU cores can meta-train on.
 _SMALL = {"filters": 8, "kernel_size": 3, "batch_size": 32}
 # The paper's CIFAR-5 and CIFAR-2, and the labels that neither has.
@@ -79,6 +96,10 @@ TASKS = {
     "neural_art": _neural_art("immunohistochemistry"),
     "neural_art_style_2": _neural_art("hubble_deep_field"),
     "quadratics": lambda data: tasks.Quadratics(),
+    "mlps": _networks(("mlp", 8, ["l2l_digits"])),
+    "networks": _networks(
+        ("mlp", 6, None), ("conv_net", 2, None), ("transformer", 1, None)
+    ),
     # Each with its own data.
     **{name: _network(n) for name, n in networks.TEST_NETWORKS.items()},
 }
@@ -105,6 +126,7 @@ RULES = {
     "rnnprop": rules.RNNprop,
     # For steps as large as those of Adam with a rate of 0.2, and as quick.
     "rnnprop_large": lambda: rules.RNNprop(beta=0.9, output_scale=0.3),
+    "mlp": rules.MLPRule,
     "celo": rules.Celo,
     "celo_adam": rules.CeloAdam,
     "lstm_averaging": rules.GlobalAveragingLSTM,

@@ -16,6 +16,10 @@ _ARGUMENTS = (
     "meta_learning_rate",
     "meta_steps",
     "clipnorm",
+    "first_horizon",
+    "log_uniform_horizons",
+    "random_scaling",
+    "reparametrization",
     "validation_interval",
     "validation_episodes",
     "seed",
@@ -91,22 +95,22 @@ def with_tasks(values, stages, rule):
 
 def _checked(values, stage, rule, task):
     try:
-        _estimator(values, rule, task)
+        _try_estimators(values, rule, task)
     except ValueError:
         if not stage.get("sampled_coordinates"):
             raise
         # For speed alone: all coordinates do, where they can't be sampled.
         stage = {**stage, "sampled_coordinates": 0}
         set_missing(stage)
-        _estimator(values, rule, task)
+        _try_estimators(values, rule, task)
     return stage
 
 
-def _estimator(values, rule, task):
+def _try_estimators(values, rule, task):
     given = arguments(values)
-    return estimators.make_estimator(
-        rule, task, **{name: given[name] for name in estimators.ARGUMENTS}
-    )
+    given = {name: given[name] for name in estimators.ARGUMENTS}
+    for one in task if isinstance(task, list) else [task]:
+        estimators.make_estimator(rule, one, **given)
 
 
 def arguments(values):

@@ -8,6 +8,7 @@ from keras_l2l import backends
 from keras_l2l import checks
 from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import base
+from keras_l2l.estimators.meta_loss import MetaLoss
 from keras_l2l.rules.base import UpdateRule
 from keras_l2l.tasks.base import check_second_derivatives
 from keras_l2l.tasks.base import check_task
@@ -29,10 +30,8 @@ class TruncatedBackprop(base.GradientEstimator):
             `unroll_length`.
         unroll_length: Int >= 1, inner steps per meta-gradient.
         second_derivatives: Bool, see `keras_l2l.unroll.unroll`.
-        loss_weights: How the losses of an episode count: `"sum"` (the
-            default), all of them; `"mean"`, all of them by
-            `1 / unroll_length`; `"last"`, the last of each unroll; or a list
-            of `horizon` finite floats, the paper's w.
+        loss_weights: How the losses of an episode count, `"sum"` by default,
+            see `keras_l2l.estimators.meta_loss.MetaLoss`.
         sampled_coordinates: Int, or `None` for all. The meta-gradient is then
             estimated, without bias, from the updates of at most so many
             coordinates of each optimizee tensor, others for each unroll: for
@@ -84,7 +83,7 @@ class TruncatedBackprop(base.GradientEstimator):
         self.sampled_coordinates = sampled_coordinates
         if sampled_coordinates is not None:
             self._check_sampled_coordinates()
-        self._loss_weights = _weights(loss_weights, horizon, unroll_length)
+        self._meta_loss = MetaLoss(loss_weights, horizon, unroll_length)
 
     def _check_sampled_coordinates(self):
         checks.require_int("sampled_coordinates", self.sampled_coordinates)
@@ -112,18 +111,15 @@ class TruncatedBackprop(base.GradientEstimator):
     @tf.function(autograph=False)
     def estimate(self, meta_params, episode, seed):
         task = self.task.sample(episode.seed)
-        start = tf.cast(episode.carry.iteration, tf.int32)
-        weights = tf.constant(self._loss_weights, episode.carry.params[0].dtype)
-        weights = tf.slice(weights, [start], [self.unroll_length])
         if self.sampled_coordinates is None:
-            estimated = self._exact(task, meta_params, episode, weights)
+            estimated = self._exact(task, meta_params, episode)
         else:
-            estimated = self._sampled(task, meta_params, episode, weights, seed)
+            estimated = self._sampled(task, meta_params, episode, seed)
         gradient, meta_loss, carry = estimated
         gradient = tf.nest.pack_sequence_as(meta_params, gradient)
         return gradient, meta_loss, base.Episode(episode.seed, carry)
 
-    def _exact(self, task, meta_params, episode, weights):
+    def _exact(self, task, meta_params, episode):
         """Returns `(flat gradient, meta-loss, carry)`."""
         flat = tf.nest.flatten(meta_params)
         with tf.GradientTape() as tape:
@@ -137,15 +133,16 @@ class TruncatedBackprop(base.GradientEstimator):
                 self.unroll_length,
                 self.second_derivatives,
             )
+        meta_loss, slopes = self._meta_loss.of(losses, episode.carry.iteration)
         gradient = tape.gradient(
             losses,
             flat,
-            output_gradients=weights,
+            output_gradients=slopes,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        return gradient, tf.reduce_sum(weights * losses), carry
+        return gradient, meta_loss, carry
 
-    def _sampled(self, task, meta_params, episode, weights, seed):
+    def _sampled(self, task, meta_params, episode, seed):
         """Is `_exact` in expectation, by a sample of the coordinates.
 
         The gradients being constants, the meta-gradient is a sum over the
@@ -168,8 +165,9 @@ class TruncatedBackprop(base.GradientEstimator):
             self.unroll_length,
             coordinates,
         )
+        meta_loss, slopes = self._meta_loss.of(losses, before.iteration)
         upstream = [
-            tf.cumsum(tf.cast(weights[:, None], g.dtype) * g[1:], reverse=True)
+            tf.cumsum(tf.cast(slopes[:, None], g.dtype) * g[1:], reverse=True)
             * (size / max(1, g.shape[1]))
             for g, size in zip(gradients, sizes, strict=True)
         ]
@@ -191,7 +189,7 @@ class TruncatedBackprop(base.GradientEstimator):
             output_gradients=upstream,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        return gradient, tf.reduce_sum(weights * losses) + auxiliary, carry
+        return gradient, meta_loss + auxiliary, carry
 
     def _auxiliary(self, updates, gradients, state, iteration):
         """Returns another part of the meta-loss, for subclasses.
@@ -218,31 +216,6 @@ class TruncatedBackprop(base.GradientEstimator):
         )
         order = tf.random.experimental.stateless_shuffle(tf.range(size), seed)
         return order[: self.sampled_coordinates]
-
-
-def _weights(loss_weights, horizon, unroll_length):
-    """Returns a list of `horizon` floats."""
-    of_an_unroll = {
-        "sum": [1.0] * unroll_length,
-        "mean": [1 / unroll_length] * unroll_length,
-        "last": [0.0] * (unroll_length - 1) + [1.0],
-    }
-    if isinstance(loss_weights, str) and loss_weights in of_an_unroll:
-        return of_an_unroll[loss_weights] * (horizon // unroll_length)
-    if (
-        isinstance(loss_weights, (list, tuple))
-        and len(loss_weights) == horizon
-        and all(
-            isinstance(w, (int, float)) and math.isfinite(w)
-            for w in loss_weights
-        )
-    ):
-        return [float(w) for w in loss_weights]
-    raise ValueError(
-        f"`loss_weights` must be {', '.join(of_an_unroll)} or a list of "
-        f"horizon={horizon} finite floats. Received: "
-        f"loss_weights={loss_weights!r}"
-    )
 
 
 def _nearest(horizon, unroll_length):

@@ -12,6 +12,7 @@ from keras_l2l.rules.hand_designed import SGD
 from keras_l2l.rules.hand_designed import Adam
 from keras_l2l.rules.hand_designed import Momentum
 from keras_l2l.rules.kernel_lstm import KernelLSTM
+from keras_l2l.rules.mlp_rule import MLPRule
 from keras_l2l.rules.ntm_bfgs import NTMBFGS
 from keras_l2l.rules.partition import Partition
 from keras_l2l.rules.rnnprop import RNNprop
@@ -29,6 +30,7 @@ __all__ = [
     "CoordinatewiseRule",
     "GlobalAveragingLSTM",
     "KernelLSTM",
+    "MLPRule",
     "Momentum",
     "Partition",
     "RNNprop",

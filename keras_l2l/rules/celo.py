@@ -1,29 +1,21 @@
 """Celo and Celo-Adam: rules with a learned schedule, of published weights."""
 
-import itertools
-import math
-
 import keras
 import numpy as np
 from keras import ops
 
-from keras_l2l import cells
 from keras_l2l import checks
 from keras_l2l.rules import accumulators
-from keras_l2l.rules import base
 from keras_l2l.rules import celo_schedule
+from keras_l2l.rules import moments
+from keras_l2l.rules import tensorwise
 from keras_l2l.rules import vectors
 
-_DECAYS = (0.9, 0.99, 0.999)
-_LARGEST_GRADIENT = 1000.0
-_FEATURES, _UNITS, _OUTPUTS = 30, 4, 2
-
-
-class _Scheduled(base.UpdateRule):
+class _Scheduled(tensorwise.TensorwiseRule):
     """A rule of updates `-0.001 * factor * direction`, `factor` a schedule's.
 
     Subclasses implement `init_direction`, `init_tensor_state` and
-    `direction`.
+    `direction`, the latter instead of `tensor_step`.
 
     Args:
         num_steps: Int >= 1, the length of the training.
@@ -43,10 +35,6 @@ class _Scheduled(base.UpdateRule):
         """Returns fresh meta-parameters, beside those of the schedule."""
         raise NotImplementedError
 
-    def init_tensor_state(self, shape):
-        """Returns the state of one optimizee tensor, a nest of tensors."""
-        raise NotImplementedError
-
     def direction(self, meta_params, gradient, param, state, iteration):
         """Computes the direction of one optimizee tensor.
 
@@ -61,10 +49,6 @@ class _Scheduled(base.UpdateRule):
             Tuple `(direction, state)`.
         """
         raise NotImplementedError
-
-    def where(self, mask, new, old):
-        """Returns a tensor's state, the old one where not masked."""
-        return vectors.where(mask, new, old)
 
     def for_num_steps(self, num_steps):
         if self.num_steps is not None:
@@ -106,28 +90,17 @@ class _Scheduled(base.UpdateRule):
             self.num_steps,
         )
         schedule = vectors.where(finite, schedule, state["schedule"])
-        masks = inputs.mask or [None] * len(inputs.gradients)
-        updates, tensors = [], []
-        for gradient, param, mask, before in zip(
-            inputs.gradients,
-            inputs.params,
-            masks,
-            state["tensors"],
-            strict=True,
-        ):
-            if mask is not None:
-                gradient = ops.where(mask, gradient, ops.zeros_like(gradient))
-            gradient = ops.clip(gradient, -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
-            direction, after = self.direction(
-                meta_params, gradient, param, before, inputs.iteration
-            )
-            update = -0.001 * factor * direction
-            if mask is not None:
-                update = ops.where(mask, update, ops.zeros_like(update))
-                after = self.where(mask, after, before)
-            updates.append(update)
-            tensors.append(after)
+        updates, tensors = self.step_tensors(
+            meta_params, inputs, state["tensors"], (factor, inputs.iteration)
+        )
         return updates, {"schedule": schedule, "tensors": tensors}
+
+    def tensor_step(self, meta_params, gradient, param, state, shared):
+        factor, iteration = shared
+        direction, state = self.direction(
+            meta_params, gradient, param, state, iteration
+        )
+        return -0.001 * factor * direction, state
 
     def get_config(self):
         return {"num_steps": self.num_steps}
@@ -211,90 +184,18 @@ class Celo(_Scheduled):
     """
 
     def init_direction(self, seed):
-        return {
-            "hidden_0": cells.init_dense(_FEATURES, _UNITS, seed),
-            "hidden_1": cells.init_dense(_UNITS, _UNITS, seed + 1),
-            "output": cells.init_dense(_UNITS, _OUTPUTS, seed),
-        }
+        return moments.init_network(seed)
 
     def init_tensor_state(self, shape):
-        return {
-            "m": ops.zeros((len(_DECAYS), *shape), dtype="float32"),
-            "r": ops.zeros(shape, dtype="float32"),
-            "v": accumulators.Factored(shape, _DECAYS).init_state(),
-        }
+        return moments.init_state(shape)
 
     def where(self, mask, new, old):
-        factored = accumulators.Factored(new["r"].shape, _DECAYS)
-        return {
-            "m": ops.where(mask, new["m"], old["m"]),
-            "r": ops.where(mask, new["r"], old["r"]),
-            "v": factored.where(mask, new["v"], old["v"]),
-        }
+        return moments.where(mask, new, old)
 
     def direction(self, meta_params, gradient, param, state, iteration):
-        factored = accumulators.Factored(gradient.shape, _DECAYS)
-        squares = ops.square(gradient)
-        m = accumulators.moving_averages(state["m"], gradient, _DECAYS)
-        r = accumulators.decayed(state["r"], squares, _DECAYS[-1])
-        v = factored.update(state["v"], squares + 1e-30)
-        state = {"m": m, "r": r, "v": v}
-        blocks = self._features(gradient, param, state, factored)
-        direction, magnitude = _network(meta_params, blocks)
+        state = moments.update(state, gradient)
+        direction, magnitude = moments.network(
+            meta_params, moments.features(gradient, param, state)
+        )
         scale = ops.sqrt(ops.mean(ops.square(param)) + 1e-9)
         return direction * ops.exp(0.001 * magnitude) * scale, state
-
-    def _features(self, gradient, param, state, factored):
-        """Returns blocks of features, which together are what Celo sees.
-
-        Each is a tensor `[features, ...]`, the rest of which broadcasts to
-        the gradient.
-        """
-        m, r = state["m"], state["r"]
-        row, column = factored.expanded(state["v"])
-        by_rms = ops.rsqrt(r + 1e-6)
-        normalizers = factored.normalizers(state["v"])
-        by_momentum = normalizers if factored.is_factored else ops.rsqrt(row)
-        return (
-            gradient[None],
-            ops.clip(gradient, -0.1, 0.1)[None],
-            param[None],
-            m,
-            r[None],
-            m * by_rms,
-            by_rms[None],
-            gradient * normalizers,
-            (gradient * by_rms)[None],
-            m * by_momentum,
-            row,
-            ops.rsqrt(row + 1e-8),
-            column,
-            ops.rsqrt(column + 1e-8),
-        )
-
-
-def _network(meta_params, blocks):
-    """Returns two tensors of the optimizee tensor's shape."""
-    if math.prod(blocks[0].shape) < cells.LARGE:
-        # Fewer operations, which compile sooner.
-        alike = itertools.groupby(blocks, key=lambda block: block.shape[1:])
-        blocks = [ops.concatenate(list(group)) for _, group in alike]
-    first, hidden, start = meta_params["hidden_0"], 0, 0
-    for block in blocks:
-        stop = start + block.shape[0]
-        axes = tuple(range(1, len(block.shape)))
-        # What is broadcast has the same mean before.
-        scale = ops.rsqrt(1e-5 + ops.mean(ops.square(block), axis=axes))
-        kernel = first["kernel"][start:stop] * scale[:, None]
-        hidden += cells.small_product(kernel, block)
-        start = stop
-    hidden = _plus(hidden, first["bias"])
-    for name in ("hidden_1", "output"):
-        layer = meta_params[name]
-        hidden = cells.small_product(layer["kernel"], ops.relu(hidden))
-        hidden = _plus(hidden, layer["bias"])
-    return hidden[0], hidden[1]
-
-
-def _plus(tensor, bias):
-    return tensor + ops.reshape(bias, (-1, *[1] * (len(tensor.shape) - 1)))

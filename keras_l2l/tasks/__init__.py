@@ -8,12 +8,15 @@ from keras_l2l.tasks.base import TaskFamily
 from keras_l2l.tasks.keras_model import KerasModelTask
 from keras_l2l.tasks.quadratics import Quadratic
 from keras_l2l.tasks.quadratics import Quadratics
+from keras_l2l.tasks.reparametrized import Reparametrized
 
 # Imported on first use: these need tensorflow_datasets.
 _LAZY = {
     "DatasetError": "datasets",
     "ConvNetClassification": "conv_net",
     "ImageClassification": "image_classification",
+    "Network": "networks",
+    "NetworkTask": "networks",
     "NeuralArt": "neural_art",
 }
 __all__ = [
@@ -22,9 +25,12 @@ __all__ = [
     "DatasetError",
     "ImageClassification",
     "KerasModelTask",
+    "Network",
+    "NetworkTask",
     "NeuralArt",
     "Quadratic",
     "Quadratics",
+    "Reparametrized",
     "Task",
     "TaskFamily",
 ]

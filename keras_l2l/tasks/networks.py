@@ -126,15 +126,33 @@ def split_of(network):
     return (*["train"] * 3, "meta_valid", "test")[digest[0] % 5]
 
 
-# What networks are drawn from, by kind: units, depths, activations, data.
+class _Drawn(typing.NamedTuple):
+    """What networks of a kind are drawn from."""
+
+    units: tuple
+    depths: tuple
+    activations: tuple
+    datasets: tuple
+    batch_sizes: tuple
+
+
 _ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu", "elu")
-_IMAGES = ("l2l_digits", "fashion_mnist")
+_IMAGES, _BATCH_SIZES = ("l2l_digits", "fashion_mnist"), (16, 32, 64, 128)
 _DRAWN = {
-    "mlp": ((8, 12, 16, 24, 32, 48, 64), (1, 2, 3), _ACTIVATIONS, _IMAGES),
-    "conv_net": ((4, 6, 8, 12), (1, 2), _ACTIVATIONS, _IMAGES),
-    "transformer": ((8, 12, 16, 24), (1, 2), ("relu", "gelu"), (CHARACTERS,)),
+    "mlp": _Drawn(
+        (8, 12, 16, 24, 32, 48, 64, 96, 128),
+        (1, 2, 3),
+        _ACTIVATIONS,
+        _IMAGES,
+        _BATCH_SIZES,
+    ),
+    "conv_net": _Drawn(
+        (4, 6, 8, 12), (1, 2), _ACTIVATIONS, _IMAGES, _BATCH_SIZES
+    ),
+    "transformer": _Drawn(
+        (8, 12, 16, 24), (1, 2), ("relu", "gelu"), (CHARACTERS,), (4, 8, 16)
+    ),
 }
-_BATCH_SIZES = (16, 32, 64, 128)
 _INIT_SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)
 
 
@@ -154,17 +172,20 @@ def draw(kind, number, split, seed, data=None):
     Raises:
         ValueError: if there are not so many.
     """
-    *architecture, datasets_drawn = _DRAWN[kind]
+    drawn = _DRAWN[kind]
     networks = [
-        Network(kind, *values) for values in itertools.product(*architecture)
+        Network(kind, *values)
+        for values in itertools.product(
+            drawn.units, drawn.depths, drawn.activations
+        )
     ]
     networks = [n for n in networks if split_of(n) == split]
     checks.require_int("number", number, maximum=len(networks))
     generator = random.Random(seed)  # noqa: S311
     return [
         network._replace(
-            dataset=generator.choice(data or datasets_drawn),
-            batch_size=generator.choice(_BATCH_SIZES),
+            dataset=generator.choice(data or drawn.datasets),
+            batch_size=generator.choice(drawn.batch_sizes),
             init_scale=generator.choice(_INIT_SCALES),
         )
         for network in generator.sample(networks, number)

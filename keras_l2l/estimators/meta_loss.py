@@ -1,0 +1,79 @@
+"""How the losses of an unroll make the meta-loss."""
+
+import math
+
+import tensorflow as tf
+
+# What no loss can be told from, by its logarithm.
+_SMALLEST = 1e-8
+
+
+class MetaLoss:
+    """A weighted sum of the losses of an unroll, or of their logarithms.
+
+    Args:
+        loss_weights: `"sum"`, all losses count; `"mean"`, all of them by
+            `1 / unroll_length`; `"last"`, the last of each unroll; `"log"`,
+            their logarithms by `1 / unroll_length`, so that small losses and
+            tasks of small losses count as much as others; or a list of
+            `horizon` finite floats, the paper's w.
+        horizon: Int, inner steps in an episode.
+        unroll_length: Int, inner steps per meta-gradient.
+
+    Raises:
+        ValueError: if `loss_weights` are something else.
+    """
+
+    def __init__(self, loss_weights, horizon, unroll_length):
+        self._log = isinstance(loss_weights, str) and loss_weights == "log"
+        self._weights = _weights(
+            "mean" if self._log else loss_weights, horizon, unroll_length
+        )
+
+    def of(self, losses, start):
+        """Returns the meta-loss, and its derivatives by the losses.
+
+        Args:
+            losses: Tensor `[..., unroll_length]`.
+            start: Scalar integer tensor, inner steps before the unroll.
+
+        Returns:
+            Tuple of a tensor `[...]` and one like `losses`.
+        """
+        weights = tf.constant(self._weights, losses.dtype)
+        weights = weights[start : start + losses.shape[-1]]
+        if self._log:
+            losses = losses + _SMALLEST
+            return (
+                tf.reduce_sum(weights * tf.math.log(losses), axis=-1),
+                weights / losses,
+            )
+        return (
+            tf.reduce_sum(weights * losses, axis=-1),
+            tf.broadcast_to(weights, tf.shape(losses)),
+        )
+
+
+def _weights(loss_weights, horizon, unroll_length):
+    """Returns a list of `horizon` floats."""
+    of_an_unroll = {
+        "sum": [1.0] * unroll_length,
+        "mean": [1 / unroll_length] * unroll_length,
+        "last": [0.0] * (unroll_length - 1) + [1.0],
+    }
+    if isinstance(loss_weights, str) and loss_weights in of_an_unroll:
+        return of_an_unroll[loss_weights] * (horizon // unroll_length)
+    if (
+        isinstance(loss_weights, (list, tuple))
+        and len(loss_weights) == horizon
+        and all(
+            isinstance(w, (int, float)) and math.isfinite(w)
+            for w in loss_weights
+        )
+    ):
+        return [float(w) for w in loss_weights]
+    raise ValueError(
+        f"`loss_weights` must be {', '.join(of_an_unroll)}, log or a list of "
+        f"horizon={horizon} finite floats. Received: "
+        f"loss_weights={loss_weights!r}"
+    )

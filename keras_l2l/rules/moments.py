@@ -1,0 +1,195 @@
+"""A small network on the moments of gradients, the core of several rules."""
+
+import itertools
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_l2l import cells
+from keras_l2l.rules import accumulators
+
+DECAYS = (0.9, 0.99, 0.999)
+# What a gradient is cut off at.
+LARGEST_GRADIENT = 1000.0
+# Of `features`.
+FEATURES = 30
+# Which of them is momentum by the root of the second moment.
+_NORMALIZED_MOMENTUM = 7
+_UNITS, _OUTPUTS = 4, 2
+_SMALL = 0.1
+
+
+def init_network(seed, further=0):
+    """Returns meta-parameters of a network of two hidden layers of 4 units.
+
+    Args:
+        seed: Int >= 0.
+        further: Int, inputs beside `features`.
+    """
+    return {
+        "hidden_0": cells.init_dense(FEATURES + further, _UNITS, seed),
+        "hidden_1": cells.init_dense(_UNITS, _UNITS, seed + 1),
+        "output": cells.init_dense(_UNITS, _OUTPUTS, seed),
+    }
+
+
+def momentum_network(meta_params):
+    """Returns a network that starts as normalized momentum.
+
+    Its first two units are the positive and the negative part of momentum by
+    the root of the second moment, and `direction` is their difference; the
+    others are as small as they are random.
+    """
+    first, second, output = (
+        {name: _SMALL * weight for name, weight in meta_params[layer].items()}
+        for layer in ("hidden_0", "hidden_1", "output")
+    )
+    feature, unit = np.arange(first["kernel"].shape[0])[:, None], np.eye(_UNITS)
+    of_momentum = (feature == _NORMALIZED_MOMENTUM) * (unit[0] - unit[1])
+    dtype = first["kernel"].dtype
+    first["kernel"] += ops.convert_to_tensor(of_momentum, dtype)
+    second["kernel"] += ops.convert_to_tensor(unit, dtype)
+    minus = np.outer(unit[1] - unit[0], [1, 0])
+    output["kernel"] += ops.convert_to_tensor(minus, dtype)
+    return {"hidden_0": first, "hidden_1": second, "output": output}
+
+
+def init_state(shape):
+    """Returns the moments of one optimizee tensor, a nest of tensors.
+
+    Four floats for each of its elements, seven where it has fewer than two
+    axes, and means along two of its axes.
+    """
+    return {
+        "m": ops.zeros((len(DECAYS), *shape), dtype="float32"),
+        "r": ops.zeros(shape, dtype="float32"),
+        "v": accumulators.Factored(shape, DECAYS).init_state(),
+    }
+
+
+def update(state, gradient):
+    """Returns the moments one step on."""
+    squares = ops.square(gradient)
+    factored = accumulators.Factored(gradient.shape, DECAYS)
+    return {
+        "m": accumulators.moving_averages(state["m"], gradient, DECAYS),
+        "r": accumulators.decayed(state["r"], squares, DECAYS[-1]),
+        "v": factored.update(state["v"], squares + 1e-30),
+    }
+
+
+def where(mask, new, old):
+    """Returns moments, the old ones where not masked."""
+    factored = accumulators.Factored(new["r"].shape, DECAYS)
+    return {
+        "m": ops.where(mask, new["m"], old["m"]),
+        "r": ops.where(mask, new["r"], old["r"]),
+        "v": factored.where(mask, new["v"], old["v"]),
+    }
+
+
+def signal_to_noise(state, t):
+    """Returns how large average gradients are against gradients.
+
+    ```
+    root mean square of m_hat / sqrt(r_hat)       over the tensor
+    ```
+
+    It is next to 1 while gradients agree, and near
+    `sqrt((1 - decay) / (1 + decay))` once they are noise.
+
+    Args:
+        state: As from `update`.
+        t: Scalar tensor, updates so far.
+
+    Returns:
+        Tensor `[len(DECAYS)]`.
+    """
+    # Precise where the decay is next to 1.
+    logs = ops.convert_to_tensor(np.log(DECAYS), t.dtype)
+    corrections = -ops.expm1(logs * t)
+    m, r = state["m"], state["r"] / corrections[-1]
+    axes = tuple(range(1, len(m.shape)))
+    squares = ops.mean(ops.square(m) / (r + 1e-12), axis=axes)
+    return ops.sqrt(squares + 1e-12) / corrections
+
+
+def features(gradient, param, state):
+    """Returns blocks of features, all that the network sees of one tensor.
+
+    The gradient, the parameter, moving averages of gradients and of their
+    squares, also factored ones. Each block is a tensor `[features, ...]`, the
+    rest of which broadcasts to the gradient.
+
+    Reference:
+        Metz et al., 2022 (arXiv 2203.11860), appendix.
+    """
+    m, r = state["m"], state["r"]
+    factored = accumulators.Factored(gradient.shape, DECAYS)
+    row, column = factored.expanded(state["v"])
+    by_rms = ops.rsqrt(r + 1e-6)
+    normalizers = factored.normalizers(state["v"])
+    by_momentum = normalizers if factored.is_factored else ops.rsqrt(row)
+    return (
+        gradient[None],
+        ops.clip(gradient, -0.1, 0.1)[None],
+        param[None],
+        m,
+        r[None],
+        m * by_rms,
+        by_rms[None],
+        gradient * normalizers,
+        (gradient * by_rms)[None],
+        m * by_momentum,
+        row,
+        ops.rsqrt(row + 1e-8),
+        column,
+        ops.rsqrt(column + 1e-8),
+    )
+
+
+def network(meta_params, blocks, further=None):
+    """Applies the network to every element of one optimizee tensor.
+
+    ```
+    inputs = each feature by its root mean square over the tensor
+    hidden = relu(hidden_1(relu(hidden_0([inputs, further]))))
+    direction, magnitude = output(hidden)
+    ```
+
+    Args:
+        meta_params: As from `init_network`.
+        blocks: As from `features`.
+        further: Tensor `[further]` of inputs that are the same for all
+            elements, or `None`.
+
+    Returns:
+        Tuple of two tensors of the optimizee tensor's shape.
+    """
+    if math.prod(blocks[0].shape) < cells.LARGE:
+        # Fewer operations, which compile sooner.
+        alike = itertools.groupby(blocks, key=lambda block: block.shape[1:])
+        blocks = [ops.concatenate(list(group)) for _, group in alike]
+    first, hidden, start = meta_params["hidden_0"], 0, 0
+    for block in blocks:
+        stop = start + block.shape[0]
+        axes = tuple(range(1, len(block.shape)))
+        # What is broadcast has the same mean before.
+        scale = ops.rsqrt(1e-5 + ops.mean(ops.square(block), axis=axes))
+        kernel = first["kernel"][start:stop] * scale[:, None]
+        hidden += cells.small_product(kernel, block)
+        start = stop
+    bias = first["bias"]
+    if further is not None:
+        bias += ops.matmul(further, first["kernel"][start:])
+    hidden = _plus(hidden, bias)
+    for name in ("hidden_1", "output"):
+        layer = meta_params[name]
+        hidden = cells.small_product(layer["kernel"], ops.relu(hidden))
+        hidden = _plus(hidden, layer["bias"])
+    return hidden[0], hidden[1]
+
+
+def _plus(tensor, bias):
+    return tensor + ops.reshape(bias, (-1, *[1] * (len(tensor.shape) - 1)))
