@@ -43,6 +43,8 @@ class MetaTrainingResult(typing.NamedTuple):
 
 # What the configurations of earlier runs are without.
 NEWER = {
+    "pairs": 4,
+    "stddev": 0.01,
     "first_horizon": None,
     "log_uniform_horizons": False,
     "random_scaling": None,
@@ -52,6 +54,7 @@ NEWER = {
 _NOT_OF_THE_RUN = (
     "rule",
     "task",
+    "validation_task",
     "output_dir",
     "meta_params",
     "resume",
@@ -75,10 +78,14 @@ def meta_train(
     sampled_coordinates=None,
     teacher=None,
     imitation_weight=1.0,
+    estimator="backprop",
+    pairs=4,
+    stddev=0.01,
     first_horizon=None,
     log_uniform_horizons=False,
     random_scaling=None,
     reparametrization=None,
+    validation_task=None,
     validation_interval=250,
     validation_episodes=16,
     seed=0,
@@ -87,7 +94,7 @@ def meta_train(
     strategy=None,
     verbose=1,
 ):
-    """Meta-trains a rule by truncated backpropagation through time.
+    """Meta-trains a rule: fits its meta-parameters to a task.
 
     Each meta-step unrolls `meta_batch_size` episodes by `unroll_length` inner
     steps and applies Adam, with a cosine decay to 0, to the mean
@@ -125,6 +132,9 @@ def meta_train(
         teacher: `UpdateRule` whose updates are an example for the rule's, see
             `keras_l2l.estimators.Imitation`, or `None`.
         imitation_weight: Float, see there.
+        estimator: `"backprop"`, truncated backpropagation; `"es"` or
+            `"persistent_es"`, see `keras_l2l.estimators.EvolutionStrategies`.
+        pairs, stddev: Of those.
         first_horizon: Int, how long episodes may be at first: their length
             grows to `horizon` in the first half of the run, a curriculum.
             `None` for `horizon` from the start on.
@@ -134,6 +144,8 @@ def meta_train(
             the parameters, see `keras_l2l.tasks.Reparametrized`, or `None`.
             Validations are without.
         reparametrization: Float, that of a factor for each tensor, or `None`.
+        validation_task: Another `Task` or `TaskFamily`, or a list, to validate
+            on; `None` is `task`.
         validation_interval: Int, meta-steps between validations.
         validation_episodes: Int.
         seed: Int >= 0; the whole run is repeatable from it.
@@ -172,17 +184,22 @@ def meta_train(
         if name not in _NOT_OF_THE_RUN
     }
     check_arguments(arguments)
-    started_from = {}
+    started_from, validated_on = {}, {}
+    if validation_task is not None:
+        validated_on = {"validation_task": describe_task(validation_task)}
     if meta_params is not None:
         meta_params, sha256 = arrays.checked(rule, meta_params)
         started_from = {"meta_params_sha256": sha256}
-    run = make_run(rule, task, arguments, strategy, meta_params)
+    run = make_run(
+        rule, task, arguments, strategy, meta_params, validation_task
+    )
     _warn_of_unused(run.estimators)
     config = {
         "rule": serialize(rule),
         "task": describe_task(task),
-        "estimator": type(run.estimators[0]).__name__,
         **_described(arguments),
+        "estimator": type(run.estimators[0]).__name__,
+        **validated_on,
         **started_from,
         "versions": runs.versions(),
     }
@@ -196,6 +213,7 @@ def meta_train(
             inner_steps=meta_batch_size * unroll_length,
             clipnorm=clipnorm,
             verbose=verbose if is_chief else 0,
+            geometric=isinstance(loss_weights, str) and loss_weights == "log",
         )
         stack.callback(recorder.finish)
         saved = SavedRun(output_dir, run, recorder, digest)
@@ -242,11 +260,13 @@ def _described(arguments):
     return described
 
 
-def make_run(rule, task, arguments, strategy=None, meta_params=None):
+def make_run(
+    rule, task, arguments, strategy=None, meta_params=None, validation_task=None
+):
     """Returns the `MetaRun` that arguments of `meta_train` describe.
 
     Args:
-        rule, task, strategy, meta_params: As there.
+        rule, task, strategy, meta_params, validation_task: As there.
         arguments: Dict of the others, by name.
 
     Raises:
@@ -254,8 +274,17 @@ def make_run(rule, task, arguments, strategy=None, meta_params=None):
             can't be divided over the replicas.
     """
     replicas = Replicas(strategy)
-    tasks = task if isinstance(task, (list, tuple)) else [task]
-    _check_batches(arguments, len(tasks), replicas.number)
+    tasks = _listed(task)
+    to_validate = tasks if validation_task is None else _listed(validation_task)
+    for name, multiple in (
+        ("meta_batch_size", replicas.number * len(tasks)),
+        ("validation_episodes", len(to_validate)),
+    ):
+        if arguments[name] % multiple:
+            raise ValueError(
+                f"`{name}` must be a multiple of {multiple}, the number of "
+                f"tasks (and of replicas). Received: {name}={arguments[name]}."
+            )
     made = [
         estimators.make_estimator(
             rule,
@@ -275,8 +304,8 @@ def make_run(rule, task, arguments, strategy=None, meta_params=None):
         ),
         arguments["meta_batch_size"],
         Validation(
-            [estimator.rule for estimator in made],
-            tasks,
+            rule,
+            to_validate,
             arguments["horizon"],
             arguments["validation_episodes"],
         ),
@@ -293,17 +322,8 @@ def make_run(rule, task, arguments, strategy=None, meta_params=None):
     )
 
 
-def _check_batches(arguments, num_tasks, num_replicas):
-    for name, multiple in (
-        ("meta_batch_size", num_replicas * num_tasks),
-        ("validation_episodes", num_tasks),
-    ):
-        if arguments[name] % multiple:
-            raise ValueError(
-                f"`{name}` must be a multiple of {multiple}, for "
-                f"{num_replicas} replicas and {num_tasks} tasks. Received: "
-                f"{name}={arguments[name]}."
-            )
+def _listed(task):
+    return task if isinstance(task, (list, tuple)) else [task]
 
 
 def _rescaled(task, arguments):

@@ -19,6 +19,8 @@ class Recorder:
         clipnorm: Float, the norm that longer meta-gradients are clipped to;
             `None` if they are not.
         verbose: 0 or 1.
+        geometric: Bool, whether validations tell geometric means, and the
+            final loss is that of the last fiftieth of the steps.
 
     Attributes:
         history: Dict, see `keras_l2l.meta_training.MetaTrainingResult`.
@@ -26,7 +28,14 @@ class Recorder:
     """
 
     def __init__(
-        self, log_dir, meta_steps, unrolls, inner_steps, clipnorm, verbose
+        self,
+        log_dir,
+        meta_steps,
+        unrolls,
+        inner_steps,
+        clipnorm,
+        verbose,
+        geometric=False,
     ):
         self.history = {
             "meta_loss": [],
@@ -43,6 +52,7 @@ class Recorder:
         self._clock = time.perf_counter()
         self.meta_steps = meta_steps
         self._verbose = verbose
+        self._geometric = geometric
         self._first, self._progress = 0, None
 
     def start(self, meta_step):
@@ -66,9 +76,15 @@ class Recorder:
 
     def validation(self, meta_step, losses):
         """Records the losses of a validation; returns its final loss."""
+        last = losses[:, -1]
+        mean = tf.reduce_mean
+        if self._geometric:
+            # Of batches, as noisy as they are few.
+            last = losses[:, -max(1, losses.shape[1] // 50) :]
+            mean = _geometric_mean
         values = {
-            "mean_loss": float(tf.reduce_mean(losses)),
-            "final_loss": float(tf.reduce_mean(losses[:, -1])),
+            "mean_loss": float(mean(losses)),
+            "final_loss": float(mean(last)),
         }
         self.history["validation"].append({"meta_step": meta_step, **values})
         self._scalars("validation/", values, meta_step)
@@ -122,3 +138,8 @@ class Recorder:
         with self._writer.as_default():
             for name, value in values.items():
                 tf.summary.scalar(prefix + name, value, meta_step)
+
+
+def _geometric_mean(losses):
+    # None of them below the least that a logarithm tells from 0.
+    return tf.exp(tf.reduce_mean(tf.math.log(losses + 1e-8)))

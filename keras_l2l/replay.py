@@ -3,6 +3,7 @@
 import pathlib
 
 from keras_l2l import configurations
+from keras_l2l import estimators
 from keras_l2l import meta_training
 from keras_l2l import runs
 from keras_l2l.checkpoints import Checkpoints
@@ -44,6 +45,7 @@ def replay(rule, task, run_dir, meta_step):
         "imitation_weight": 1.0,
         **meta_training.NEWER,
         **config,
+        "estimator": estimators.name_of(config["estimator"]),
     }
     if "teacher" in config:
         arguments["teacher"] = deserialize(config["teacher"])

@@ -11,17 +11,19 @@ class Validation:
     """The same episodes each time, of every task as many.
 
     Args:
-        rules: List of `UpdateRule`, for the variables of each task.
+        rule: `UpdateRule`.
         tasks: List of `Task` or `TaskFamily`.
         horizon: Int, inner steps of an episode.
         episodes: Int, a multiple of the number of tasks.
     """
 
-    def __init__(self, rules, tasks, horizon, episodes):
+    def __init__(self, rule, tasks, horizon, episodes):
         self._horizon = horizon
         self._episodes = []
+        rule = rule.for_num_steps(horizon)
+        bound = [rule.for_variables(task.variables()) for task in tasks]
         for i in range(episodes):
-            rule, task = rules[i % len(rules)], tasks[i % len(tasks)]
+            rule, task = bound[i % len(tasks)], tasks[i % len(tasks)]
             seed = tf.constant(split_seed("meta_valid", i), tf.int64)
             carry = unroll_lib.init_carry(rule, task.sample(seed), seed)
             self._episodes.append((rule, task, Episode(seed, carry)))

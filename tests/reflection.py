@@ -14,6 +14,7 @@ from conftest import regression_task
 from keras_l2l import estimators
 from keras_l2l import rules
 from keras_l2l import tasks
+from keras_l2l.tasks import networks
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -33,11 +34,21 @@ ARGUMENTS = {
     rules.KernelLSTM: lambda: rules.KernelLSTM(()),
     tasks.Quadratic: lambda: tasks.Quadratic(tf.eye(3), tf.ones(3)),
     tasks.KerasModelTask: regression_task,
+    tasks.Reparametrized: lambda: tasks.Reparametrized(tasks.Quadratics(3)),
+    networks.NetworkTask: lambda: networks.NetworkTask(
+        networks.Network("mlp", 4, 1)
+    ),
     # Once: it takes seconds.
     tasks.NeuralArt: functools.cache(
         lambda: tasks.NeuralArt(np.full((8, 8, 3), 99), "l2l_patches/32")
     ),
     estimators.TruncatedBackprop: lambda: estimators.TruncatedBackprop(
+        rules.SGD(), tasks.Quadratics(3), 6, 3
+    ),
+    estimators.EvolutionStrategies: lambda: estimators.EvolutionStrategies(
+        rules.SGD(), tasks.Quadratics(3), 6, 3
+    ),
+    estimators.PersistentES: lambda: estimators.PersistentES(
         rules.SGD(), tasks.Quadratics(3), 6, 3
     ),
     estimators.Imitation: lambda: estimators.Imitation(

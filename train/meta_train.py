@@ -22,6 +22,7 @@ from absl import flags
 
 import keras_l2l
 from keras_l2l import distribution
+from keras_l2l import estimators
 from keras_l2l import inspection
 from keras_l2l import meta_search
 from keras_l2l import presets
@@ -135,6 +136,17 @@ def _define_arguments():
         "How much the relative error to the teacher's updates counts beside "
         "the losses.",
     )
+    flags.DEFINE_enum(
+        "estimator",
+        "backprop",
+        list(estimators.ESTIMATORS),
+        "How meta-gradients are found: by truncated backpropagation, or by "
+        "evolution strategies, of each unroll or persistent.",
+    )
+    flags.DEFINE_integer(
+        "pairs", 4, "Antithetic pairs of particles of evolution strategies."
+    )
+    flags.DEFINE_float("stddev", 0.01, "Of their perturbations.")
     flags.DEFINE_integer(
         "first_horizon",
         None,
@@ -154,6 +166,12 @@ def _define_arguments():
     )
     flags.DEFINE_float(
         "reparametrization", None, "The same for each tensor as a whole."
+    )
+    flags.DEFINE_enum(
+        "validation_task",
+        None,
+        sorted(registry.TASKS),
+        "What is validated on. Default: --task.",
     )
     flags.DEFINE_integer("validation_interval", 250, "In meta-steps.")
     flags.DEFINE_integer("validation_episodes", 16, "In each validation.")
@@ -201,6 +219,7 @@ def main():
             meta_params=meta_params,
             resume=values.resume,
             strategy=strategy,
+            validation_task=stages_lib.validation_task(values),
             **stages_lib.arguments(values),
         )
     print(f"Preset: {values.output_dir}/preset")
@@ -256,6 +275,7 @@ def _run_stages(values, stages, rule, meta_params, strategy):
             meta_params=meta_params,
             resume=values.resume,
             strategy=strategy,
+            validation_task=stages_lib.validation_task(values),
             **stages_lib.arguments(values),
         ).meta_params
     if is_chief:

@@ -57,18 +57,19 @@ def _network(network):
     )
 
 
-def _networks(*families):
-    """Returns a task for each network of families, none that is tested on.
+def _networks(split, **numbers):
+    """Returns a list of tasks, of networks of which none is tested on.
 
     Args:
-        *families: Tuples `(kind, number, data)` as for `networks.draw`.
+        split: That of their architectures.
+        **numbers: Ints, how many of each kind.
     """
 
     def make(data):
         return [
             _network(network)(data)
-            for kind, number, datasets in families
-            for network in networks.draw(kind, number, "train", 2, datasets)
+            for kind, number in numbers.items()
+            for network in networks.draw(kind, number, split, seed=0)
         ]
 
     return make
@@ -96,10 +97,9 @@ TASKS = {
     "neural_art": _neural_art("immunohistochemistry"),
     "neural_art_style_2": _neural_art("hubble_deep_field"),
     "quadratics": lambda data: tasks.Quadratics(),
-    "mlps": _networks(("mlp", 8, ["l2l_digits"])),
-    "networks": _networks(
-        ("mlp", 6, None), ("conv_net", 2, None), ("transformer", 1, None)
-    ),
+    # None of whose architectures is among those that are tested on.
+    "networks": _networks("train", mlp=6, conv_net=2, transformer=1),
+    "networks_valid": _networks("meta_valid", mlp=4, conv_net=2, transformer=1),
     # Each with its own data.
     **{name: _network(n) for name, n in networks.TEST_NETWORKS.items()},
 }

@@ -113,6 +113,13 @@ def _try_estimators(values, rule, task):
         estimators.make_estimator(rule, one, **given)
 
 
+def validation_task(values):
+    """Returns the task that is validated on, `None` for that of training."""
+    if values.validation_task is None:
+        return None
+    return cli.make_task(values.validation_task)
+
+
 def arguments(values):
     """Returns the arguments of `meta_train` that flags say."""
     given = {name: values[name].value for name in _ARGUMENTS}

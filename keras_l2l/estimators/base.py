@@ -2,6 +2,14 @@
 
 import typing
 
+import tensorflow as tf
+
+from keras_l2l import checks
+from keras_l2l import unroll as unroll_lib
+from keras_l2l.rules.base import UpdateRule
+from keras_l2l.tasks.base import check_task
+from keras_l2l.tasks.base import split_seed
+
 
 class Episode(typing.NamedTuple):
     """One optimizee in training.
@@ -49,3 +57,53 @@ class GradientEstimator:
     def episode_of(self, episode):
         """Returns what `unroll` goes on from: here, the episode itself."""
         return episode
+
+
+class UnrollEstimator(GradientEstimator):
+    """An estimator that unrolls a rule on a task.
+
+    Args:
+        rule: `UpdateRule`.
+        task: `Task` or `TaskFamily`.
+        horizon: Int, inner steps in an episode; a multiple of
+            `unroll_length`.
+        unroll_length: Int >= 1, inner steps per meta-gradient.
+
+    Attributes:
+        rule: The rule for the task's variables.
+        task, horizon, unroll_length: As given.
+
+    Raises:
+        ValueError: if an argument is of a wrong type, or `unroll_length` does
+            not divide `horizon`.
+    """
+
+    def __init__(self, rule, task, horizon, unroll_length):
+        if not isinstance(rule, UpdateRule):
+            raise ValueError(
+                "`rule` must be a keras_l2l.UpdateRule. Received: "
+                f"rule={rule!r} (of type {type(rule).__name__})."
+            )
+        check_task(task)
+        checks.require_int("horizon", horizon)
+        checks.require_int("unroll_length", unroll_length)
+        if horizon % unroll_length:
+            raise ValueError(
+                "`unroll_length` must divide `horizon`. Received: "
+                f"horizon={horizon}, unroll_length={unroll_length}. The "
+                f"nearest horizon is {_nearest(horizon, unroll_length)}."
+            )
+        rule = rule.for_num_steps(horizon)
+        self.rule = rule.for_variables(task.variables())
+        self.task = task
+        self.horizon = horizon
+        self.unroll_length = unroll_length
+
+    def init(self, seed):
+        seed = tf.constant(split_seed("train", seed), tf.int64)
+        carry = unroll_lib.init_carry(self.rule, self.task.sample(seed), seed)
+        return Episode(seed, carry)
+
+
+def _nearest(horizon, unroll_length):
+    return max(1, round(horizon / unroll_length)) * unroll_length

@@ -9,13 +9,10 @@ from keras_l2l import checks
 from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import base
 from keras_l2l.estimators.meta_loss import MetaLoss
-from keras_l2l.rules.base import UpdateRule
 from keras_l2l.tasks.base import check_second_derivatives
-from keras_l2l.tasks.base import check_task
-from keras_l2l.tasks.base import split_seed
 
 
-class TruncatedBackprop(base.GradientEstimator):
+class TruncatedBackprop(base.UnrollEstimator):
     """The exact gradient of each unroll, ignoring what came before it.
 
     ```
@@ -58,27 +55,9 @@ class TruncatedBackprop(base.GradientEstimator):
         loss_weights="sum",
         sampled_coordinates=None,
     ):
-        if not isinstance(rule, UpdateRule):
-            raise ValueError(
-                "`rule` must be a keras_l2l.UpdateRule. Received: "
-                f"rule={rule!r} (of type {type(rule).__name__})."
-            )
-        check_task(task)
-        checks.require_int("horizon", horizon)
-        checks.require_int("unroll_length", unroll_length)
-        if horizon % unroll_length:
-            raise ValueError(
-                "`unroll_length` must divide `horizon`. Received: "
-                f"horizon={horizon}, unroll_length={unroll_length}. The "
-                f"nearest horizon is {_nearest(horizon, unroll_length)}."
-            )
+        super().__init__(rule, task, horizon, unroll_length)
         if second_derivatives:
             check_second_derivatives(task.sample(0))
-        rule = rule.for_num_steps(horizon)
-        self.rule = rule.for_variables(task.variables())
-        self.task = task
-        self.horizon = horizon
-        self.unroll_length = unroll_length
         self.second_derivatives = second_derivatives
         self.sampled_coordinates = sampled_coordinates
         if sampled_coordinates is not None:
@@ -102,11 +81,6 @@ class TruncatedBackprop(base.GradientEstimator):
                 [tf.zeros([0], tf.int32) for _ in shapes],
             )
         )
-
-    def init(self, seed):
-        seed = tf.constant(split_seed("train", seed), tf.int64)
-        carry = unroll_lib.init_carry(self.rule, self.task.sample(seed), seed)
-        return base.Episode(seed, carry)
 
     @tf.function(autograph=False)
     def estimate(self, meta_params, episode, seed):
@@ -216,7 +190,3 @@ class TruncatedBackprop(base.GradientEstimator):
         )
         order = tf.random.experimental.stateless_shuffle(tf.range(size), seed)
         return order[: self.sampled_coordinates]
-
-
-def _nearest(horizon, unroll_length):
-    return max(1, round(horizon / unroll_length)) * unroll_length

@@ -7,9 +7,10 @@ from keras import ops
 from keras_l2l.rules import moments
 from keras_l2l.rules import tensorwise
 
-# Steps that the rule can tell from earlier ones.
-_TIMES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
-_STEP_SCALE = 0.001
+# Steps that the rule can tell from earlier ones. None after a few times the
+# last: a rule must not meet a time then that it has not been trained on.
+_TIMES = (1, 3, 10, 30, 100, 300, 1000)
+_STEP_SCALE, _LARGEST_MAGNITUDE = 0.001, 5.0
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
@@ -23,7 +24,7 @@ class MLPRule(tensorwise.TensorwiseRule):
     signals = how many steps were taken; how large averages of gradients are
         against gradients, and parameters
     direction, magnitude = network(features, signals)
-    update = 0.001 * direction * exp(magnitude)
+    update = 0.001 * direction * exp(5 * tanh(magnitude / 5))
     ```
 
     It takes a few hundred operations for each coordinate, where an LSTM takes
@@ -66,6 +67,9 @@ class MLPRule(tensorwise.TensorwiseRule):
         )
         direction, magnitude = moments.network(
             meta_params, moments.features(gradient, param, state), signals
+        )
+        magnitude = _LARGEST_MAGNITUDE * ops.tanh(
+            magnitude / _LARGEST_MAGNITUDE
         )
         return _STEP_SCALE * direction * ops.exp(magnitude), state
 

@@ -7,11 +7,9 @@ import random
 import typing
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_l2l import checks
-from keras_l2l.tasks import base
 from keras_l2l.tasks import datasets
 from keras_l2l.tasks import keras_model
 from keras_l2l.tasks import text
@@ -32,6 +30,7 @@ class Network(typing.NamedTuple):
             `"characters"`, the text of `keras_l2l.tasks.text`.
         batch_size: Int.
         init_scale: Float, by which kernels are larger than Glorot's.
+        pooling: Int, pixels a side that are averaged into one before.
     """
 
     kind: str
@@ -41,6 +40,7 @@ class Network(typing.NamedTuple):
     dataset: str = "l2l_digits"
     batch_size: int = 32
     init_scale: float = 1.0
+    pooling: int = 1
 
     @property
     def architecture(self):
@@ -83,7 +83,7 @@ class NetworkTask(keras_model.KerasModelTask):
                 f"`kind` must be one of {', '.join(KINDS)}. Received: "
                 f"kind={network.kind!r}"
             )
-        for name in ("units", "depth"):
+        for name in ("units", "depth", "pooling"):
             checks.require_int(name, getattr(network, name))
         checks.require_positive("init_scale", network.init_scale)
         of_text = network.kind == "transformer"
@@ -132,12 +132,14 @@ class _Drawn(typing.NamedTuple):
     units: tuple
     depths: tuple
     activations: tuple
-    datasets: tuple
+    data: tuple  # Pairs of a data set and of what it is pooled by.
     batch_sizes: tuple
 
 
 _ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu", "elu")
-_IMAGES, _BATCH_SIZES = ("l2l_digits", "fashion_mnist"), (16, 32, 64, 128)
+# Small images: large ones take long, and what is learned is of coordinates.
+_IMAGES = (("l2l_digits", 1), ("fashion_mnist", 2), ("fashion_mnist", 4))
+_BATCH_SIZES = (16, 32, 64, 128)
 _DRAWN = {
     "mlp": _Drawn(
         (8, 12, 16, 24, 32, 48, 64, 96, 128),
@@ -150,13 +152,13 @@ _DRAWN = {
         (4, 6, 8, 12), (1, 2), _ACTIVATIONS, _IMAGES, _BATCH_SIZES
     ),
     "transformer": _Drawn(
-        (8, 12, 16, 24), (1, 2), ("relu", "gelu"), (CHARACTERS,), (4, 8, 16)
+        (8, 12, 16, 24), (1, 2), ("relu", "gelu"), ((CHARACTERS, 1),), (4, 8, 16)
     ),
 }
 _INIT_SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)
 
 
-def draw(kind, number, split, seed, data=None):
+def draw(kind, number, split, seed):
     """Returns networks of one kind and split, a list.
 
     Their width, depth, activation, data, batch size and initial scale are
@@ -167,7 +169,6 @@ def draw(kind, number, split, seed, data=None):
         number: Int.
         split: One of `SPLITS`, that of all of the architectures.
         seed: Int.
-        data: List of names of data sets, instead of all.
 
     Raises:
         ValueError: if there are not so many.
@@ -181,15 +182,19 @@ def draw(kind, number, split, seed, data=None):
     ]
     networks = [n for n in networks if split_of(n) == split]
     checks.require_int("number", number, maximum=len(networks))
-    generator = random.Random(seed)  # noqa: S311
-    return [
-        network._replace(
-            dataset=generator.choice(data or drawn.datasets),
-            batch_size=generator.choice(drawn.batch_sizes),
-            init_scale=generator.choice(_INIT_SCALES),
+    generator = random.Random(f"{kind} {seed}")  # noqa: S311
+    found = []
+    for network in generator.sample(networks, number):
+        dataset, pooling = generator.choice(drawn.data)
+        found.append(
+            network._replace(
+                dataset=dataset,
+                pooling=pooling,
+                batch_size=generator.choice(drawn.batch_sizes),
+                init_scale=generator.choice(_INIT_SCALES),
+            )
         )
-        for network in generator.sample(networks, number)
-    ]
+    return found
 
 
 def _initializer(network):
@@ -205,19 +210,26 @@ def _dense(network, units, activation=None):
     )
 
 
-def _mlp(network, shape, classes):
-    model = [
+def _images(network, shape):
+    """Returns the first layers of a model of images, a list."""
+    scaled = [
         keras.Input(shape),
         keras.layers.Rescaling(1 / 127.5, offset=-1),
-        keras.layers.Flatten(),
     ]
+    if network.pooling == 1:
+        return scaled
+    return [*scaled, keras.layers.AveragePooling2D(network.pooling)]
+
+
+def _mlp(network, shape, classes):
+    model = [*_images(network, shape), keras.layers.Flatten()]
     for _ in range(network.depth):
         model.append(_dense(network, network.units, network.activation))
     return keras.Sequential([*model, _dense(network, classes)])
 
 
 def _conv_net(network, shape, classes):
-    model = [keras.Input(shape), keras.layers.Rescaling(1 / 127.5, offset=-1)]
+    model = _images(network, shape)
     for i in range(network.depth):
         model += [
             keras.layers.Conv2D(

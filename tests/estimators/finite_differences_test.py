@@ -75,6 +75,7 @@ RULES = {
     "kernel": rules.KernelLSTM((2,), (5, 4)),
     "rnnprop": rules.RNNprop((5, 4), output_scale=0.2),
     "ntm_bfgs": rules.NTMBFGS(2, 2, (5, 4)),
+    "mlp": rules.MLPRule(),
     "celo": rules.Celo(20),
     "celo_adam": rules.CeloAdam(20),
     "sgd": rules.SGD(0.05),

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import regression_task
+from recurrence import Recurrence
+from recurrence import Square
 
 from keras_l2l import estimators
 from keras_l2l import rules
@@ -12,39 +14,10 @@ from keras_l2l import tasks
 from keras_l2l.estimators import TruncatedBackprop
 
 
-class _Square(tasks.Task):
-    """f(s) = s^2 from s = 1."""
-
-    name = "square"
-
-    def init_params(self, seed):
-        return [tf.ones([1], tf.float64)]
-
-    def batches(self, split, seed):
-        return lambda step: ()
-
-    def loss(self, params, batch):
-        return tf.reduce_sum(tf.square(params[0]))
-
-
-class _Recurrence(rules.UpdateRule):
-    """s <- 0.9 s + meta_param, as an update."""
-
-    def init_meta_params(self, seed):
-        return {"shift": tf.constant(0.3, tf.float64)}
-
-    def init_state(self, shapes):
-        return {}
-
-    def step(self, meta_params, inputs, state):
-        (s,) = inputs.params
-        return [-0.1 * s + meta_params["shift"]], state
-
-
 def total_gradient(unroll_length, loss_weights="sum"):
-    rule = _Recurrence()
+    rule = Recurrence()
     estimator = TruncatedBackprop(
-        rule, _Square(), 12, unroll_length, loss_weights=loss_weights
+        rule, Square(), 12, unroll_length, loss_weights=loss_weights
     )
     meta_params = rule.init_meta_params(0)
     episode = estimator.init(0)
@@ -78,6 +51,7 @@ def test_truncation_has_its_known_bias():
     "loss_weights, numbers",
     [
         ("mean", [1 / 3] * 12),
+        ("log", 1 / (3 * (3 - 2 * 0.9 ** np.arange(1, 13)) ** 2 + 3e-8)),
         ("last", [0, 0, 1] * 4),
         ([*range(12)], range(12)),
         ([0.5, -1.0] * 6, [0.5, -1.0] * 6),
@@ -113,7 +87,7 @@ class _Linear(rules.CoordinatewiseRule):
 
 
 def test_value_of_the_papers_code():
-    estimator = TruncatedBackprop(_Linear(), _Square(), 10, 5)
+    estimator = TruncatedBackprop(_Linear(), Square(), 10, 5)
     meta_params, m, v = np.zeros(2), np.zeros(2), np.zeros(2)
     episode = estimator.init(0)
     for t in (1, 2):
@@ -144,7 +118,7 @@ def test_value_of_the_papers_code():
 def test_value_of_both_derivatives_by_hand(second_derivatives, golden):
     w, b = -0.1, 0.03
     estimator = TruncatedBackprop(
-        _Linear(), _Square(), 4, 4, second_derivatives
+        _Linear(), Square(), 4, 4, second_derivatives
     )
     gradient, _, _ = estimator.estimate(
         {"w": tf.constant(w, tf.float64), "b": tf.constant(b, tf.float64)},

@@ -1,0 +1,201 @@
+"""Evolution strategies: meta-gradients without backpropagation."""
+
+import tensorflow as tf
+
+from keras_l2l import checks
+from keras_l2l import unroll as unroll_lib
+from keras_l2l.estimators import base
+from keras_l2l.estimators.meta_loss import MetaLoss
+from keras_l2l.tasks.base import random_key
+
+
+class EvolutionStrategies(base.UnrollEstimator):
+    """Estimates the gradient of each unroll from losses nearby.
+
+    ```
+    noise[i] ~ normal(0, stddev^2), for each pair of particles
+    meta_gradient = mean(noise * (meta_loss(meta_params + noise)
+                                  - meta_loss(meta_params - noise)))
+        / (2 * stddev^2)
+    ```
+
+    All particles start an unroll where the unperturbed rule ended the last,
+    so that it is the gradient of truncated backpropagation with second
+    derivatives, of a meta-loss blurred by `stddev`. Neither rule nor task
+    need be differentiable in the meta-parameters.
+
+    Args:
+        rule, task, horizon, unroll_length, loss_weights: As for
+            `TruncatedBackprop`.
+        pairs: Int, antithetic pairs of particles, which run side by side.
+        stddev: Positive float, of the perturbations.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Reference:
+        Metz et al., 2019 (arXiv 1810.10180); antithetic pairs: Vicol et al.,
+        2021 (arXiv 2112.13835).
+    """
+
+    def __init__(
+        self,
+        rule,
+        task,
+        horizon,
+        unroll_length,
+        loss_weights="sum",
+        pairs=4,
+        stddev=0.01,
+    ):
+        super().__init__(rule, task, horizon, unroll_length)
+        checks.require_int("pairs", pairs)
+        checks.require_positive("stddev", stddev)
+        self.pairs = pairs
+        self.stddev = stddev
+        self._meta_loss = MetaLoss(loss_weights, horizon, unroll_length)
+
+    @tf.function(autograph=False)
+    def estimate(self, meta_params, episode, seed):
+        noise = self._noise(meta_params, episode, seed)
+        # The last is not perturbed.
+        particles = tf.nest.map_structure(
+            lambda p, n: p + tf.concat([n, -n, tf.zeros_like(n[:1])], 0),
+            meta_params,
+            noise,
+        )
+        number = 2 * self.pairs + 1
+        losses, carries = self._unrolled(
+            particles, _repeated(episode.carry, number), episode
+        )
+        meta_losses, _ = self._meta_loss.of(losses, episode.carry.iteration)
+        gradient = self._gradient(noise, meta_losses)
+        carry = tf.nest.map_structure(
+            lambda t: t[-1], carries._replace(iteration=())
+        )
+        carry = carry._replace(iteration=carries.iteration)
+        return gradient, meta_losses[-1], base.Episode(episode.seed, carry)
+
+    def _noise(self, meta_params, episode, seed):
+        """Returns a nest of tensors `[pairs, ...]`."""
+        flat = [
+            self.stddev
+            * tf.random.stateless_normal(
+                [self.pairs, *p.shape],
+                random_key(episode.seed, 5, seed, i),
+                dtype=p.dtype,
+            )
+            for i, p in enumerate(tf.nest.flatten(meta_params))
+        ]
+        return tf.nest.pack_sequence_as(meta_params, flat)
+
+    def _unrolled(self, particles, carries, episode):
+        """Unrolls each particle.
+
+        Args:
+            particles: Nest of tensors `[particles, ...]`.
+            carries: `Carry` of such tensors; all have one `iteration`.
+            episode: `Episode`.
+
+        Returns:
+            Tuple of the losses `[particles, unroll_length]`, and the carries.
+        """
+        task = self.task.sample(episode.seed)
+        batches = task.batches("train", episode.seed)
+
+        def unroll_one(args):
+            meta_params, carry = args
+            # Not a particle's own, so that all have one and the same batch.
+            carry = carry._replace(iteration=carries.iteration)
+            losses, carry = unroll_lib.unroll(
+                self.rule, task, meta_params, carry, batches, self.unroll_length
+            )
+            return losses, carry._replace(iteration=())
+
+        losses, after = tf.vectorized_map(
+            unroll_one, (particles, carries._replace(iteration=())), warn=False
+        )
+        iteration = carries.iteration + self.unroll_length
+        return losses, after._replace(iteration=iteration)
+
+    def _gradient(self, noise, meta_losses):
+        """Returns a nest like the meta-parameters.
+
+        Args:
+            noise: Nest of tensors `[pairs, ...]`.
+            meta_losses: Tensor of both of each pair, and maybe further ones.
+        """
+        plus = meta_losses[: self.pairs]
+        minus = meta_losses[self.pairs : 2 * self.pairs]
+        slopes = (plus - minus) / (2 * self.stddev**2 * self.pairs)
+        return tf.nest.map_structure(
+            lambda n: tf.tensordot(tf.cast(slopes, n.dtype), n, axes=1), noise
+        )
+
+
+class PersistentES(EvolutionStrategies):
+    """Evolution strategies without the bias of truncation.
+
+    ```
+    meta_gradient = mean(total_noise * (meta_loss(meta_params + noise)
+                                        - meta_loss(meta_params - noise)))
+        / (2 * stddev^2)
+    ```
+
+    Each particle goes on from where it ended the last unroll, and
+    `total_noise` is the sum of what it was perturbed by since its episode
+    began: so what an unroll does to later ones counts. The estimate has no
+    bias, and more variance the more unrolls an episode has.
+
+    Args:
+        rule, task, horizon, unroll_length, loss_weights, pairs, stddev: As for
+            `EvolutionStrategies`.
+
+    Reference:
+        Vicol et al., 2021 (arXiv 2112.13835), algorithm 2.
+    """
+
+    def init(self, seed):
+        episode = super().init(seed)
+        carries = _repeated(episode.carry, 2 * self.pairs)
+        total_noise = tf.nest.map_structure(
+            lambda p: tf.zeros([self.pairs, *p.shape], p.dtype),
+            self.rule.init_meta_params(0),
+        )
+        return base.Episode(episode.seed, (carries, total_noise))
+
+    def episode_of(self, episode):
+        carries, _ = episode.carry
+        carry = tf.nest.map_structure(
+            lambda t: t[0], carries._replace(iteration=())
+        )
+        carry = carry._replace(iteration=carries.iteration)
+        return episode._replace(carry=carry)
+
+    @tf.function(autograph=False)
+    def estimate(self, meta_params, episode, seed):
+        noise = self._noise(meta_params, episode, seed)
+        carries, total_noise = episode.carry
+        particles = tf.nest.map_structure(
+            lambda p, n: p + tf.concat([n, -n], 0), meta_params, noise
+        )
+        losses, after = self._unrolled(particles, carries, episode)
+        meta_losses, _ = self._meta_loss.of(losses, carries.iteration)
+        total_noise = tf.nest.map_structure(
+            lambda total, n: total + n, total_noise, noise
+        )
+        return (
+            self._gradient(total_noise, meta_losses),
+            tf.reduce_mean(meta_losses),
+            base.Episode(episode.seed, (after, total_noise)),
+        )
+
+
+def _repeated(carry, number):
+    """Returns a carry as often, its tensors stacked, but for the iteration."""
+
+    def repeat(tensor):
+        return tf.tile(tensor[None], [number] + [1] * tensor.shape.rank)
+
+    repeated = tf.nest.map_structure(repeat, carry._replace(iteration=()))
+    return repeated._replace(iteration=carry.iteration)
