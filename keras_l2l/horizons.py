@@ -1,5 +1,6 @@
 """A warning where an optimizer goes far beyond what it was trained for."""
 
+import logging
 import warnings
 
 from keras import ops
@@ -9,6 +10,7 @@ from keras_l2l import replicas
 
 # The paper's rules go on well for two horizons, and diverge at a hundred.
 _FAR = 10
+_LOGGER = logging.getLogger("keras_l2l")
 
 
 class HorizonOptimizer(replicas.WholeModelOptimizer):
@@ -24,6 +26,11 @@ class HorizonOptimizer(replicas.WholeModelOptimizer):
             checks.require_int("horizon", horizon)
         self.horizon = horizon
         self._warned = False
+        self._told = []
+
+    def remarks(self):
+        """Returns what the rule has to tell, a list of strings."""
+        raise NotImplementedError
 
     def set_num_steps(self, num_steps):
         """Tells a rule that depends on it how long the training is.
@@ -38,6 +45,10 @@ class HorizonOptimizer(replicas.WholeModelOptimizer):
     def finalize_variable_values(self, var_list):
         """Is what Keras calls at the end of `fit`."""
         super().finalize_variable_values(var_list)
+        for remark in self.remarks():
+            if remark not in self._told:
+                _LOGGER.warning(remark)
+                self._told.append(remark)
         if self.horizon is None or self._warned:
             return
         steps = int(ops.convert_to_numpy(self.iterations))

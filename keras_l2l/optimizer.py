@@ -185,6 +185,12 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
                 )
         self.check_restored()
 
+    def remarks(self):
+        if not self.built:
+            return []
+        parts = self._pack_state(self._state)
+        return [remark for p in parts for remark in self.rule.remarks(p)]
+
     def estimate_memory(self, model):
         """Returns the bytes of state that training a model will take.
 

@@ -14,7 +14,8 @@ class LossSeeingOptimizer(restoring.RestorableOptimizer):
     gradients they apply next; in a custom loop the user does.
 
     Attributes:
-        rule: `UpdateRule`, whose `uses_loss` tells whether it is needed.
+        rule: `UpdateRule`, whose `uses_loss` tells whether it is of use, and
+            `needs_loss` whether it must be there.
     """
 
     def __init__(self, *args, **kwargs):
@@ -39,15 +40,14 @@ class LossSeeingOptimizer(restoring.RestorableOptimizer):
         self._seen_loss = ops.cast(loss, "float32")
 
     def take_loss(self):
-        """Returns the loss that was seen last, once.
+        """Returns the loss that was seen last, once; `None` if there is none.
 
         Raises:
-            ValueError: if none was since the last update.
+            ValueError: if none was since the last update, and the rule can't
+                do without.
         """
-        if not self.rule.uses_loss:
-            return None
         loss, self._seen_loss = self._seen_loss, None
-        if loss is None:
+        if loss is None and self.rule.needs_loss:
             if keras.backend.backend() == "jax":
                 raise ValueError(
                     "The rule of this optimizer must see the loss, which an "

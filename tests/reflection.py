@@ -30,6 +30,7 @@ ARGUMENTS = {
     ),
     rules.Celo: lambda: rules.Celo(num_steps=20),
     rules.CeloAdam: lambda: rules.CeloAdam(num_steps=20),
+    rules.Guarded: lambda: rules.Guarded(rules.CoordinatewiseLSTM()),
     # Which takes variables of any shape.
     rules.KernelLSTM: lambda: rules.KernelLSTM(()),
     tasks.Quadratic: lambda: tasks.Quadratic(tf.eye(3), tf.ones(3)),

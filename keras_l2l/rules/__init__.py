@@ -8,6 +8,7 @@ from keras_l2l.rules.celo import Celo
 from keras_l2l.rules.celo import CeloAdam
 from keras_l2l.rules.coordinatewise_lstm import CoordinatewiseLSTM
 from keras_l2l.rules.global_averaging_lstm import GlobalAveragingLSTM
+from keras_l2l.rules.guarded import Guarded
 from keras_l2l.rules.hand_designed import SGD
 from keras_l2l.rules.hand_designed import Adam
 from keras_l2l.rules.hand_designed import Momentum
@@ -29,6 +30,7 @@ __all__ = [
     "CoordinatewiseLSTM",
     "CoordinatewiseRule",
     "GlobalAveragingLSTM",
+    "Guarded",
     "KernelLSTM",
     "MLPRule",
     "Momentum",

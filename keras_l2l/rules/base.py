@@ -51,6 +51,7 @@ class UpdateRule:
     Attributes:
         uses_params: Bool, whether `step` looks at `StepInputs.params`.
         uses_loss: Bool, whether it looks at `StepInputs.loss`.
+        needs_loss: Bool, whether it can't do without.
         jit_compile: Bool, whether XLA may compile the rule. It is faster, but
             there are operations that it cannot compile.
         rounds_state: Bool, whether the state may be rounded to bfloat16. Not
@@ -59,6 +60,7 @@ class UpdateRule:
 
     uses_params = True
     uses_loss = False
+    needs_loss = False
     jit_compile = True
     rounds_state = False
 
@@ -175,6 +177,17 @@ class UpdateRule:
         """
         updates, state = self.step(meta_params, inputs, storage.read(stored))
         return updates, storage.write(state)
+
+    def remarks(self, state):
+        """Returns what there is to tell a user at the end of a training.
+
+        Args:
+            state: Nest of tensors as from `init_state`.
+
+        Returns:
+            List of strings.
+        """
+        return []
 
     def get_config(self):
         """Returns the constructor's arguments as a JSON-able dict."""

@@ -68,6 +68,10 @@ class Partition(base.UpdateRule):
         return any(rule.uses_loss for rule in self._rules().values())
 
     @property
+    def needs_loss(self):
+        return any(rule.needs_loss for rule in self._rules().values())
+
+    @property
     def jit_compile(self):
         return all(rule.jit_compile for rule in self._rules().values())
 
@@ -150,6 +154,13 @@ class Partition(base.UpdateRule):
             for i, update in zip(indices, member_updates, strict=True):
                 updates[i] = update
         return updates, new_state
+
+    def remarks(self, state):
+        return [
+            f"{name}: {remark}"
+            for name in self._bound()
+            for remark in self._rules()[name].remarks(state[name])
+        ]
 
     @property
     def unused(self):

@@ -76,6 +76,8 @@ RULES = {
     "rnnprop": rules.RNNprop((5, 4), output_scale=0.2),
     "ntm_bfgs": rules.NTMBFGS(2, 2, (5, 4)),
     "mlp": rules.MLPRule(),
+    # So that it hands over within the few steps.
+    "guarded": rules.Guarded(rules.SGD(3.0), rules.SGD(0.05), patience=1),
     "celo": rules.Celo(20),
     "celo_adam": rules.CeloAdam(20),
     "sgd": rules.SGD(0.05),
