@@ -9,6 +9,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from keras_l2l import meta_setup
 from keras_l2l import meta_training
 from keras_l2l import nests
 from keras_l2l import unroll as unroll_lib
@@ -55,8 +56,8 @@ def inspect_task(rule, task, **arguments):
             f"inspect_task() got unexpected arguments: {sorted(unknown)}"
         )
     arguments = {**_defaults(), **arguments}
-    meta_training.check_arguments(arguments)
-    run = meta_training.make_run(rule, task, arguments)
+    meta_setup.check_arguments(arguments)
+    run = meta_setup.make_run(rule, task, arguments)
     seed = tf.constant(split_seed("train", 0), tf.int64)
     estimator = run.estimators[0]
     task = estimator.task.sample(seed)

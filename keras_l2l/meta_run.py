@@ -44,6 +44,8 @@ class MetaRun:
         lengths: `keras_l2l.episode_lengths.EpisodeLengths`.
         seed: Int >= 0.
         meta_params: Nest of tensors to start from; `None` draws them.
+        episode_clipnorm: Float, largest norm of the meta-gradient of one
+            episode; `None` for no limit.
 
     Attributes:
         replicas, estimators: As given.
@@ -61,11 +63,13 @@ class MetaRun:
         lengths,
         seed,
         meta_params=None,
+        episode_clipnorm=None,
     ):
         self.replicas = replicas
         self.estimators = estimators
         self._validation = validation
         self._lengths = lengths
+        self._episode_clipnorm = episode_clipnorm
         self._meta_optimizer = meta_optimizer
         self._meta_batch_size = meta_batch_size
         self._seed = seed
@@ -181,7 +185,7 @@ class MetaRun:
             )
             gradient = [
                 tf.add_n(g)
-                for g in zip(*map(tf.nest.flatten, gradients), strict=True)
+                for g in zip(*map(self._clipped, gradients), strict=True)
             ]
             meta_loss = tf.cast(tf.add_n(meta_losses), gradient[0].dtype)
             asked = tf.cast(stop, gradient[0].dtype)
@@ -198,6 +202,13 @@ class MetaRun:
             stop,
             episodes,
         )
+
+    def _clipped(self, gradient):
+        """Returns the list of tensors of one episode's meta-gradient."""
+        flat = tf.nest.flatten(gradient)
+        if self._episode_clipnorm is None:
+            return flat
+        return tf.clip_by_global_norm(flat, self._episode_clipnorm)[0]
 
     @tf.function(autograph=False)
     def _apply(self, gradient):

@@ -5,23 +5,15 @@ import pathlib
 import typing
 import warnings
 
-import keras
-
 from keras_l2l import arrays
-from keras_l2l import checks
-from keras_l2l import estimators
+from keras_l2l import meta_setup
 from keras_l2l import runs
 from keras_l2l import watch
-from keras_l2l.distribution import Replicas
-from keras_l2l.episode_lengths import EpisodeLengths
 from keras_l2l.interruption import Interruption
-from keras_l2l.meta_run import MetaRun
 from keras_l2l.recorder import Recorder
 from keras_l2l.rules import serialize
 from keras_l2l.saved_run import SavedRun
 from keras_l2l.saved_run import start_folder
-from keras_l2l.tasks import Reparametrized
-from keras_l2l.validation import Validation
 
 
 class MetaTrainingResult(typing.NamedTuple):
@@ -41,15 +33,6 @@ class MetaTrainingResult(typing.NamedTuple):
     history: dict
 
 
-# What the configurations of earlier runs are without.
-NEWER = {
-    "pairs": 4,
-    "stddev": 0.01,
-    "first_horizon": None,
-    "log_uniform_horizons": False,
-    "random_scaling": None,
-    "reparametrization": None,
-}
 # Arguments that change where a run takes place, but not what comes out.
 _NOT_OF_THE_RUN = (
     "rule",
@@ -81,6 +64,8 @@ def meta_train(
     estimator="backprop",
     pairs=4,
     stddev=0.01,
+    compile_unroll=False,
+    episode_clipnorm=None,
     first_horizon=None,
     log_uniform_horizons=False,
     random_scaling=None,
@@ -135,6 +120,11 @@ def meta_train(
         estimator: `"backprop"`, truncated backpropagation; `"es"` or
             `"persistent_es"`, see `keras_l2l.estimators.EvolutionStrategies`.
         pairs, stddev: Of those.
+        compile_unroll: Bool, whether XLA compiles the optimizee, too: faster
+            for small ones with a cheap rule.
+        episode_clipnorm: Float, largest norm of the meta-gradient of a single
+            episode, before the mean: so none outweighs all others. `None` for
+            no limit.
         first_horizon: Int, how long episodes may be at first: their length
             grows to `horizon` in the first half of the run, a curriculum.
             `None` for `horizon` from the start on.
@@ -183,21 +173,23 @@ def meta_train(
         for name, value in locals().items()
         if name not in _NOT_OF_THE_RUN
     }
-    check_arguments(arguments)
+    meta_setup.check_arguments(arguments)
     started_from, validated_on = {}, {}
     if validation_task is not None:
-        validated_on = {"validation_task": describe_task(validation_task)}
+        validated_on = {
+            "validation_task": meta_setup.describe_task(validation_task)
+        }
     if meta_params is not None:
         meta_params, sha256 = arrays.checked(rule, meta_params)
         started_from = {"meta_params_sha256": sha256}
-    run = make_run(
+    run = meta_setup.make_run(
         rule, task, arguments, strategy, meta_params, validation_task
     )
     _warn_of_unused(run.estimators)
     config = {
         "rule": serialize(rule),
-        "task": describe_task(task),
-        **_described(arguments),
+        "task": meta_setup.describe_task(task),
+        **meta_setup.described(arguments),
         "estimator": type(run.estimators[0]).__name__,
         **validated_on,
         **started_from,
@@ -225,13 +217,6 @@ def meta_train(
         return MetaTrainingResult(run.best, saved.write_results(rule))
 
 
-def describe_task(task):
-    """Returns a task, or a list of them, for JSON."""
-    if isinstance(task, (list, tuple)):
-        return [one.describe() for one in task]
-    return task.describe()
-
-
 def _warn_of_unused(made):
     """Warns of meta-parameters that no task needs."""
     unused = set.intersection(*(set(e.rule.unused) for e in made))
@@ -241,128 +226,6 @@ def _warn_of_unused(made):
             f"The meta-parameters of {', '.join(sorted(unused))} will stay as "
             f"they are: none of the variables of task {names!r} is theirs.",
             stacklevel=3,
-        )
-
-
-def _described(arguments):
-    """Returns arguments of `meta_train` for JSON."""
-    described = dict(arguments)
-    # Without a teacher, nothing of one: earlier runs can go on. Nor of what
-    # else they did not know.
-    teacher = described.pop("teacher")
-    weight = described.pop("imitation_weight")
-    if teacher is not None:
-        described["teacher"] = serialize(teacher)
-        described["imitation_weight"] = weight
-    for name, default in NEWER.items():
-        if described[name] == default:
-            del described[name]
-    return described
-
-
-def make_run(
-    rule, task, arguments, strategy=None, meta_params=None, validation_task=None
-):
-    """Returns the `MetaRun` that arguments of `meta_train` describe.
-
-    Args:
-        rule, task, strategy, meta_params, validation_task: As there.
-        arguments: Dict of the others, by name.
-
-    Raises:
-        ValueError: as the estimator and `Replicas` do, and if the meta-batch
-            can't be divided over the replicas.
-    """
-    replicas = Replicas(strategy)
-    tasks = _listed(task)
-    to_validate = tasks if validation_task is None else _listed(validation_task)
-    for name, multiple in (
-        ("meta_batch_size", replicas.number * len(tasks)),
-        ("validation_episodes", len(to_validate)),
-    ):
-        if arguments[name] % multiple:
-            raise ValueError(
-                f"`{name}` must be a multiple of {multiple}, the number of "
-                f"tasks (and of replicas). Received: {name}={arguments[name]}."
-            )
-    made = [
-        estimators.make_estimator(
-            rule,
-            _rescaled(task, arguments),
-            **{n: arguments[n] for n in estimators.ARGUMENTS},
-        )
-        for task in tasks
-    ]
-    return MetaRun(
-        replicas,
-        made,
-        keras.optimizers.Adam(
-            keras.optimizers.schedules.CosineDecay(
-                arguments["meta_learning_rate"], arguments["meta_steps"]
-            ),
-            global_clipnorm=arguments["clipnorm"],
-        ),
-        arguments["meta_batch_size"],
-        Validation(
-            rule,
-            to_validate,
-            arguments["horizon"],
-            arguments["validation_episodes"],
-        ),
-        EpisodeLengths(
-            arguments["horizon"],
-            arguments["unroll_length"],
-            arguments["meta_steps"],
-            arguments["first_horizon"],
-            arguments["log_uniform_horizons"],
-            arguments["seed"],
-        ),
-        arguments["seed"],
-        meta_params,
-    )
-
-
-def _listed(task):
-    return task if isinstance(task, (list, tuple)) else [task]
-
-
-def _rescaled(task, arguments):
-    """Returns the task as it is meta-trained on."""
-    for name, per in (
-        ("random_scaling", "coordinate"),
-        ("reparametrization", "tensor"),
-    ):
-        if arguments[name] is not None:
-            task = Reparametrized(task, arguments[name], per)
-    return task
-
-
-def check_arguments(arguments):
-    """Raises ValueError if an argument of `meta_train` is out of its range."""
-    for name in (
-        "meta_batch_size",
-        "meta_steps",
-        "validation_interval",
-        "validation_episodes",
-    ):
-        checks.require_int(name, arguments[name])
-    # Episode seeds have 63 bits, see `MetaRun`.
-    checks.require_int("seed", arguments["seed"], 0, maximum=2**29)
-    checks.require_positive(
-        "meta_learning_rate", arguments["meta_learning_rate"]
-    )
-    checks.require_positive("imitation_weight", arguments["imitation_weight"])
-    for name in ("clipnorm", "random_scaling", "reparametrization"):
-        if arguments[name] is not None:
-            checks.require_positive(name, arguments[name])
-    for name in ("second_derivatives", "log_uniform_horizons"):
-        checks.require_bool(name, arguments[name])
-    if arguments["first_horizon"] is not None:
-        checks.require_int(
-            "first_horizon",
-            arguments["first_horizon"],
-            arguments["unroll_length"],
-            maximum=arguments["horizon"],
         )
 
 

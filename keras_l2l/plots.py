@@ -33,12 +33,9 @@ def plot_curves(evaluation, path):
             f"Received: a dict without {', '.join(sorted(missing))}."
         )
     figure, axes = _figure(height=4.5)
-    recorded = evaluation.get("block", 1)
-    entries = evaluation["horizon"] // recorded
-    block = max(entries // 200, 1)
-    # A block's mean stands in its middle.
-    ends = np.arange(1, entries + 1) * recorded
-    steps = _block_means(ends - (recorded - 1) / 2, block)
+    recorded, horizon = evaluation.get("block", 1), evaluation["horizon"]
+    block = max(horizon // recorded // 200, 1)
+    steps = _block_means(np.arange(1, horizon + 1), block * recorded)
     limits, diverged, styles = [], False, itertools.cycle(("-", "--", ":"))
     for result in evaluation["results"]:
         tuned_for = result["tuned_for"]

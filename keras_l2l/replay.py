@@ -4,7 +4,7 @@ import pathlib
 
 from keras_l2l import configurations
 from keras_l2l import estimators
-from keras_l2l import meta_training
+from keras_l2l import meta_setup
 from keras_l2l import runs
 from keras_l2l.checkpoints import Checkpoints
 from keras_l2l.rules import deserialize
@@ -38,18 +38,18 @@ def replay(rule, task, run_dir, meta_step):
         )
     configurations.require_same(
         {"rule": config["rule"], "task": config["task"]},
-        {"rule": serialize(rule), "task": meta_training.describe_task(task)},
+        {"rule": serialize(rule), "task": meta_setup.describe_task(task)},
     )
     arguments = {
         "teacher": None,
         "imitation_weight": 1.0,
-        **meta_training.NEWER,
+        **meta_setup.NEWER,
         **config,
         "estimator": estimators.name_of(config["estimator"]),
     }
     if "teacher" in config:
         arguments["teacher"] = deserialize(config["teacher"])
-    run = meta_training.make_run(rule, task, arguments)
+    run = meta_setup.make_run(rule, task, arguments)
     arrays, progress = Checkpoints(run_dir / "skipped").load(meta_step)
     run.restore(arrays, progress["run"])
     losses = run.losses(meta_step)

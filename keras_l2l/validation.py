@@ -15,10 +15,20 @@ class Validation:
         tasks: List of `Task` or `TaskFamily`.
         horizon: Int, inner steps of an episode.
         episodes: Int, a multiple of the number of tasks.
+        compile_unroll: Bool, whether XLA compiles the optimizees, too.
+
+    Attributes:
+        losses: Function from meta-parameters to the losses of all episodes,
+            `[episodes, horizon]`.
     """
 
-    def __init__(self, rule, tasks, horizon, episodes):
+    def __init__(self, rule, tasks, horizon, episodes, compile_unroll=False):
         self._horizon = horizon
+        self.losses = tf.function(
+            self._losses,
+            autograph=False,
+            jit_compile=True if compile_unroll else None,
+        )
         self._episodes = []
         rule = rule.for_num_steps(horizon)
         bound = [rule.for_variables(task.variables()) for task in tasks]
@@ -28,9 +38,7 @@ class Validation:
             carry = unroll_lib.init_carry(rule, task.sample(seed), seed)
             self._episodes.append((rule, task, Episode(seed, carry)))
 
-    @tf.function(autograph=False)
-    def losses(self, meta_params):
-        """Returns the losses of all episodes, `[episodes, horizon]`."""
+    def _losses(self, meta_params):
         return tf.stack(
             [
                 losses(*one, meta_params, self._horizon, "meta_valid")

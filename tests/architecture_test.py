@@ -67,19 +67,23 @@ ARROWS = {
         "estimators",
     },
     "distribution": {"tf_errors"},
-    "meta_run": {
-        "checkpoints",
+    "meta_run": {"checkpoints", "validation"},
+    "validation": {"estimators", "tasks", "unroll"},
+    "episode_lengths": set(),
+    "meta_setup": {
+        "checks",
+        "distribution",
+        "episode_lengths",
         "estimators",
+        "meta_run",
+        "rules",
         "tasks",
-        "unroll",
+        "validation",
     },
     "meta_training": {
         "arrays",
-        "checks",
-        "distribution",
-        "estimators",
         "interruption",
-        "meta_run",
+        "meta_setup",
         "recorder",
         "rules",
         "runs",
@@ -101,6 +105,7 @@ ARROWS = {
         "runs",
     },
     "inspection": {
+        "meta_setup",
         "meta_training",
         "nests",
         "rules",
@@ -110,7 +115,8 @@ ARROWS = {
     "replay": {
         "checkpoints",
         "configurations",
-        "meta_training",
+        "estimators",
+        "meta_setup",
         "rules",
         "runs",
     },
@@ -140,6 +146,7 @@ TENSORFLOW = {
     "tasks",
     "trainer",
     "unroll",
+    "validation",
 }
 ONLY_IN = {
     "tensorflow_datasets": {"tasks/builders.py", "tasks/datasets.py"},

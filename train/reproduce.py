@@ -21,14 +21,15 @@ from keras_l2l import runs
 from train import cli
 from train import evaluate
 from train import experiments
+from train import meta_flags
 from train import meta_train
 from train import plot
 
 
 def define_flags():
-    meta_train.define_flags()
+    meta_flags.define_flags()
     flags.adopt_module_key_flags(cli)
-    flags.adopt_module_key_flags(meta_train)
+    flags.adopt_module_key_flags(meta_flags)
     flags.mark_flag_as_required("experiment")
 
 

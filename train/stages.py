@@ -16,6 +16,7 @@ _ARGUMENTS = (
     "meta_learning_rate",
     "meta_steps",
     "clipnorm",
+    "episode_clipnorm",
     "first_horizon",
     "log_uniform_horizons",
     "random_scaling",

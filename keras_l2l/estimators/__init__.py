@@ -36,7 +36,14 @@ _OF_SOME = {
     "stddev": 0.01,
 }
 # The names of arguments of estimators, all but the rule and the task.
-ARGUMENTS = ("estimator", "horizon", "unroll_length", "loss_weights", *_OF_SOME)
+ARGUMENTS = (
+    "estimator",
+    "horizon",
+    "unroll_length",
+    "loss_weights",
+    "compile_unroll",
+    *_OF_SOME,
+)
 
 
 def make_estimator(rule, task, estimator="backprop", teacher=None, **arguments):

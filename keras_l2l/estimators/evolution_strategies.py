@@ -29,6 +29,7 @@ class EvolutionStrategies(base.UnrollEstimator):
             `TruncatedBackprop`.
         pairs: Int, antithetic pairs of particles, which run side by side.
         stddev: Positive float, of the perturbations.
+        compile_unroll: Bool, see `UnrollEstimator`.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -47,16 +48,16 @@ class EvolutionStrategies(base.UnrollEstimator):
         loss_weights="sum",
         pairs=4,
         stddev=0.01,
+        compile_unroll=False,
     ):
-        super().__init__(rule, task, horizon, unroll_length)
+        super().__init__(rule, task, horizon, unroll_length, compile_unroll)
         checks.require_int("pairs", pairs)
         checks.require_positive("stddev", stddev)
         self.pairs = pairs
         self.stddev = stddev
         self._meta_loss = MetaLoss(loss_weights, horizon, unroll_length)
 
-    @tf.function(autograph=False)
-    def estimate(self, meta_params, episode, seed):
+    def _estimate(self, meta_params, episode, seed):
         noise = self._noise(meta_params, episode, seed)
         # The last is not perturbed.
         particles = tf.nest.map_structure(
@@ -112,11 +113,27 @@ class EvolutionStrategies(base.UnrollEstimator):
             )
             return losses, carry._replace(iteration=())
 
-        losses, after = tf.vectorized_map(
-            unroll_one, (particles, carries._replace(iteration=())), warn=False
-        )
+        arguments = (particles, carries._replace(iteration=()))
+        if self.compile_unroll:
+            # XLA can't compile a loop that has been vectorized.
+            losses, after = tf.map_fn(
+                unroll_one,
+                arguments,
+                fn_output_signature=self._signature(arguments),
+            )
+        else:
+            losses, after = tf.vectorized_map(unroll_one, arguments, warn=False)
         iteration = carries.iteration + self.unroll_length
         return losses, after._replace(iteration=iteration)
+
+    def _signature(self, arguments):
+        """Returns what comes of one particle: losses, and a carry as before."""
+        _, carries = arguments
+        carry = tf.nest.map_structure(
+            lambda t: tf.TensorSpec(t.shape[1:], t.dtype), carries
+        )
+        dtype = carries.params[0].dtype
+        return tf.TensorSpec([self.unroll_length], dtype), carry
 
     def _gradient(self, noise, meta_losses):
         """Returns a nest like the meta-parameters.
@@ -148,8 +165,8 @@ class PersistentES(EvolutionStrategies):
     bias, and more variance the more unrolls an episode has.
 
     Args:
-        rule, task, horizon, unroll_length, loss_weights, pairs, stddev: As for
-            `EvolutionStrategies`.
+        rule, task, horizon, unroll_length, loss_weights, pairs, stddev,
+            compile_unroll: As for `EvolutionStrategies`.
 
     Reference:
         Vicol et al., 2021 (arXiv 2112.13835), algorithm 2.
@@ -172,8 +189,7 @@ class PersistentES(EvolutionStrategies):
         carry = carry._replace(iteration=carries.iteration)
         return episode._replace(carry=carry)
 
-    @tf.function(autograph=False)
-    def estimate(self, meta_params, episode, seed):
+    def _estimate(self, meta_params, episode, seed):
         noise = self._noise(meta_params, episode, seed)
         carries, total_noise = episode.carry
         particles = tf.nest.map_structure(

@@ -26,8 +26,8 @@ class Imitation(truncated_backprop.TruncatedBackprop):
 
     Args:
         rule, task, horizon, unroll_length, second_derivatives, loss_weights,
-            sampled_coordinates: As for `TruncatedBackprop`, but that
-            `second_derivatives` must be False.
+            sampled_coordinates, compile_unroll: As for `TruncatedBackprop`,
+            but that `second_derivatives` must be False.
         teacher: `UpdateRule` with the meta-parameters that it starts with,
             as `rules.Adam(0.01)`.
         imitation_weight: Positive float, how much the relative error counts.
@@ -49,6 +49,7 @@ class Imitation(truncated_backprop.TruncatedBackprop):
         second_derivatives=False,
         loss_weights="sum",
         sampled_coordinates=None,
+        compile_unroll=False,
         *,
         teacher,
         imitation_weight=1.0,
@@ -78,6 +79,7 @@ class Imitation(truncated_backprop.TruncatedBackprop):
             False,
             loss_weights,
             sampled_coordinates,
+            compile_unroll,
         )
         self.imitation_weight = imitation_weight
         self._sizes = [math.prod(v.shape) for v in task.variables()]

@@ -34,6 +34,7 @@ class TruncatedBackprop(base.UnrollEstimator):
             coordinates of each optimizee tensor, others for each unroll: for
             large optimizees it takes less time and memory. For rules that
             treat every coordinate by itself.
+        compile_unroll: Bool, see `UnrollEstimator`.
 
     Raises:
         ValueError: if an argument is of a wrong type, `unroll_length` does not
@@ -54,8 +55,9 @@ class TruncatedBackprop(base.UnrollEstimator):
         second_derivatives=False,
         loss_weights="sum",
         sampled_coordinates=None,
+        compile_unroll=False,
     ):
-        super().__init__(rule, task, horizon, unroll_length)
+        super().__init__(rule, task, horizon, unroll_length, compile_unroll)
         if second_derivatives:
             check_second_derivatives(task.sample(0))
         self.second_derivatives = second_derivatives
@@ -82,8 +84,7 @@ class TruncatedBackprop(base.UnrollEstimator):
             )
         )
 
-    @tf.function(autograph=False)
-    def estimate(self, meta_params, episode, seed):
+    def _estimate(self, meta_params, episode, seed):
         task = self.task.sample(episode.seed)
         if self.sampled_coordinates is None:
             estimated = self._exact(task, meta_params, episode)

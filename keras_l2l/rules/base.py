@@ -179,14 +179,7 @@ class UpdateRule:
         return updates, storage.write(state)
 
     def remarks(self, state):
-        """Returns what there is to tell a user at the end of a training.
-
-        Args:
-            state: Nest of tensors as from `init_state`.
-
-        Returns:
-            List of strings.
-        """
+        """Returns what to tell a user after a training, a list of strings."""
         return []
 
     def get_config(self):

@@ -11,6 +11,7 @@ from keras_l2l.rules import moments
 from keras_l2l.rules import tensorwise
 from keras_l2l.rules import vectors
 
+
 class _Scheduled(tensorwise.TensorwiseRule):
     """A rule of updates `-0.001 * factor * direction`, `factor` a schedule's.
 

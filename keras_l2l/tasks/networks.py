@@ -152,7 +152,11 @@ _DRAWN = {
         (4, 6, 8, 12), (1, 2), _ACTIVATIONS, _IMAGES, _BATCH_SIZES
     ),
     "transformer": _Drawn(
-        (8, 12, 16, 24), (1, 2), ("relu", "gelu"), ((CHARACTERS, 1),), (4, 8, 16)
+        (8, 12, 16, 24),
+        (1, 2),
+        ("relu", "gelu"),
+        ((CHARACTERS, 1),),
+        (4, 8, 16),
     ),
 }
 _INIT_SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)

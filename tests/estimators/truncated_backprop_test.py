@@ -117,9 +117,7 @@ def test_value_of_the_papers_code():
 )
 def test_value_of_both_derivatives_by_hand(second_derivatives, golden):
     w, b = -0.1, 0.03
-    estimator = TruncatedBackprop(
-        _Linear(), Square(), 4, 4, second_derivatives
-    )
+    estimator = TruncatedBackprop(_Linear(), Square(), 4, 4, second_derivatives)
     gradient, _, _ = estimator.estimate(
         {"w": tf.constant(w, tf.float64), "b": tf.constant(b, tf.float64)},
         estimator.init(0),

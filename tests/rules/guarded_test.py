@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import leaves
 
 import keras_l2l
 from keras_l2l import rules

@@ -9,7 +9,7 @@ import keras_l2l
 from keras_l2l import arrays
 from keras_l2l import runs
 from train import experiments
-from train import meta_train
+from train import meta_flags
 from train import registry
 from train import stages as stages_lib
 
@@ -75,7 +75,7 @@ SETTINGS = {
 def parse():
     """Parses flags of train.meta_train, which are gone when the test ends."""
     with flagsaver.flagsaver():
-        meta_train.define_flags()
+        meta_flags.define_flags()
 
         def parse(*given):
             flags.FLAGS(["meta_train", *given])

@@ -16,6 +16,7 @@ from absl import app
 from absl import flags
 
 from train import cli
+from train import meta_flags
 from train import meta_train
 
 # A run of one meta-step, in case that what is changed is right.
@@ -77,11 +78,11 @@ def outcomes(cases, folder):
     One process for all: TensorFlow takes seconds to be imported.
     """
     os.chdir(folder)
-    meta_train.define_flags()
+    meta_flags.define_flags()
     found = []
     for case in cases:
         flags.FLAGS.unparse_flags()
-        for flag in flags.FLAGS.flags_by_module_dict()["train.meta_train"]:
+        for flag in flags.FLAGS.flags_by_module_dict()["train.meta_flags"]:
             flag.value, flag.present = flag.default, 0
         sys.argv = ["train.meta_train", *case]
         text = io.StringIO()
