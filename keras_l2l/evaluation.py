@@ -184,6 +184,7 @@ def evaluate(
             f"Received: {sorted(set(seeds) & set(tuning_seeds))} in both, on "
             f"the split {split!r}. Use another tuning split or other seeds."
         )
+    trainer = Trainer(task, horizon, block)
     comparison = {
         "task": task.name,
         "task_config": task.get_config(),
@@ -196,7 +197,6 @@ def evaluate(
         **({} if block == 1 else {"block": block}),
         "versions": runs.versions(),
     }
-    trainer = Trainer(task, horizon, block)
     if earlier is not None:
         _require_same(earlier, comparison)
     if not isinstance(learned, dict):

@@ -9,6 +9,7 @@ from keras_l2l.episode_lengths import EpisodeLengths
 from keras_l2l.meta_run import MetaRun
 from keras_l2l.rules import serialize
 from keras_l2l.tasks import Reparametrized
+from keras_l2l.tasks.base import check_task
 from keras_l2l.validation import Validation
 
 # What the configurations of earlier runs are without.
@@ -89,7 +90,12 @@ def make_run(
 
 
 def _listed(task):
-    return task if isinstance(task, (list, tuple)) else [task]
+    found = list(task) if isinstance(task, (list, tuple)) else [task]
+    if not found:
+        raise ValueError("`task` must be at least one. Received: task=[]")
+    for one in found:
+        check_task(one)
+    return found
 
 
 def _rescaled(task, arguments):

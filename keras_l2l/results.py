@@ -38,24 +38,87 @@ def summarize(curves, metrics=()):
     return summary
 
 
+def milestones(evaluation, step=1000):
+    """Returns what a long evaluation tells of the way to its final losses.
+
+    Args:
+        evaluation: Dict as from `keras_l2l.evaluation.evaluate`, with a
+            `block`, and with results of Adam tuned for the final loss.
+        step: Int.
+
+    Returns:
+        List, for each result a dict of the mean loss of the block that ends at
+        that step, `loss_at_STEP` and its `_ci95`, and of `steps_to_adam`: at
+        the end of which block the mean loss was first as low as that Adam's
+        final loss, or `None`.
+    """
+    block, results = evaluation["block"], evaluation["results"]
+    target = next(
+        r["final_loss"]
+        for r in results
+        if r["optimizer"] == "adam" and "final_loss" in r["tuned_for"]
+    )
+    index, found = step // block - 1, []
+    for result in results:
+        losses = np.array(result["losses"], dtype=float)
+        reached = np.flatnonzero(losses <= target)
+        found.append(
+            {
+                f"loss_at_{step}": losses[index],
+                f"loss_at_{step}_ci95": [
+                    bound[index] for bound in result["losses_ci95"]
+                ],
+                "steps_to_adam": (
+                    int(reached[0] + 1) * block if reached.size else None
+                ),
+            }
+        )
+    return found
+
+
 def format_table(evaluation):
     """Returns an evaluation's results as an aligned table of text."""
-    digits = {"mean_loss": 4, "final_loss": 5}
+    if "block" in evaluation:
+        return _format_long_table(evaluation)
+    formats = {"mean_loss": ".4f", "final_loss": ".5f"}
+    return _format_table(evaluation["results"], formats)
+
+
+def _format_long_table(evaluation):
+    """Is `format_table`, of how long trainings have gone."""
+    results = [
+        {**result, **found}
+        for result, found in zip(
+            evaluation["results"], milestones(evaluation), strict=True
+        )
+    ]
+    # Losses of a training that goes on until nothing is left are tiny.
+    return _format_table(
+        results, {"loss_at_1000": ".3g", "final_loss": ".3g"}, "steps_to_adam"
+    )
+
+
+def _format_table(results, formats, last=None):
     # Baselines of an earlier evaluation may lack metrics.
-    known = set.intersection(*map(set, evaluation["results"]))
+    known = set.intersection(*map(set, results))
     for name in sorted(known - {"losses"}):
-        if f"{name}_ci95" in known:
-            digits.setdefault(name, 4)
-    titles = [f"{name.replace('_', ' ')} [95 %]" for name in digits]
+        if f"{name}_ci95" in known and not (last and name == "mean_loss"):
+            formats.setdefault(name, ".4f")
+    titles = [f"{name.replace('_', ' ')} [95 %]" for name in formats]
     rows = [("optimizer", "rate", *titles)]
-    for result in evaluation["results"]:
+    for result in results:
         rows.append(
             (
                 result["optimizer"],
                 f"{result['learning_rate']:g}",
-                *(_with_interval(result, n, d) for n, d in digits.items()),
+                *(_with_interval(result, n, f) for n, f in formats.items()),
             )
         )
+    if last is not None:
+        cells = [last.replace("_", " "), *(r[last] or "-" for r in results)]
+        rows = [
+            (*row, str(cell)) for row, cell in zip(rows, cells, strict=True)
+        ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -65,13 +128,13 @@ def format_table(evaluation):
     )
 
 
-def _with_interval(result, name, digits):
+def _with_interval(result, name, form):
     values = (result[name], *result[f"{name}_ci95"])
     # From JSON, what is not finite comes back as None.
     values = [np.nan if v is None else v for v in values]
     if not np.isfinite(values[0]):
         return "diverges"
-    value, low, high = (f"{v:.{digits}f}" for v in values)
+    value, low, high = (format(v, form) for v in values)
     return f"{value} [{low}, {high}]"
 
 

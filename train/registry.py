@@ -4,6 +4,7 @@ import typing
 
 from keras_l2l import rules
 from keras_l2l import tasks
+from keras_l2l.tasks import functions
 from keras_l2l.tasks import networks
 
 
@@ -97,6 +98,9 @@ TASKS = {
     "neural_art": _neural_art("immunohistochemistry"),
     "neural_art_style_2": _neural_art("hubble_deep_field"),
     "quadratics": lambda data: tasks.Quadratics(),
+    "functions": lambda data: [
+        tasks.AnalyticFunctions(name) for name in functions.FUNCTIONS
+    ],
     # None of whose architectures is among those that are tested on.
     "networks": _networks("train", mlp=6, conv_net=2, transformer=1),
     "networks_valid": _networks("meta_valid", mlp=4, conv_net=2, transformer=1),

@@ -70,7 +70,8 @@ class UnrollEstimator(GradientEstimator):
         unroll_length: Int >= 1, inner steps per meta-gradient.
         compile_unroll: Bool, whether XLA compiles the optimizee, too: unrolls
             of small ones, with a cheap rule, are several times as fast, large
-            convolutions slower.
+            convolutions slower. What a task draws in it from a normal
+            distribution is drawn otherwise.
 
     Attributes:
         rule: The rule for the task's variables.

@@ -6,6 +6,7 @@ from keras_l2l import checks
 from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import base
 from keras_l2l.estimators.meta_loss import MetaLoss
+from keras_l2l.tasks.base import RANDOM
 from keras_l2l.tasks.base import random_key
 
 
@@ -57,8 +58,7 @@ class EvolutionStrategies(base.UnrollEstimator):
         self.stddev = stddev
         self._meta_loss = MetaLoss(loss_weights, horizon, unroll_length)
 
-    def _estimate(self, meta_params, episode, seed):
-        noise = self._noise(meta_params, episode, seed)
+    def _estimate(self, meta_params, episode, noise):
         # The last is not perturbed.
         particles = tf.nest.map_structure(
             lambda p, n: p + tf.concat([n, -n, tf.zeros_like(n[:1])], 0),
@@ -77,14 +77,21 @@ class EvolutionStrategies(base.UnrollEstimator):
         carry = carry._replace(iteration=carries.iteration)
         return gradient, meta_losses[-1], base.Episode(episode.seed, carry)
 
-    def _noise(self, meta_params, episode, seed):
+    def estimate(self, meta_params, episode, seed):
+        # Here, since XLA draws other numbers.
+        noise = self._noise(meta_params, episode.seed, seed)
+        return self._compiled(meta_params, episode, noise)
+
+    @tf.function(autograph=False)
+    def _noise(self, meta_params, episode_seed, seed):
         """Returns a nest of tensors `[pairs, ...]`."""
         flat = [
             self.stddev
             * tf.random.stateless_normal(
                 [self.pairs, *p.shape],
-                random_key(episode.seed, 5, seed, i),
+                random_key(episode_seed, 5, seed, i),
                 dtype=p.dtype,
+                alg=RANDOM,
             )
             for i, p in enumerate(tf.nest.flatten(meta_params))
         ]
@@ -189,8 +196,7 @@ class PersistentES(EvolutionStrategies):
         carry = carry._replace(iteration=carries.iteration)
         return episode._replace(carry=carry)
 
-    def _estimate(self, meta_params, episode, seed):
-        noise = self._noise(meta_params, episode, seed)
+    def _estimate(self, meta_params, episode, noise):
         carries, total_noise = episode.carry
         particles = tf.nest.map_structure(
             lambda p, n: p + tf.concat([n, -n], 0), meta_params, noise

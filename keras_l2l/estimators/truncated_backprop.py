@@ -9,6 +9,7 @@ from keras_l2l import checks
 from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import base
 from keras_l2l.estimators.meta_loss import MetaLoss
+from keras_l2l.tasks.base import RANDOM
 from keras_l2l.tasks.base import check_second_derivatives
 
 
@@ -187,7 +188,11 @@ class TruncatedBackprop(base.UnrollEstimator):
             return tf.range(size)
         meta_step, episode_seed, tensor = seed
         seed = tf.random.experimental.stateless_fold_in(
-            tf.stack([tf.cast(meta_step, tf.int64), episode_seed]), tensor
+            tf.stack([tf.cast(meta_step, tf.int64), episode_seed]),
+            tensor,
+            RANDOM,
         )
-        order = tf.random.experimental.stateless_shuffle(tf.range(size), seed)
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(size), seed, RANDOM
+        )
         return order[: self.sampled_coordinates]

@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 
 SPLITS = ("train", "meta_valid", "test")
+# The algorithm of random numbers. Left to TensorFlow, XLA takes another.
+RANDOM = "philox"
 
 
 def split_seed(split, seed):
@@ -52,7 +54,7 @@ def random_key(seed, *streams):
     """
     key = tf.stack([tf.cast(seed, tf.int64), tf.constant(0, tf.int64)])
     for stream in streams:
-        key = tf.random.fold_in(key, tf.cast(stream, tf.int64))
+        key = tf.random.fold_in(key, tf.cast(stream, tf.int64), RANDOM)
     return key
 
 
@@ -169,7 +171,11 @@ def minibatches(data, batch_size, seed):
 
     def batch(step):
         indices = tf.random.stateless_uniform(
-            [batch_size], random_key(seed, 1, step), maxval=size, dtype=tf.int32
+            [batch_size],
+            random_key(seed, 1, step),
+            maxval=size,
+            dtype=tf.int32,
+            alg=RANDOM,
         )
         return tf.nest.map_structure(lambda t: tf.gather(t, indices), data)
 

@@ -70,7 +70,7 @@ class ImageClassification(base.Task):
         ):
             for i, shape in enumerate([(n, m), (m,)]):
                 key = base.random_key(seed, 0, 2 * layer + i)
-                normal = tf.random.stateless_normal(shape, key)
+                normal = tf.random.stateless_normal(shape, key, alg=base.RANDOM)
                 params.append(self.init_stddev * normal)
         return params
 

@@ -120,7 +120,7 @@ class NeuralArt(base.Task):
 
     def init_params(self, seed):
         normal = tf.random.stateless_normal(
-            self._shape, base.random_key(seed, 0)
+            self._shape, base.random_key(seed, 0), alg=base.RANDOM
         )
         return [self.init_stddev * normal]
 

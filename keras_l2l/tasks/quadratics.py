@@ -28,8 +28,8 @@ class Quadratics(base.TaskFamily):
     def sample(self, seed):
         n = self.dimension
         return Quadratic(
-            tf.random.stateless_normal([n, n], base.random_key(seed, 2)),
-            tf.random.stateless_normal([n], base.random_key(seed, 3)),
+            _normal([n, n], base.random_key(seed, 2)),
+            _normal([n], base.random_key(seed, 3)),
         )
 
     def get_config(self):
@@ -53,7 +53,7 @@ class Quadratic(base.Task):
     def init_params(self, seed):
         n = self.w.shape[1]
         key = base.random_key(seed, 0)
-        return [tf.random.stateless_normal([n], key, dtype=self.w.dtype)]
+        return [_normal([n], key, self.w.dtype)]
 
     def batches(self, split, seed):
         return lambda step: ()
@@ -64,3 +64,7 @@ class Quadratic(base.Task):
 
     def get_config(self):
         return {"w": self.w.numpy().tolist(), "y": self.y.numpy().tolist()}
+
+
+def _normal(shape, key, dtype=tf.float32):
+    return tf.random.stateless_normal(shape, key, dtype=dtype, alg=base.RANDOM)

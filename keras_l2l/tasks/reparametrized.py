@@ -58,6 +58,7 @@ class Reparametrized(base.TaskFamily):
                         -self.spread,
                         self.spread,
                         p.dtype,
+                        base.RANDOM,
                     )
                 )
                 for i, p in enumerate(params)
