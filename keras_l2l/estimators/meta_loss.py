@@ -41,7 +41,9 @@ class MetaLoss:
             Tuple of a tensor `[...]` and one like `losses`.
         """
         weights = tf.constant(self._weights, losses.dtype)
-        weights = weights[start : start + losses.shape[-1]]
+        # Not a slice: XLA would compile anew for each start.
+        steps = tf.cast(start, tf.int32) + tf.range(losses.shape[-1])
+        weights = tf.gather(weights, steps)
         if self._log:
             losses = losses + _SMALLEST
             return (
