@@ -35,8 +35,8 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             or callable without arguments; multiplies the emitted update.
             Defaults to 1.0, the rate that rules are meta-trained with.
         rule: `keras_l2l.UpdateRule`; or a string or path, the name of a
-            preset (see `LearnedOptimizer.presets`) or a preset folder; or
-            `None`, the default preset.
+            preset (see `LearnedOptimizer.presets`) or a preset folder; a
+            `keras_l2l.presets.Preset`; or `None`, the default preset.
         meta_params: Nest of tensors as from `rule.init_meta_params`. Only
             with `rule` an `UpdateRule`; `None` draws fresh ones, which have
             learned nothing yet.

@@ -27,6 +27,7 @@ from keras_l2l import checks
 from keras_l2l import npz
 from keras_l2l import runs
 from keras_l2l.arrays import PresetError
+from keras_l2l.rules import Guarded
 from keras_l2l.rules import base
 from keras_l2l.rules import serialization
 
@@ -208,11 +209,36 @@ def _check_digest(path, content, digests):
         )
 
 
+def guarded(name_or_dir, fallback=None, patience=100):
+    """Returns a preset whose rule is guarded, see `keras_l2l.rules.Guarded`.
+
+    ```
+    preset = keras_l2l.presets.guarded("l2l_fashion_mnist_mlp")
+    optimizer = keras_l2l.LearnedOptimizer(rule=preset)
+    ```
+
+    Args:
+        name_or_dir: As for `load_preset`.
+        fallback, patience: As for `keras_l2l.rules.Guarded`.
+
+    Raises:
+        PresetError: as `load_preset` does.
+    """
+    preset = load_preset(name_or_dir)
+    rule = Guarded(preset.rule, fallback, patience)
+    meta_params = {
+        "rule": preset.meta_params,
+        "fallback": rule.fallback.init_meta_params(0),
+    }
+    # No horizon: beyond it is what the guard is for.
+    return Preset(rule, meta_params, None)
+
+
 def resolve(rule, meta_params):
     """Returns the `Preset` that a user's arguments mean.
 
     Args:
-        rule: `UpdateRule`, name or folder of a preset, or `None`.
+        rule: `UpdateRule`, `Preset`, name or folder of a preset, or `None`.
         meta_params: Nest of tensors, or `None`.
 
     Raises:
@@ -229,6 +255,8 @@ def resolve(rule, meta_params):
             "`meta_params` need a `rule` that is a keras_l2l.UpdateRule. "
             f"Received: rule={rule!r}. Pass the rule that they belong to."
         )
+    if isinstance(rule, Preset):
+        return rule
     if rule is None:
         return load_preset(DEFAULT)
     if isinstance(rule, (str, os.PathLike)):

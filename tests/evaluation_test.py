@@ -304,3 +304,33 @@ def test_bad_arguments(arguments, message):
 def test_what_is_tuned_must_be_a_function():
     with pytest.raises(ValueError, match="must be a function"):
         evaluation.tune_learning_rate("adam", QUADRATICS, 3)
+
+
+def test_losses_of_blocks_are_means():
+    arguments = {
+        "seeds": range(3),
+        "tuning_seeds": range(2),
+        "learning_rates": (0.003, 0.03, 0.3),
+        "baselines": {"sgd": keras.optimizers.SGD},
+    }
+    plain, blocks = (
+        evaluation.evaluate({}, QUADRATICS, 20, **arguments, **block)
+        for block in ({}, {"block": 5})
+    )
+    assert "block" not in plain and blocks["block"] == 5
+    assert [r["optimizer"] for r in blocks["results"]][0] == "adam_default"
+    for one, other in zip(plain["results"], blocks["results"], strict=False):
+        means = np.reshape(one["losses"], (4, 5)).mean(axis=1)
+        np.testing.assert_allclose(other["losses"], means, rtol=1e-5)
+        assert other["final_loss"] == pytest.approx(means[-1], rel=1e-5)
+        assert other["mean_loss"] == pytest.approx(one["mean_loss"], rel=1e-5)
+
+
+def test_blocks_must_divide_the_horizon():
+    with pytest.raises(ValueError, match="`block` must divide `horizon`"):
+        evaluation.evaluate({}, QUADRATICS, 20, block=6)
+
+
+def test_several_tasks_cannot_be_evaluated_at_once():
+    with pytest.raises(ValueError, match="`task` must be"):
+        evaluation.evaluate({}, [QUADRATICS, QUADRATICS], 20)

@@ -64,3 +64,39 @@ def test_interval_covers_the_mean_about_95_percent_of_the_time():
         low, high = results.summarize(values)["final_loss_ci95"]
         covered += low <= 0 <= high
     assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_long_trainings_are_told_by_milestones():
+    def result(optimizer, tuned_for, losses):
+        curves = np.array([losses, losses])
+        return {
+            "optimizer": optimizer,
+            "learning_rate": 0.1,
+            "tuned_for": tuned_for,
+            **results.summarize(curves),
+        }
+
+    evaluation = {
+        "block": 500,
+        "results": [
+            result("learned", None, [3.0, 0.5, 0.09, 0.2]),
+            result("adam_default", [], [9.0, 8.0, 7.0, 6.0]),
+            result("adam", ["mean_loss"], [1.0, 0.5, 0.3, 0.3]),
+            result("adam", ["final_loss"], [2.0, 1.0, 0.4, 0.1]),
+        ],
+    }
+    found = results.milestones(evaluation)
+    assert [f["loss_at_1000"] for f in found] == [0.5, 8.0, 0.5, 1.0]
+    assert found[0]["loss_at_1000_ci95"] == [0.5, 0.5]
+    assert [f["steps_to_adam"] for f in found] == [1500, None, None, 2000]
+    title, *rows = results.format_table(evaluation).splitlines()
+    assert title.split("  ")[-1].strip() == "steps to adam"
+    assert [row.split()[-1] for row in rows] == ["1500", "-", "-", "2000"]
+    assert rows[0].split()[2:8] == [
+        "0.5",
+        "[0.5,",
+        "0.5]",
+        "0.2",
+        "[0.2,",
+        "0.2]",
+    ]

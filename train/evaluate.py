@@ -16,6 +16,7 @@ from absl import flags
 import keras_l2l
 from keras_l2l import arrays
 from keras_l2l import evaluation
+from keras_l2l import presets as presets_lib
 from keras_l2l import results
 from keras_l2l import runs
 from keras_l2l import tasks
@@ -28,9 +29,14 @@ def define_flags():
     flags.adopt_module_key_flags(cli)
     flags.DEFINE_multi_string(
         "preset",
-        None,
-        "Preset: its name, or its folder. Several are told apart by these.",
-        required=True,
+        [],
+        "Preset: its name, or its folder. Several are told apart by these; "
+        "without one, baselines alone are evaluated.",
+    )
+    flags.DEFINE_bool(
+        "guarded",
+        False,
+        "Evaluate presets behind a guard, with Keras' Adam as the fallback.",
     )
     flags.DEFINE_integer("horizon", 100, "Inner steps.")
     flags.DEFINE_integer("seeds", 20, "Optimizees reported.", lower_bound=1)
@@ -85,6 +91,7 @@ def main():
         split=values.split,
         block=values.block,
         learning_rates=tuple(values.learning_rates),
+        guarded=values.guarded,
     )
     compare(values.preset, test, values.output, values.baselines, values.tuned)
 
@@ -96,7 +103,8 @@ def compare(
 
     Args:
         presets: List of names or folders of presets. One alone is called
-            `learned` in the results, several by the last part of these.
+            `learned` in the results (or `guarded`), several by the last part
+            of these.
         test: `train.experiments.Test`.
         output: Path of a new JSON file.
         baselines: Path of the JSON file of an earlier one, or `None`.
@@ -108,7 +116,7 @@ def compare(
     output = runs.require_new(output)
     names = [pathlib.Path(preset).name for preset in presets]
     if len(names) == 1:
-        names = ["learned"]
+        names = ["guarded" if test.guarded else "learned"]
     others = {*evaluation.BASELINES, *evaluation.UNTUNED}
     if len(set(names) - others) < len(names):
         raise ValueError(
@@ -117,8 +125,9 @@ def compare(
             f"{', '.join(map(str, presets))}. Rename or copy a folder."
         )
     # Read once: a wrong preset must not show up after minutes of tuning.
+    load = presets_lib.guarded if test.guarded else presets_lib.load_preset
     optimizers = [
-        keras_l2l.LearnedOptimizer.from_preset(preset) for preset in presets
+        keras_l2l.LearnedOptimizer(rule=load(preset)) for preset in presets
     ]
     for optimizer in optimizers:
         optimizer.set_num_steps(test.horizon)
@@ -151,7 +160,7 @@ def compare(
     # Flat, where there is one: what most files are.
     alone = {"presets": of_presets}
     if len(presets) == 1:
-        alone = of_presets["learned"]
+        (alone,) = of_presets.values()
     runs.write_json(output, {**alone, **result})
     print(results.format_table(result))
     print(f"Written: {output}")

@@ -17,6 +17,7 @@ class Test(typing.NamedTuple):
         split: One of `keras_l2l.tasks.SPLITS`, what optimizees train on.
         block: Int, inner steps whose losses are averaged.
         learning_rates: Floats, what baselines are tuned over.
+        guarded: Bool, whether the presets are, by Adam.
     """
 
     task: str
@@ -27,6 +28,7 @@ class Test(typing.NamedTuple):
     split: str = "test"
     block: int = 1
     learning_rates: tuple = evaluation.LEARNING_RATES
+    guarded: bool = False
 
 
 class Experiment(typing.NamedTuple):

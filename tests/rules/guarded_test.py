@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import leaves
 
 import keras_l2l
 from keras_l2l import rules
@@ -163,3 +164,22 @@ def test_rules_survive_serialization():
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         rules.Guarded(*arguments)
+
+
+def test_a_preset_behind_a_guard():
+    plain = keras_l2l.presets.load_preset("l2l_digits_mlp")
+    preset = keras_l2l.presets.guarded("l2l_digits_mlp", FALLBACK, 7)
+    assert preset.horizon is None
+    assert preset.rule.patience == 7
+    for a, b in zip(
+        leaves(preset.meta_params["rule"]),
+        leaves(plain.meta_params),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+    optimizer = keras_l2l.LearnedOptimizer(rule=preset)
+    assert type(optimizer.rule) is rules.Guarded
+    again = type(optimizer).from_config(optimizer.get_config())
+    assert again.rule.get_config() == preset.rule.get_config()
+    with pytest.raises(ValueError, match="`meta_params` need a `rule`"):
+        keras_l2l.LearnedOptimizer(rule=preset, meta_params={})
