@@ -22,11 +22,8 @@ class TruncatedBackprop(base.UnrollEstimator):
     ```
 
     Args:
-        rule: `UpdateRule`.
-        task: `Task` or `TaskFamily`.
-        horizon: Int, inner steps in an episode; a multiple of
-            `unroll_length`.
-        unroll_length: Int >= 1, inner steps per meta-gradient.
+        rule, task, horizon, unroll_length, compile_unroll: As for
+            `keras_l2l.estimators.base.UnrollEstimator`.
         second_derivatives: Bool, see `keras_l2l.unroll.unroll`.
         loss_weights: How the losses of an episode count, `"sum"` by default,
             see `keras_l2l.estimators.meta_loss.MetaLoss`.
@@ -35,11 +32,9 @@ class TruncatedBackprop(base.UnrollEstimator):
             coordinates of each optimizee tensor, others for each unroll: for
             large optimizees it takes less time and memory. For rules that
             treat every coordinate by itself.
-        compile_unroll: Bool, see `UnrollEstimator`.
 
     Raises:
-        ValueError: if an argument is of a wrong type, `unroll_length` does not
-            divide `horizon`, TensorFlow gets the second derivatives of the
+        ValueError: as there, if TensorFlow gets the second derivatives of the
             task wrong, or coordinates can't be sampled with this rule or with
             second derivatives.
 
