@@ -70,7 +70,7 @@ def _networks(split, **numbers):
         return [
             _network(network)(data)
             for kind, number in numbers.items()
-            for network in networks.draw(kind, number, split, seed=0)
+            for network in networks.draw(kind, number, split, seed=3)
         ]
 
     return make

@@ -10,7 +10,9 @@ from keras_l2l.rules import tensorwise
 # Steps that the rule can tell from earlier ones. None after a few times the
 # last: a rule must not meet a time then that it has not been trained on.
 _TIMES = (1, 3, 10, 30, 100, 300, 1000)
-_STEP_SCALE, _LARGEST_MAGNITUDE = 0.001, 5.0
+_STEP_SCALE, _LARGEST_MAGNITUDE = 0.01, 5.0
+# Parameters that start at 0 must be able to move.
+_SMALLEST_PARAM = 0.01
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
@@ -24,16 +26,19 @@ class MLPRule(tensorwise.TensorwiseRule):
     signals = how many steps were taken; how large averages of gradients are
         against gradients, and parameters
     direction, magnitude = network(features, signals)
-    update = 0.001 * direction * exp(5 * tanh(magnitude / 5))
+    scale = 0.01 * (root mean square of the parameters, and of 0.01)
+    update = scale * direction * exp(5 * tanh(magnitude / 5))
     ```
 
     It takes a few hundred operations for each coordinate, where an LSTM takes
     ten thousand, and keeps four floats, seven of tensors with fewer than two
     axes. Fresh meta-parameters are of normalized momentum.
 
-    Two deviations from the paper: features are blind to what is common to a
-    tensor, as whether its gradients are all noise, which signals tell; and
-    magnitudes count in full, not by 0.001, so that they are learned sooner.
+    Deviations from the paper: features are blind to what is common to a
+    tensor, as whether its gradients are all noise, which signals tell;
+    magnitudes count in full, not by 0.001, so that they are learned sooner;
+    and updates are relative to parameters, as Adafactor's and Celo's are: so
+    that what is right for a layer is nearly right for a wider one.
 
     Reference:
         Metz et al., 2022 (arXiv 2203.11860), the rule "small_fc".
@@ -57,12 +62,13 @@ class MLPRule(tensorwise.TensorwiseRule):
     def tensor_step(self, meta_params, gradient, param, state, shared):
         t = ops.cast(shared, gradient.dtype) + 1
         state = moments.update(state, gradient)
+        scale = ops.sqrt(ops.mean(ops.square(param)) + _SMALLEST_PARAM**2)
         times = ops.convert_to_tensor(np.array(_TIMES), gradient.dtype)
         signals = ops.concatenate(
             [
                 ops.tanh(t / times - 1),
                 ops.log(moments.signal_to_noise(state, t) + 1e-4),
-                ops.log(_rms(param) + 1e-4)[None],
+                ops.log(scale)[None],
             ]
         )
         direction, magnitude = moments.network(
@@ -71,9 +77,5 @@ class MLPRule(tensorwise.TensorwiseRule):
         magnitude = _LARGEST_MAGNITUDE * ops.tanh(
             magnitude / _LARGEST_MAGNITUDE
         )
-        return _STEP_SCALE * direction * ops.exp(magnitude), state
-
-
-def _rms(tensor):
-    # Added below the root, where its derivative is finite.
-    return ops.sqrt(ops.mean(ops.square(tensor)) + 1e-12)
+        size = _STEP_SCALE * scale * ops.exp(magnitude)
+        return size * direction, state

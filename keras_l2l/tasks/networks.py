@@ -137,8 +137,13 @@ class _Drawn(typing.NamedTuple):
 
 
 _ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu", "elu")
-# Small images: large ones take long, and what is learned is of coordinates.
-_IMAGES = (("l2l_digits", 1), ("fashion_mnist", 2), ("fashion_mnist", 4))
+# Also small images, since large ones take long: for convolutions too long.
+_SMALL_IMAGES = (
+    ("l2l_digits", 1),
+    ("fashion_mnist", 2),
+    ("fashion_mnist", 4),
+)
+_IMAGES = (("fashion_mnist", 1), *_SMALL_IMAGES)
 _BATCH_SIZES = (16, 32, 64, 128)
 _DRAWN = {
     "mlp": _Drawn(
@@ -149,7 +154,7 @@ _DRAWN = {
         _BATCH_SIZES,
     ),
     "conv_net": _Drawn(
-        (4, 6, 8, 12), (1, 2), _ACTIVATIONS, _IMAGES, _BATCH_SIZES
+        (4, 6, 8, 12), (1, 2), _ACTIVATIONS, _SMALL_IMAGES, _BATCH_SIZES
     ),
     "transformer": _Drawn(
         (8, 12, 16, 24),
