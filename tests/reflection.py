@@ -14,6 +14,7 @@ from conftest import regression_task
 from keras_l2l import estimators
 from keras_l2l import rules
 from keras_l2l import tasks
+from keras_l2l.rules.tensorwise import TensorwiseRule
 from keras_l2l.tasks import networks
 
 
@@ -58,7 +59,10 @@ ARGUMENTS = {
 }
 
 # Bases that are not in a module `base`.
-ABSTRACT = {rules.VectorRule}
+ABSTRACT = {
+    rules.VectorRule,
+    TensorwiseRule,
+}
 
 
 def concrete_subclasses(package, base):

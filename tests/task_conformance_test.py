@@ -73,7 +73,8 @@ def test_estimator_contract(estimator):
         )
         keras.tree.assert_same_structure(gradient, meta_params)
         assert meta_loss.shape == ()
-        assert int(episode.carry.iteration) == estimator.unroll_length
+        carry = estimator.episode_of(episode).carry
+        assert int(carry.iteration) == estimator.unroll_length
         results.append(leaves((gradient, meta_loss, episode)))
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)

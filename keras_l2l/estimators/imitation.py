@@ -123,7 +123,6 @@ class _Taught(UpdateRule):
         self._rule, self.teacher = rule, teacher
         self.uses_params = rule.uses_params or teacher.uses_params
         self.uses_loss = rule.uses_loss or teacher.uses_loss
-        self.needs_loss = rule.needs_loss or teacher.needs_loss
         self.jit_compile = rule.jit_compile and teacher.jit_compile
 
     @property

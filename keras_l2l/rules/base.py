@@ -51,7 +51,6 @@ class UpdateRule:
     Attributes:
         uses_params: Bool, whether `step` looks at `StepInputs.params`.
         uses_loss: Bool, whether it looks at `StepInputs.loss`.
-        needs_loss: Bool, whether it can't do without.
         jit_compile: Bool, whether XLA may compile the rule. It is faster, but
             there are operations that it cannot compile.
         rounds_state: Bool, whether the state may be rounded to bfloat16. Not
@@ -60,9 +59,13 @@ class UpdateRule:
 
     uses_params = True
     uses_loss = False
-    needs_loss = False
     jit_compile = True
     rounds_state = False
+
+    @property
+    def needs_loss(self):
+        """Whether it can't do without the loss, if it uses it: so by default."""
+        return self.uses_loss
 
     @property
     def unused(self):

@@ -26,7 +26,6 @@ class _Scheduled(tensorwise.TensorwiseRule):
     """
 
     uses_loss = True
-    needs_loss = True
 
     def __init__(self, num_steps=None):
         if num_steps is not None:
