@@ -64,7 +64,7 @@ class UpdateRule:
 
     @property
     def needs_loss(self):
-        """Whether it can't do without the loss, if it uses it: so by default."""
+        """Whether it can't do without the loss: if it uses it, by default."""
         return self.uses_loss
 
     @property

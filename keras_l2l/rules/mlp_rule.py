@@ -9,7 +9,7 @@ from keras_l2l.rules import tensorwise
 
 # Steps that the rule can tell from earlier ones. None after a few times the
 # last: a rule must not meet a time then that it has not been trained on.
-_TIMES = (1, 3, 10, 30, 100, 300, 1000)
+_TIMES = (1, 3, 10, 30, 100, 300, 1000, 3000)
 _STEP_SCALE, _LARGEST_MAGNITUDE = 0.01, 5.0
 # Parameters that start at 0 must be able to move.
 _SMALLEST_PARAM = 0.01
