@@ -41,14 +41,22 @@ def make_run(
     replicas = Replicas(strategy)
     tasks = _listed(task)
     to_validate = tasks if validation_task is None else _listed(validation_task)
-    for name, multiple in (
-        ("meta_batch_size", replicas.number * len(tasks)),
-        ("validation_episodes", len(to_validate)),
+    for name, multiple, what in (
+        (
+            "meta_batch_size",
+            replicas.number * len(tasks),
+            "a multiple of the number of replicas times that of tasks",
+        ),
+        (
+            "validation_episodes",
+            len(to_validate),
+            "a multiple of the number of tasks to validate on",
+        ),
     ):
         if arguments[name] % multiple:
             raise ValueError(
-                f"`{name}` must be a multiple of {multiple}, the number of "
-                f"tasks (and of replicas). Received: {name}={arguments[name]}."
+                f"`{name}` must be {what}, {multiple}. Received: "
+                f"{name}={arguments[name]}."
             )
     made = [
         estimators.make_estimator(

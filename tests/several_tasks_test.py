@@ -199,7 +199,10 @@ def test_compiled_unrolls_are_the_same(name):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"meta_batch_size": 4}, "`meta_batch_size` must be a multiple of 3"),
+        (
+            {"meta_batch_size": 4},
+            "`meta_batch_size` must be .* times that of tasks, 3",
+        ),
         ({"validation_episodes": 2}, "`validation_episodes` must be a multi"),
         ({"estimator": "cma"}, "`estimator` must be one of backprop, es"),
         (

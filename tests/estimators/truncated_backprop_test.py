@@ -145,7 +145,7 @@ def test_episode_goes_on_and_traces_once(small_lstm):
                 meta_params, episode, tf.constant(0)
             )
         assert int(episode.carry.iteration) == 20
-    assert estimator.estimate.experimental_get_tracing_count() == 1
+    assert estimator._compiled.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize(
