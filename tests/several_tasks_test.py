@@ -84,9 +84,8 @@ def test_each_episodes_meta_gradient_is_clipped():
     assert clipped.meta_step(0).meta_gradient_norm <= min(norms) / 2
     free = make_run(rule, SEVERAL, episode_clipnorm=2 * max(norms))
     without = make_run(rule, SEVERAL)
-    assert (
-        free.meta_step(0).meta_gradient_norm
-        == without.meta_step(0).meta_gradient_norm
+    assert free.meta_step(0).meta_gradient_norm == pytest.approx(
+        without.meta_step(0).meta_gradient_norm, rel=1e-5
     )
 
 
