@@ -57,7 +57,10 @@ def inspect_task(rule, task, **arguments):
         )
     arguments = {**_defaults(), **arguments}
     meta_setup.check_arguments(arguments)
-    run = meta_setup.make_run(rule, task, arguments)
+    validation_task = arguments.pop("validation_task")
+    run = meta_setup.make_run(
+        rule, task, arguments, validation_task=validation_task
+    )
     seed = tf.constant(split_seed("train", 0), tf.int64)
     estimator = run.estimators[0]
     task = estimator.task.sample(seed)

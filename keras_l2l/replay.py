@@ -49,6 +49,8 @@ def replay(rule, task, run_dir, meta_step):
     }
     if "teacher" in config:
         arguments["teacher"] = deserialize(config["teacher"])
+    # Nothing is validated, whatever the run was validated on.
+    arguments["validation_episodes"] = 0
     run = meta_setup.make_run(rule, task, arguments)
     arrays, progress = Checkpoints(run_dir / "skipped").load(meta_step)
     run.restore(arrays, progress["run"])

@@ -78,10 +78,23 @@ def milestones(evaluation, step=1000):
 
 def format_table(evaluation):
     """Returns an evaluation's results as an aligned table of text."""
-    if "block" in evaluation:
+    if _has_milestones(evaluation):
         return _format_long_table(evaluation)
     formats = {"mean_loss": ".4f", "final_loss": ".5f"}
     return _format_table(evaluation["results"], formats)
+
+
+def _has_milestones(evaluation, step=1000):
+    block = evaluation.get("block")
+    return (
+        block is not None
+        and step % block == 0
+        and step <= evaluation["horizon"]
+        and any(
+            r["optimizer"] == "adam" and "final_loss" in r["tuned_for"]
+            for r in evaluation["results"]
+        )
+    )
 
 
 def _format_long_table(evaluation):

@@ -78,6 +78,7 @@ def test_long_trainings_are_told_by_milestones():
 
     evaluation = {
         "block": 500,
+        "horizon": 2000,
         "results": [
             result("learned", None, [3.0, 0.5, 0.09, 0.2]),
             result("adam_default", [], [9.0, 8.0, 7.0, 6.0]),
@@ -89,6 +90,14 @@ def test_long_trainings_are_told_by_milestones():
     assert [f["loss_at_1000"] for f in found] == [0.5, 8.0, 0.5, 1.0]
     assert found[0]["loss_at_1000_ci95"] == [0.5, 0.5]
     assert [f["steps_to_adam"] for f in found] == [1500, None, None, 2000]
+    # None where there are none: too short, between blocks, or without Adam.
+    for other in (
+        {"horizon": 500},
+        {"block": 300},
+        {"results": evaluation["results"][:2]},
+    ):
+        table = results.format_table({**evaluation, **other})
+        assert "mean loss" in table and "steps to adam" not in table
     title, *rows = results.format_table(evaluation).splitlines()
     assert title.split("  ")[-1].strip() == "steps to adam"
     assert [row.split()[-1] for row in rows] == ["1500", "-", "-", "2000"]

@@ -53,7 +53,10 @@ def main():
         return
     if values.check:
         found = inspection.inspect_task(
-            rule, task, **stages_lib.arguments(values)
+            rule,
+            task,
+            validation_task=stages_lib.validation_task(values),
+            **stages_lib.arguments(values),
         )
         print(runs.to_json(found).decode())
         return
@@ -61,7 +64,12 @@ def main():
         arguments = stages_lib.arguments(values)
         del arguments["meta_learning_rate"]
         meta_search.meta_search(
-            rule, task, values.output_dir, values.search, **arguments
+            rule,
+            task,
+            values.output_dir,
+            values.search,
+            validation_task=stages_lib.validation_task(values),
+            **arguments,
         )
     elif len(stages) > 1:
         _run_stages(values, stages, rule, meta_params, strategy)

@@ -33,7 +33,8 @@ class Guarded(base.UpdateRule):
 
     Where no loss is to be had, as on JAX, the sum of `gradient . last update`
     over all steps stands for it: the change of the loss, as batches see it
-    that the update was not made for.
+    that the update was not made for. (The way back is in full with a
+    `learning_rate` of 1.0.)
 
     Args:
         rule: `UpdateRule`.

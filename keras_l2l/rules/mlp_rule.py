@@ -50,8 +50,8 @@ class MLPRule(tensorwise.TensorwiseRule):
             moments.init_network(seed, further=number)
         )
 
-    def init_state(self, shapes):
-        return [moments.init_state(shape) for shape in shapes]
+    def init_tensor_state(self, shape):
+        return moments.init_state(shape)
 
     def where(self, mask, new, old):
         return moments.where(mask, new, old)

@@ -14,6 +14,9 @@ class TensorwiseRule(base.UpdateRule):
     `step_tensors` from `step`.
     """
 
+    def init_state(self, shapes):
+        return [self.init_tensor_state(shape) for shape in shapes]
+
     def init_tensor_state(self, shape):
         """Returns the state of one optimizee tensor, a nest of tensors."""
         raise NotImplementedError

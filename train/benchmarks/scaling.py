@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_l2l import distribution
 from keras_l2l import meta_run
+from keras_l2l.episode_lengths import EpisodeLengths
 from train.benchmarks import meta_training
 from train.benchmarks import timing
 
@@ -140,10 +141,11 @@ def _meta_step_seconds(replicas, episodes, repeats):
     estimator = meta_training.mlp_estimator(784, horizon=100, unroll_length=20)
     run = meta_run.MetaRun(
         replicas,
-        estimator,
+        [estimator],
         keras.optimizers.Adam(0.001),
         meta_batch_size=replicas.number * episodes,
-        validation_episodes=0,
+        validation=None,
+        lengths=EpisodeLengths(100, 20, meta_steps=1),
         seed=0,
     )
     # With the start of new episodes, which is in every fifth.
