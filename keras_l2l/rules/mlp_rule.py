@@ -10,7 +10,10 @@ from keras_l2l.rules import tensorwise
 # Steps that the rule can tell from earlier ones. None after a few times the
 # last: a rule must not meet a time then that it has not been trained on.
 _TIMES = (1, 3, 10, 30, 100, 300, 1000, 3000)
-_STEP_SCALE, _LARGEST_MAGNITUDE = 0.01, 5.0
+_STEP_SCALE, _LARGEST_MAGNITUDE = 0.02, 5.0
+# Updates that never get smaller end in the noise of batches, or in a
+# divergence; these numbers are of fresh meta-parameters' best.
+_DECAY_STEPS, _DECAY_POWER = 100.0, 0.75
 # Parameters that start at 0 must be able to move.
 _SMALLEST_PARAM = 0.01
 
@@ -26,19 +29,21 @@ class MLPRule(tensorwise.TensorwiseRule):
     signals = how many steps were taken; how large averages of gradients are
         against gradients, and parameters
     direction, magnitude = network(features, signals)
-    scale = 0.01 * (root mean square of the parameters, and of 0.01)
-    update = scale * direction * exp(5 * tanh(magnitude / 5))
+    scale = 0.02 * (root mean square of the parameters, and of 0.01)
+    update = (1 + t / 100)^-0.75 * scale * direction * exp(5 * tanh(magnitude / 5))
     ```
 
     It takes a few hundred operations for each coordinate, where an LSTM takes
     ten thousand, and keeps four floats, seven of tensors with fewer than two
-    axes. Fresh meta-parameters are of normalized momentum.
+    axes. Fresh meta-parameters are of normalized momentum, with steps that
+    get smaller over time: what was learned goes on from there.
 
     Deviations from the paper: features are blind to what is common to a
     tensor, as whether its gradients are all noise, which signals tell;
     magnitudes count in full, not by 0.001, so that they are learned sooner;
-    and updates are relative to parameters, as Adafactor's and Celo's are: so
-    that what is right for a layer is nearly right for a wider one.
+    updates are relative to parameters, as Adafactor's and Celo's are, so that
+    what is right for a layer is nearly right for a wider one; and they decay,
+    as unrolls are too short to teach it.
 
     Reference:
         Metz et al., 2022 (arXiv 2203.11860), the rule "small_fc".
@@ -77,5 +82,6 @@ class MLPRule(tensorwise.TensorwiseRule):
         magnitude = _LARGEST_MAGNITUDE * ops.tanh(
             magnitude / _LARGEST_MAGNITUDE
         )
-        size = _STEP_SCALE * scale * ops.exp(magnitude)
+        decay = (1 + t / _DECAY_STEPS) ** -_DECAY_POWER
+        size = _STEP_SCALE * decay * scale * ops.exp(magnitude)
         return size * direction, state
