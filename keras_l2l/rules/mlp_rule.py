@@ -16,6 +16,9 @@ _STEP_SCALE, _LARGEST_MAGNITUDE = 0.02, 5.0
 _DECAY_STEPS, _DECAY_POWER = 100.0, 0.75
 # Parameters that start at 0 must be able to move.
 _SMALLEST_PARAM = 0.01
+# Biases and scales, of any size: those of a normalization are next to 1, and
+# steps relative to that are too large.
+_VECTOR_SCALE = 0.1
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
@@ -29,8 +32,9 @@ class MLPRule(tensorwise.TensorwiseRule):
     signals = how many steps were taken; how large averages of gradients are
         against gradients, and parameters
     direction, magnitude = network(features, signals)
-    scale = 0.02 * (root mean square of the parameters, and of 0.01)
-    update = (1 + t / 100)^-0.75 * scale * direction * exp(5 * tanh(magnitude / 5))
+    scale = root mean square of the parameters, and of 0.01;
+            0.1 for tensors of fewer than two axes
+    update = 0.02 * (1 + t / 100)^-0.75 * scale * direction * exp(5 * tanh(magnitude / 5))
     ```
 
     It takes a few hundred operations for each coordinate, where an LSTM takes
@@ -50,7 +54,7 @@ class MLPRule(tensorwise.TensorwiseRule):
     """
 
     def init_meta_params(self, seed):
-        number = len(_TIMES) + len(moments.DECAYS) + 1
+        number = len(_TIMES) + len(moments.DECAYS) + 2
         return moments.momentum_network(
             moments.init_network(seed, further=number)
         )
@@ -67,13 +71,16 @@ class MLPRule(tensorwise.TensorwiseRule):
     def tensor_step(self, meta_params, gradient, param, state, shared):
         t = ops.cast(shared, gradient.dtype) + 1
         state = moments.update(state, gradient)
-        scale = ops.sqrt(ops.mean(ops.square(param)) + _SMALLEST_PARAM**2)
+        rms = ops.sqrt(ops.mean(ops.square(param)) + _SMALLEST_PARAM**2)
+        is_vector = len(param.shape) < 2
+        scale = _VECTOR_SCALE if is_vector else rms
         times = ops.convert_to_tensor(np.array(_TIMES), gradient.dtype)
         signals = ops.concatenate(
             [
                 ops.tanh(t / times - 1),
                 ops.log(moments.signal_to_noise(state, t) + 1e-4),
-                ops.log(scale)[None],
+                ops.log(rms)[None],
+                ops.full_like(rms, float(is_vector))[None],
             ]
         )
         direction, magnitude = moments.network(
