@@ -147,7 +147,8 @@ def updates_of(rule, meta_params, gradients, state, iteration):
         iteration: Scalar int64 tensor, inner steps taken before.
 
     Returns:
-        List of tensors like `gradients`.
+        Tuple of a list of tensors like `gradients`, and of the state after
+        the last.
     """
     step = recomputed(rule.step, rule.jit_compile)
 
@@ -162,13 +163,13 @@ def updates_of(rule, meta_params, gradients, state, iteration):
         updates, state = step(meta_params, inputs, state)
         return updates, (k + 1, state)
 
-    updates, _ = _scan(
+    updates, (_, state) = _scan(
         one_step,
         (tf.constant(0, tf.int64), state),
         gradients[0].shape[0],
         [tf.TensorSpec(g.shape[1:], g.dtype) for g in gradients],
     )
-    return updates
+    return updates, state
 
 
 def _inner_step(rule, task, meta_params, batches):

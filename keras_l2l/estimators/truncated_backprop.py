@@ -104,14 +104,15 @@ class TruncatedBackprop(base.UnrollEstimator):
                 self.unroll_length,
                 self.second_derivatives,
             )
+            auxiliary = self._auxiliary(carry.state)
         meta_loss, slopes = self._meta_loss.of(losses, episode.carry.iteration)
         gradient = tape.gradient(
-            losses,
+            [losses, auxiliary],
             flat,
-            output_gradients=slopes,
+            output_gradients=[slopes, tf.ones_like(auxiliary)],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        return gradient, meta_loss, carry
+        return gradient, meta_loss + tf.cast(auxiliary, losses.dtype), carry
 
     def _sampled(self, task, meta_params, episode, seed):
         """Is `_exact` in expectation, by a sample of the coordinates.
@@ -147,35 +148,30 @@ class TruncatedBackprop(base.UnrollEstimator):
         flat = tf.nest.flatten(meta_params)
         with tf.GradientTape() as tape:
             tape.watch(flat)
-            updates = unroll_lib.updates_of(
+            updates, state = unroll_lib.updates_of(
                 self.rule, meta_params, seen, state, before.iteration
             )
-        auxiliary, gradients = self._auxiliary(
-            updates, seen, state, before.iteration
-        )
-        upstream = [u + g for u, g in zip(upstream, gradients, strict=True)]
+            auxiliary = self._auxiliary(state)
         gradient = tape.gradient(
-            updates,
+            [*updates, auxiliary],
             flat,
-            output_gradients=upstream,
+            output_gradients=[*upstream, tf.ones_like(auxiliary)],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        return gradient, meta_loss + auxiliary, carry
+        return gradient, meta_loss + tf.cast(auxiliary, losses.dtype), carry
 
-    def _auxiliary(self, updates, gradients, state, iteration):
+    def _auxiliary(self, state):
         """Returns another part of the meta-loss, for subclasses.
 
         Args:
-            updates: List of tensors `[unroll_length, m]`.
-            gradients: List of those that the updates are for.
-            state: The rule's, of these coordinates, before the unroll.
-            iteration: Scalar int64 tensor, inner steps taken before.
+            state: The rule's after the unroll, of the sampled coordinates
+                where those are.
 
         Returns:
-            Tuple of a scalar and of its gradients, like `updates`.
+            Scalar tensor.
         """
-        del gradients, state, iteration
-        return 0.0, [tf.zeros_like(u) for u in updates]
+        del state
+        return tf.zeros([])
 
     def _sample(self, size, seed):
         """Returns coordinates of a tensor, all different."""

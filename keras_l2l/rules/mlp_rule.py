@@ -34,7 +34,8 @@ class MLPRule(tensorwise.TensorwiseRule):
     direction, magnitude = network(features, signals)
     scale = root mean square of the parameters, and of 0.01;
             0.1 for tensors of fewer than two axes
-    update = 0.02 * (1 + t / 100)^-0.75 * scale * direction * exp(5 * tanh(magnitude / 5))
+    size = 0.02 * (1 + t / 100)^-0.75 * scale * exp(5 * tanh(magnitude / 5))
+    update = size * direction
     ```
 
     It takes a few hundred operations for each coordinate, where an LSTM takes
