@@ -1,5 +1,6 @@
 """Meta-training on several tasks, and in ways made for long trainings."""
 
+import functools
 import json
 
 import numpy as np
@@ -142,6 +143,19 @@ def test_validations_of_logarithms_are_geometric_means(tmp_path):
     assert first["final_loss"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Returns a function from a horizon to the arrays of an ordinary run."""
+
+    @functools.cache
+    def run(horizon):
+        folder = tmp_path_factory.mktemp("plain")
+        result = meta_train(folder, SEVERAL[0], horizon=horizon)
+        return leaves(result.meta_params)
+
+    return run
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -156,14 +170,14 @@ def test_validations_of_logarithms_are_geometric_means(tmp_path):
     ],
     ids=str,
 )
-def test_each_way_changes_the_result_and_is_told(arguments, tmp_path):
-    horizon = {"horizon": arguments.get("horizon", 6)}
-    plain = meta_train(tmp_path / "plain", SEVERAL[0], **horizon)
+def test_each_way_changes_the_result_and_is_told(arguments, plain, tmp_path):
     other = meta_train(tmp_path / "other", SEVERAL[0], **arguments)
     assert any(
         np.abs(a - b).max() > 1e-6
         for a, b in zip(
-            leaves(plain.meta_params), leaves(other.meta_params), strict=True
+            plain(arguments.get("horizon", 6)),
+            leaves(other.meta_params),
+            strict=True,
         )
     )
     config = json.loads((tmp_path / "other" / "config.json").read_text())

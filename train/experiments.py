@@ -1,8 +1,9 @@
-"""The paper's experiments, as data: one place for all of their settings."""
+"""Experiments, the paper's above all, as data: one place for all settings."""
 
 import typing
 
 from keras_l2l import evaluation
+from keras_l2l.tasks import networks
 
 
 class Test(typing.NamedTuple):
@@ -18,6 +19,8 @@ class Test(typing.NamedTuple):
         block: Int, inner steps whose losses are averaged.
         learning_rates: Floats, what baselines are tuned over.
         guarded: Bool, whether the presets are, by Adam.
+        baselines: String, the committed evaluation in `train/results/` whose
+            baselines are taken; `None` tunes them.
     """
 
     task: str
@@ -29,6 +32,7 @@ class Test(typing.NamedTuple):
     block: int = 1
     learning_rates: tuple = evaluation.LEARNING_RATES
     guarded: bool = False
+    baselines: str | None = None
 
 
 class Experiment(typing.NamedTuple):
@@ -58,10 +62,40 @@ def _conv_tests(name):
     }
 
 
+def _long_tests():
+    """Returns the tests of long trainings, one for each network."""
+    return {
+        name: Test(
+            name,
+            horizon=10_000,
+            seeds=10,
+            tuning_seeds=_LONG_TUNING_SEEDS.get(name, 1),
+            split="train",
+            block=50,
+            learning_rates=LONG_LEARNING_RATES,
+            baselines=f"long/baselines_{name}.json",
+        )
+        for name in networks.TEST_NETWORKS
+    }
+
+
 def _art(task="neural_art", **arguments):
     """Returns a test on content images of the split."""
     return Test(task, **{"horizon": 128, "tuning_seeds": 2, **arguments})
 
+
+# Five decades, three values in each.
+LONG_LEARNING_RATES = tuple(
+    float(f"{10 ** (k / 3):.3g}") for k in range(-12, 4)
+)
+
+# Fewer for those that take long.
+_LONG_TUNING_SEEDS = {
+    "digits_relu": 4,
+    "digits_sigmoid": 4,
+    "fashion_relu": 2,
+    "fashion_sigmoid": 2,
+}
 
 # Short unrolls come soonest to an optimizer that is fast and stops early; then
 # longer ones make it go on, in the end whole episodes.
@@ -178,10 +212,44 @@ EXPERIMENTS = {
         },
         quick={"dataset": "l2l_patches/32"},
     ),
+    # Not the paper's: an optimizer for whole trainings of networks that it has
+    # not seen. Fashion-MNIST is needed, and digits and text that are there.
+    "long": Experiment(
+        flags={
+            "task": "networks",
+            "validation_task": "networks_valid",
+            "rule": "mlp",
+            "horizon": 10_000,
+            "log_uniform_horizons": True,
+            "unroll_length": 250,
+            "loss_weights": "log",
+            "compile_unroll": True,
+            "meta_batch_size": 9,
+            "episode_clipnorm": 1.0,
+            "meta_learning_rate": 0.001,
+            "meta_steps": 1800,
+            "validation_interval": 100,
+            "validation_episodes": 7,
+        },
+        tests=_long_tests(),
+        # One network that needs no download.
+        quick={
+            "task": "mlp",
+            "validation_task": None,
+            "meta_batch_size": 1,
+            "compile_unroll": False,
+        },
+    ),
 }
 
 # What --quick makes of an experiment and of its first test, which is the only
 # one then: little work, and no results. Episodes are of four unrolls at most.
 QUICK = {"meta_steps": 10, "validation_episodes": 2}
 QUICK_UNROLL_LENGTH, QUICK_UNROLLS = 20, 4
-QUICK_TEST = {"horizon": 10, "seeds": 2, "tuning_seeds": 1}
+QUICK_TEST = {
+    "horizon": 10,
+    "seeds": 2,
+    "tuning_seeds": 1,
+    "block": 1,
+    "baselines": None,
+}

@@ -1,4 +1,4 @@
-"""Meta-trains, evaluates and draws an experiment of the paper.
+"""Meta-trains, evaluates and draws an experiment, such as those of the paper.
 
 Writes to --output_dir what train.meta_train writes, for each stage
 meta_training.png (the validations), and for each test of the experiment
@@ -24,6 +24,8 @@ from train import experiments
 from train import meta_flags
 from train import meta_train
 from train import plot
+
+_RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def define_flags():
@@ -55,7 +57,8 @@ def main():
     for name, test in tests.items():
         evaluation = folder / f"evaluation_{name}.json"
         if not evaluation.exists():
-            evaluate.compare([folder / "preset"], test, evaluation)
+            baselines = test.baselines and _RESULTS / test.baselines
+            evaluate.compare([folder / "preset"], test, evaluation, baselines)
         found = evaluate.read(evaluation, folder / "preset")
         curves = folder / f"curves_{name}.png"
         if not curves.exists():

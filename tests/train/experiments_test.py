@@ -1,3 +1,4 @@
+import pathlib
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from train import meta_flags
 from train import registry
 from train import stages as stages_lib
 
+RESULTS = pathlib.Path(experiments.__file__).parent / "results"
 CONV_STAGES = [(100, 20), (1000, 100)]
 CONV_TESTS = {
     "base": ("conv", 1000),
@@ -68,6 +70,22 @@ SETTINGS = {
             "128x128": ("neural_art", 128),
         },
     ),
+    "long": (
+        ("networks", None, "mlp"),
+        [(10_000, 250)],
+        {
+            name: (name, 10_000)
+            for name in (
+                "digits_relu",
+                "digits_sigmoid",
+                "fashion_relu",
+                "fashion_sigmoid",
+                "fashion_wide",
+                "fashion_conv",
+                "characters",
+            )
+        },
+    ),
 }
 
 
@@ -86,7 +104,7 @@ def parse():
 
 
 @pytest.mark.parametrize("name", sorted(experiments.EXPERIMENTS))
-def test_settings_are_the_papers(name, parse):
+def test_settings_are_as_written(name, parse):
     assert SETTINGS.keys() == experiments.EXPERIMENTS.keys()
     named, lengths, tests = SETTINGS[name]
     values = parse(f"--experiment={name}", "--output_dir=new")
@@ -97,7 +115,8 @@ def test_settings_are_the_papers(name, parse):
         assert (values.task, last.get("dataset"), values.rule) == named
         arguments = stages_lib.arguments(values)
         found.append((arguments["horizon"], arguments["unroll_length"]))
-        assert arguments["loss_weights"] == "sum"
+        weights = "log" if name == "long" else "sum"
+        assert arguments["loss_weights"] == weights
         assert arguments["second_derivatives"] is False
         teacher = arguments["teacher"] and arguments["teacher"].get_config()
         if name == "neural_art":
@@ -135,6 +154,18 @@ def test_quick_episodes_are_of_whole_unrolls(name):
         unroll_length = min(unroll_length, experiments.QUICK_UNROLL_LENGTH)
         quick = min(horizon, experiments.QUICK_UNROLLS * unroll_length)
         assert quick % unroll_length == 0
+
+
+def test_baselines_of_an_experiment_are_of_its_comparison():
+    for test in experiments.EXPERIMENTS["long"].tests.values():
+        found = runs.read_json(RESULTS / test.baselines)
+        assert found["horizon"] == test.horizon
+        assert found["block"] == test.block
+        assert found["split"] == test.split
+        assert found["learning_rates"] == list(test.learning_rates)
+        assert len(found["seeds"]) == test.seeds
+        assert len(found["tuning_seeds"]) == test.tuning_seeds
+        assert not set(found["seeds"]) & set(found["tuning_seeds"])
 
 
 def test_quick_sets_what_only_it_does(parse):

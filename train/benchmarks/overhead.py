@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_l2l
+from keras_l2l import rules
 from train.benchmarks import timing
 
 
@@ -43,33 +44,33 @@ MODELS = {"mlp": _mlp, "conv net": _conv_net, "transformer": _transformer}
 OPTIMIZERS = {
     "sgd": keras.optimizers.SGD,
     "adam": keras.optimizers.Adam,
-    "learned": keras_l2l.LearnedOptimizer,
+    "default": keras_l2l.LearnedOptimizer,
+    "lstm": lambda: keras_l2l.LearnedOptimizer(rule=rules.CoordinatewiseLSTM()),
+    "rnnprop": lambda: keras_l2l.LearnedOptimizer(rule=rules.RNNprop()),
 }
 
 
 def overhead(repeats):
-    """Returns rows of the seconds of a train step, by model and batch size."""
+    """Returns rows of a train step's time, by model, batch and optimizer."""
     rows = []
     for name, make in MODELS.items():
-        for batch_size in (32, 256):
+        for batch_size in (32, 128):
             steps = {
                 optimizer: _train_step(make(), batch_size, make_optimizer)
                 for optimizer, make_optimizer in OPTIMIZERS.items()
             }
-            ms = {
-                k: 1e3 * v for k, v in timing.alternate(steps, repeats).items()
-            }
-            rows.append(
+            seconds = timing.alternate(steps, repeats)
+            rows += [
                 {
                     "model": name,
                     "parameters": make().count_params(),
                     "batch": batch_size,
-                    "sgd_ms": ms["sgd"],
-                    "adam_ms": ms["adam"],
-                    "learned_ms": ms["learned"],
-                    "share_of_step": 1 - ms["sgd"] / ms["learned"],
+                    "optimizer": optimizer,
+                    "step_ms": 1e3 * seconds[optimizer],
+                    "share_of_step": 1 - seconds["sgd"] / seconds[optimizer],
                 }
-            )
+                for optimizer in steps
+            ]
     return rows
 
 

@@ -31,7 +31,7 @@ def update(repeats):
     # In turn, so that sizes can be compared with each other.
     work = {}
     for count, size, dtype in rows:
-        learned = keras_l2l.LearnedOptimizer(state_dtype=dtype)
+        learned = _lstm(state_dtype=dtype)
         work[count, size, dtype] = _apply(learned, count, size)
     for count, size in sizes:
         work[count, size, "adam"] = _apply(keras.optimizers.Adam(), count, size)
@@ -60,6 +60,7 @@ MODELS = {
 RULES = {
     "celo": lambda: rules_lib.Celo(num_steps=1000),
     "celo_adam": lambda: rules_lib.CeloAdam(num_steps=1000),
+    "mlp": rules_lib.MLPRule,
     "rnnprop": rules_lib.RNNprop,
     "lstm": rules_lib.CoordinatewiseLSTM,
 }
@@ -104,10 +105,15 @@ def rules(repeats):
     return rows
 
 
+def _lstm(**arguments):
+    rule = rules_lib.CoordinatewiseLSTM()
+    return keras_l2l.LearnedOptimizer(rule=rule, **arguments)
+
+
 def _update_memory(count, size, dtype):
     # What compilation takes is not counted.
-    _apply(keras_l2l.LearnedOptimizer(), 1, 5 * chunks.CHUNK + 1)
-    optimizer = keras_l2l.LearnedOptimizer(state_dtype=dtype)
+    _apply(_lstm(), 1, 5 * chunks.CHUNK + 1)
+    optimizer = _lstm(state_dtype=dtype)
     variables, gradients = _variables_and_gradients(count, size)
     before = timing.reset_peak_mb()
     optimizer.build(variables)
@@ -160,11 +166,11 @@ def frameworks(repeats, n=2**20, size=4096):
     matrix = tf.random.stateless_normal([size, size], [0, 0])
     candidates = {
         "matrix products alone": lambda: tf.matmul(matrix, matrix).numpy(),
-        "keras_l2l": _apply(keras_l2l.LearnedOptimizer(), 1, n),
+        "keras_l2l": _apply(_lstm(), 1, n),
     }
     chunk, chunks.CHUNK = chunks.CHUNK, n
     candidates["keras_l2l, not in chunks"] = _apply(
-        keras_l2l.LearnedOptimizer(), 1, n
+        _lstm(), 1, n
     )
     chunks.CHUNK = chunk
     for name, make in other_frameworks.UPDATES.items():
