@@ -218,7 +218,7 @@ def plot_updates(analysis, path):
 
 
 def plot_meta_training(history, path):
-    """Draws the validation losses of a run by its meta-steps.
+    """Draws the validation losses of a run by its meta-steps and time.
 
     Args:
         history: Dict as in a run's `history.json`.
@@ -245,8 +245,9 @@ def plot_meta_training(history, path):
     axes.set_yscale("log")
     axes.set_xlabel("meta-step")
     axes.set_ylabel("validation loss")
-    minutes = history["seconds"] / 60
-    axes.set_title(f"{max(meta_steps)} meta-steps in {minutes:.0f} minutes")
+    minutes = history["seconds"] / 60 / max(1, *meta_steps)
+    times = lambda n: n * minutes, lambda m: m / minutes
+    axes.secondary_xaxis("top", functions=times).set_xlabel("minutes")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     _save(figure, path)

@@ -167,7 +167,11 @@ def test_validations_of_a_run(tmp_path, drawn):
     mean, final = axes.get_lines()
     np.testing.assert_array_equal(mean.get_xydata(), [[0, 2.0], [3, 1.0]])
     np.testing.assert_array_equal(final.get_xydata(), [[0, 1.0], [3, 0.1]])
-    assert axes.get_title() == "3 meta-steps in 2 minutes"
+    (times,) = axes.child_axes
+    assert times.get_xlabel() == "minutes"
+    # Of 125 seconds for three meta-steps.
+    expected = np.array(axes.get_xlim()) * 125 / 60 / 3
+    np.testing.assert_allclose(times.get_xlim(), expected)
 
 
 def test_updates_of_two_coordinates_at_three_steps(tmp_path, drawn):
