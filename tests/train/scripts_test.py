@@ -14,8 +14,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
 
 import keras_l2l
+from train import ablate
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -375,3 +378,27 @@ def test_a_users_mistake_ends_in_one_message(tmp_path, script, flags, message):
     assert message in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_ablations_are_a_run_each(tmp_path, monkeypatch, capsys):
+    quick = ("--task=quadratics", "--meta_steps=4", "--validation_interval=2")
+    monkeypatch.setattr(ablate, "BASE", quick)
+    variants = {"as it is": (), "other rate": ("--meta_learning_rate=0.1",)}
+    monkeypatch.setattr(ablate, "VARIANTS", variants)
+    with flagsaver.flagsaver():
+        ablate.define_flags()
+        flags.FLAGS(["ablate", f"--output_dir={tmp_path}"])
+        ablate.main()
+        # What is there is not done again.
+        before = (tmp_path / "as_it_is/history.json").stat()
+        ablate.main()
+    flags.FLAGS.unparse_flags()
+    assert (tmp_path / "as_it_is/history.json").stat() == before
+    found = json.loads((tmp_path / "ablations.json").read_text())
+    first, second = found["rows"]
+    assert first["variant"] == "as it is" and first["flags"] == "-"
+    assert second["flags"] == "--meta_learning_rate=0.1"
+    assert first["final_loss"] != second["final_loss"]
+    config = json.loads((tmp_path / "other_rate/config.json").read_text())
+    assert config["meta_learning_rate"] == 0.1
+    assert "--meta_learning_rate=0.1" in capsys.readouterr().out

@@ -169,9 +169,7 @@ def frameworks(repeats, n=2**20, size=4096):
         "keras_l2l": _apply(_lstm(), 1, n),
     }
     chunk, chunks.CHUNK = chunks.CHUNK, n
-    candidates["keras_l2l, not in chunks"] = _apply(
-        _lstm(), 1, n
-    )
+    candidates["keras_l2l, not in chunks"] = _apply(_lstm(), 1, n)
     chunks.CHUNK = chunk
     for name, make in other_frameworks.UPDATES.items():
         try:
