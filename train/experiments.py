@@ -221,7 +221,8 @@ EXPERIMENTS = {
             "rule": "mlp",
             "horizon": 10_000,
             "log_uniform_horizons": True,
-            "unroll_length": 250,
+            # Shorter ones teach that steps get small too soon.
+            "unroll_length": 1000,
             "loss_weights": "log",
             "compile_unroll": True,
             "meta_batch_size": 9,

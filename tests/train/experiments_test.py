@@ -72,7 +72,7 @@ SETTINGS = {
     ),
     "long": (
         ("networks", None, "mlp"),
-        [(10_000, 250)],
+        [(10_000, 1000)],
         {
             name: (name, 10_000)
             for name in (
