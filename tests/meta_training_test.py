@@ -268,7 +268,10 @@ def test_non_empty_output_folder_is_left_alone(small_lstm, tmp_path):
         ({"clipnorm": 0.0}, "`clipnorm` must be a pos"),
         ({"seed": -1}, "`seed` must be an int"),
         ({"imitation_weight": 0.0}, "`imitation_weight` must be a pos"),
-        ({"teacher": rules.NTMBFGS()}, "treat each by itself"),
+        (
+            {"teacher": rules.NTMBFGS(), "sampled_coordinates": 2},
+            "treat each by itself",
+        ),
         ({"second_derivatives": "no"}, "`second_derivatives` must be a bool"),
     ],
 )
