@@ -245,7 +245,7 @@ def plot_meta_training(history, path):
     axes.set_yscale("log")
     axes.set_xlabel("meta-step")
     axes.set_ylabel("validation loss")
-    minutes = history["seconds"] / 60 / max(1, *meta_steps)
+    minutes = history["seconds"] / 60 / max([1, *meta_steps])
     times = lambda n: n * minutes, lambda m: m / minutes
     axes.secondary_xaxis("top", functions=times).set_xlabel("minutes")
     axes.grid(alpha=0.3)

@@ -1,9 +1,9 @@
 """Meta-trains for long trainings with and without each of the ways to do so.
 
 For each variant a short run of the experiment "long", in a folder in
---output_dir. Writes ablations.json there, and prints
-it as a table: the best validation of each, geometric means over networks that
-none was meta-trained on. One that was stopped goes on when it is called again.
+--output_dir. Writes ablations.json there, and prints it as a table: the best
+validation of each, geometric means over networks that none was meta-trained
+on. One that was stopped goes on when it is called again.
 Example:
 
   python -m train.ablate --data_dir=runs/tfds --output_dir=runs/ablations
@@ -19,7 +19,7 @@ from keras_l2l import runs
 from train import benchmark
 from train import cli
 
-# Flags beside the experiment's of all variants: half an hour each.
+# Flags beside the experiment's, of all variants.
 BASE = (
     "--experiment=long",
     "--horizon=3000",

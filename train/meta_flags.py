@@ -22,8 +22,8 @@ def define_flags():
         "experiment",
         None,
         sorted(experiments.EXPERIMENTS),
-        "Take the settings of one of the paper's experiments for all flags "
-        "that are not given.",
+        "Take the settings of an experiment, such as those of the paper, for "
+        "all flags that are not given.",
     )
     flags.DEFINE_bool(
         "quick", False, "Only 10 meta-steps of short episodes, to try it."

@@ -36,12 +36,14 @@ def second_unroll(estimator, meta_params):
     return episode
 
 
-def error_by_definition(rule, task, teacher, meta_params, sample=None):
+def error_by_definition(
+    rule, task, teacher, meta_params, sample=None, second_derivatives=False
+):
     """Returns meta_params -> relative error, in the second unroll of 5.
 
-    The gradients are those that the rule sees with `meta_params`; the
-    parameters are the rule's own. A sample is of the first coordinates of each
-    tensor, so many.
+    The gradients are those that the rule sees with `meta_params`, or with
+    second derivatives its own, as the parameters are. A sample is of the first
+    coordinates of each tensor, so many.
     """
     unroll_length = 5
     carry = TruncatedBackprop(rule, task, 10, 5).init(0).carry
@@ -68,6 +70,12 @@ def error_by_definition(rule, task, teacher, meta_params, sample=None):
         state, params, difference, norm = start, start_params, 0.0, 0.0
         for t in range(unroll_length, 2 * unroll_length):
             inputs = recorded[t]._replace(params=params)
+            if second_derivatives:
+                with tf.GradientTape() as tape:
+                    tape.watch(params)
+                    loss = task.loss(params, ())
+                gradients = tape.gradient(loss, params)
+                inputs = inputs._replace(gradients=gradients)
             updates, state = rule.step(meta_params, inputs, state)
             params = [p + u for p, u in zip(params, updates, strict=True)]
             for u, s in zip(updates, taught[t], strict=True):
@@ -79,20 +87,39 @@ def error_by_definition(rule, task, teacher, meta_params, sample=None):
     return error
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_loss_and_gradient_are_those_of_the_definition(name):
+@pytest.mark.parametrize(
+    "name, second_derivatives",
+    [*((name, False) for name in RULES), ("momentum", True)],
+)
+def test_loss_and_gradient_are_those_of_the_definition(
+    name, second_derivatives
+):
     task = float64_quadratic(n=6)
     rule = RULES[name].for_variables(task.variables())
     meta_params = to_float64(rule.init_meta_params(0))
     results = []
     for estimator in (
-        TruncatedBackprop(rule, task, 10, 5),
-        Imitation(rule, task, 10, 5, teacher=TEACHER, imitation_weight=3.0),
+        TruncatedBackprop(rule, task, 10, 5, second_derivatives),
+        Imitation(
+            rule,
+            task,
+            10,
+            5,
+            second_derivatives,
+            teacher=TEACHER,
+            imitation_weight=3.0,
+        ),
     ):
         episode = second_unroll(estimator, meta_params)
         results.append(estimator.estimate(meta_params, episode, 0))
     plain, taught = results
-    error = error_by_definition(rule, task, TEACHER, meta_params)
+    error = error_by_definition(
+        rule,
+        task,
+        TEACHER,
+        meta_params,
+        second_derivatives=second_derivatives,
+    )
     flat = tf.nest.flatten(meta_params)
     with tf.GradientTape() as tape:
         tape.watch(flat)

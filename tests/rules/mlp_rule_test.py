@@ -1,0 +1,60 @@
+"""How large the steps of `MLPRule` are, where its network is momentum alone."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_l2l import rules
+from keras_l2l.rules import moments
+
+RULE = rules.MLPRule()
+# Without what is random in it, so that directions have a size of 1.
+MOMENTUM = moments.momentum_network(
+    tf.nest.map_structure(tf.zeros_like, RULE.init_meta_params(0))
+)
+GRADIENTS = np.random.default_rng(0).normal(size=(6, 5)).astype("float32")
+
+
+def rms(tensor):
+    return float(tf.sqrt(tf.reduce_mean(tf.square(tensor))))
+
+
+def step(param, state=None, iteration=0):
+    """Returns the size of one update, and the state after it."""
+    gradient = tf.constant(GRADIENTS.ravel()[: param.size], tf.float32)
+    gradient = tf.reshape(gradient, param.shape)
+    state = RULE.init_state([param.shape]) if state is None else state
+    param = tf.constant(param, tf.float32)
+    inputs = rules.StepInputs([gradient], [param], None, tf.constant(iteration))
+    (update,), state = RULE.step(MOMENTUM, inputs, state)
+    return rms(update), state
+
+
+@pytest.mark.parametrize(
+    "param, scale",
+    [
+        (np.full((6, 5), 0.5), 0.5),
+        (np.full((3, 2, 5), 2.0), 2.0),
+        # What starts at 0 moves.
+        (np.zeros((6, 5)), 0.01),
+        # Biases and scales, of whatever size.
+        (np.zeros(30), 0.1),
+        (np.ones(30), 0.1),
+    ],
+    ids=["matrix", "convolution", "zeros", "bias", "scale"],
+)
+def test_steps_are_relative_to_parameters_and_decay(param, scale):
+    first, state = step(param)
+    assert first == pytest.approx(0.01 / np.sqrt(1.01) * scale, rel=1e-3)
+    late, _ = step(param, state, iteration=9999)
+    assert late / first == pytest.approx(np.sqrt(1.01 / 101), rel=0.02)
+
+
+def test_steps_do_not_grow_with_what_they_make_larger():
+    param = np.full((6, 5), 0.5)
+    _, state = step(param)
+    same, _ = step(param, state, iteration=1)
+    grown, _ = step(100 * param, state, iteration=1)
+    assert grown == pytest.approx(same, rel=1e-5)
+    fresh, _ = step(100 * param, iteration=1)
+    assert fresh == pytest.approx(100 * same, rel=0.02)
