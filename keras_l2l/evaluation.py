@@ -142,6 +142,7 @@ def evaluate(
     baselines=None,
     earlier=None,
     block=1,
+    verbose=0,
 ):
     """Compares learned optimizers with tuned baselines on one task.
 
@@ -167,6 +168,7 @@ def evaluate(
         block: Int, a divisor of `horizon`. Losses are means of so many steps,
             the final loss is that of the last of them: that of one batch is
             noisy.
+        verbose: 0 for silence, 1 for a progress bar of optimizees.
 
     Returns:
         JSON-able dict; the entries of `"results"` are described at
@@ -184,7 +186,19 @@ def evaluate(
             f"Received: {sorted(set(seeds) & set(tuning_seeds))} in both, on "
             f"the split {split!r}. Use another tuning split or other seeds."
         )
-    trainer = Trainer(task, horizon, block)
+    if not isinstance(learned, dict):
+        learned = {"learned": learned}
+    if baselines is None:
+        baselines = BASELINES
+    of_learned = (len(learned) + len(UNTUNED)) * len(seeds)
+    of_baseline = len(learning_rates) * len(tuning_seeds)
+    of_baseline += len(CRITERIA) * len(seeds)
+    progress = keras.utils.Progbar(
+        of_learned + (0 if earlier else len(baselines) * of_baseline),
+        verbose=verbose,
+        unit_name="optimizee",
+    )
+    trainer = Trainer(task, horizon, block, progress)
     comparison = {
         "task": task.name,
         "task_config": task.get_config(),
@@ -199,8 +213,6 @@ def evaluate(
     }
     if earlier is not None:
         _require_same(earlier, comparison)
-    if not isinstance(learned, dict):
-        learned = {"learned": learned}
     results = [
         {
             "optimizer": name,
@@ -212,9 +224,7 @@ def evaluate(
         for name, make in makers.items()
     ]
     if earlier is None:
-        results += _baseline_results(
-            trainer, baselines or BASELINES, comparison
-        )
+        results += _baseline_results(trainer, baselines, comparison, progress)
         return {**comparison, "results": results}
     tuned = [r for r in earlier["results"] if r["tuned_for"]]
     return {
@@ -224,7 +234,7 @@ def evaluate(
     }
 
 
-def _baseline_results(trainer, baselines, comparison):
+def _baseline_results(trainer, baselines, comparison, progress):
     """Tunes baselines and returns the entries of their results."""
     results = []
     for name, make_optimizer in baselines.items():
@@ -236,7 +246,9 @@ def _baseline_results(trainer, baselines, comparison):
             comparison["learning_rates"],
         )
         # One entry per learning rate: both criteria may choose the same.
-        for rate in dict.fromkeys(best.values()):
+        rates = dict.fromkeys(best.values())
+        progress.add((len(best) - len(rates)) * len(comparison["seeds"]))
+        for rate in rates:
             found = trainer.results(
                 functools.partial(make_optimizer, rate),
                 comparison["split"],

@@ -33,12 +33,13 @@ class Trainer:
         task: `Task` or `TaskFamily`.
         horizon: Int, inner steps.
         block: Int, a divisor of it: inner steps whose losses are averaged.
+        progress: `keras.utils.Progbar` of optimizees, or `None`.
 
     Raises:
         ValueError: if an argument is of a wrong type or out of its range.
     """
 
-    def __init__(self, task, horizon, block=1):
+    def __init__(self, task, horizon, block=1, progress=None):
         check_task(task)
         checks.require_int("horizon", horizon)
         checks.require_int("block", block)
@@ -50,6 +51,7 @@ class Trainer:
         self._task = task
         self._horizon = horizon
         self._block = block
+        self._progress = progress
         self._traced = {}
 
     def curves(self, make_optimizer, split, seeds):
@@ -116,6 +118,8 @@ class Trainer:
             losses, non_trainable = run(seed, task.init_non_trainable(seed))
             losses = losses.numpy().reshape(-1, self._block).mean(axis=1)
             params = [v.numpy() for v in variables]
+            if self._progress is not None:
+                self._progress.add(1)
             yield Trained(losses, params, non_trainable)
 
     def _run(self, optimizer, variables, split):

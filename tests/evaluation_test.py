@@ -77,7 +77,7 @@ def test_one_optimizer_under_two_names_gives_one_curve():
     assert curves["adam"][0.1] == learned["losses"]
 
 
-def test_several_learned_optimizers():
+def test_several_learned_optimizers(capsys):
     arguments = {
         "task": QUADRATICS,
         "horizon": 5,
@@ -86,11 +86,14 @@ def test_several_learned_optimizers():
         "learning_rates": (1e-5, 0.01, 100.0),
         "baselines": {"sgd": keras.optimizers.SGD},
     }
-    both = evaluation.evaluate({"a": SGD, "b": ADAM}, **arguments)
+    both = evaluation.evaluate({"a": SGD, "b": ADAM}, **arguments, verbose=1)
+    # Also where both criteria choose one rate: 3 * 2, 3 rates * 2, 2 * 2.
+    assert "16/16" in capsys.readouterr().out
     names = [r["optimizer"] for r in both["results"]]
     assert names[:3] == ["a", "b", "adam_default"]
     assert set(names[3:]) == {"sgd"}
     alone = evaluation.evaluate(ADAM, **arguments)
+    assert capsys.readouterr().out == ""
     assert both["results"][1] == {**alone["results"][0], "optimizer": "b"}
     assert both["results"][2:] == alone["results"][1:]
 

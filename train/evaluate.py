@@ -150,6 +150,7 @@ def compare(
         earlier=None if baselines is None else runs.read_json(baselines),
         learning_rates=test.learning_rates,
         block=test.block,
+        verbose=1,
     )
     of_presets = {
         name: {"preset": str(preset), "meta_params_sha256": _sha256(optimizer)}
