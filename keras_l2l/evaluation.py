@@ -163,8 +163,8 @@ def evaluate(
             reported, too.
         earlier: What this function returned for another learned optimizer and
             all the same otherwise, but for the commit: its results of the
-            tuned baselines are taken instead of finding them again, which takes
-            most of the time.
+            baselines are taken instead of finding them again, which takes most
+            of the time.
         block: Int, a divisor of `horizon`. Losses are means of so many steps,
             the final loss is that of the last of them: that of one batch is
             noisy.
@@ -190,11 +190,15 @@ def evaluate(
         learned = {"learned": learned}
     if baselines is None:
         baselines = BASELINES
-    of_learned = (len(learned) + len(UNTUNED)) * len(seeds)
+    kept = [] if earlier is None else earlier["results"]
+    kept = [r for r in kept if r["tuned_for"] is not None]
+    untuned = set(UNTUNED) - {r["optimizer"] for r in kept}
+    untuned = {name: UNTUNED[name] for name in sorted(untuned)}
     of_baseline = len(learning_rates) * len(tuning_seeds)
     of_baseline += len(CRITERIA) * len(seeds)
     progress = keras.utils.Progbar(
-        of_learned + (0 if earlier else len(baselines) * of_baseline),
+        (len(learned) + len(untuned)) * len(seeds)
+        + (0 if earlier else len(baselines) * of_baseline),
         verbose=verbose,
         unit_name="optimizee",
     )
@@ -220,17 +224,16 @@ def evaluate(
             "tuned_for": tuned_for,
             **summarize(*trainer.results(make, split, seeds)),
         }
-        for makers, tuned_for in ((learned, None), (UNTUNED, []))
+        for makers, tuned_for in ((learned, None), (untuned, []))
         for name, make in makers.items()
     ]
     if earlier is None:
         results += _baseline_results(trainer, baselines, comparison, progress)
         return {**comparison, "results": results}
-    tuned = [r for r in earlier["results"] if r["tuned_for"]]
     return {
         **comparison,
         "baselines_versions": earlier["versions"],
-        "results": results + tuned,
+        "results": results + kept,
     }
 
 

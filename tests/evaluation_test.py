@@ -115,6 +115,14 @@ def test_baselines_of_an_earlier_evaluation(monkeypatch):
     found = evaluation.evaluate(ADAM, **arguments, earlier=earlier)
     assert found.pop("baselines_versions") == earlier["versions"]
     assert found == expected
+    kept = [r for r in earlier["results"] if r["optimizer"] != "adam_default"]
+    found = evaluation.evaluate(
+        ADAM, **arguments, earlier={**earlier, "results": kept}
+    )
+    assert found["results"] == expected["results"]
+    monkeypatch.setattr(evaluation, "UNTUNED", {"adam_default": None})
+    found = evaluation.evaluate(ADAM, **arguments, earlier=earlier)
+    assert found["results"] == expected["results"]
     for name, value in (
         ("horizon", 10),
         ("seeds", [0, 1, 3]),
