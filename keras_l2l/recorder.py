@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_l2l.estimators import meta_loss
+
 
 class Recorder:
     """History, TensorBoard scalars and the progress bar of a run.
@@ -141,5 +143,6 @@ class Recorder:
 
 
 def _geometric_mean(losses):
-    # None of them below the least that a logarithm tells from 0.
-    return tf.exp(tf.reduce_mean(tf.math.log(losses + 1e-8)))
+    # As the meta-loss sees them.
+    logarithms = tf.math.log(losses + meta_loss.SMALLEST)
+    return tf.exp(tf.reduce_mean(logarithms)) - meta_loss.SMALLEST

@@ -130,7 +130,7 @@ ARROWS = {
     "evaluation": {"results", "runs", "trainer"},
     "export": {"backends", "nests", "rules", "runs"},
     "plots": {"runs"},
-    "recorder": set(),
+    "recorder": {"estimators"},
     "results": set(),
 }
 TENSORFLOW = {

@@ -4,8 +4,10 @@ import math
 
 import tensorflow as tf
 
-# What no loss can be told from, by its logarithm.
-_SMALLEST = 1e-8
+# Added to losses before their logarithm. Tasks whose losses go to 0 would have
+# meta-gradients of nothing else: with 1e-8, a rule got better and better on
+# digits, and from meta-step 50 on worse at the end on Fashion-MNIST.
+SMALLEST = 0.001
 
 
 class MetaLoss:
@@ -14,8 +16,8 @@ class MetaLoss:
     Args:
         loss_weights: `"sum"`, all losses count; `"mean"`, all of them by
             `1 / unroll_length`; `"last"`, the last of each unroll; `"log"`,
-            their logarithms by `1 / unroll_length`, so that small losses and
-            tasks of small losses count as much as others; or a list of
+            those of 0.001 more, by `1 / unroll_length`, so that small losses
+            and tasks of small losses count as much as others; or a list of
             `horizon` finite floats, the paper's w.
         horizon: Int, inner steps in an episode.
         unroll_length: Int, inner steps per meta-gradient.
@@ -45,7 +47,7 @@ class MetaLoss:
         steps = tf.cast(start, tf.int32) + tf.range(losses.shape[-1])
         weights = tf.gather(weights, steps)
         if self._log:
-            losses = losses + _SMALLEST
+            losses = losses + SMALLEST
             return (
                 tf.reduce_sum(weights * tf.math.log(losses), axis=-1),
                 weights / losses,
