@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import LSTM
 from conftest import leaves
 
 import keras_l2l
@@ -105,7 +106,7 @@ def test_overflow_skips_the_whole_step_under_loss_scaling():
 def test_bad_coordinates_stay_and_the_others_proceed(value):
     def run(gradients):
         variable = keras.Variable(np.ones((2, 2), "float32"))
-        optimizer = keras_l2l.LearnedOptimizer()
+        optimizer = keras_l2l.LearnedOptimizer(rule=LSTM)
         for gradient in gradients:
             optimizer.apply([tf.constant(gradient, tf.float32)], [variable])
         return variable.numpy().ravel(), state_of(optimizer)
@@ -125,6 +126,19 @@ def test_bad_coordinates_stay_and_the_others_proceed(value):
         )
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_default_leaves_a_bad_coordinate_where_it_is(value):
+    optimizer = keras_l2l.LearnedOptimizer()
+    variable = keras.Variable(np.ones((2, 2), "float32"))
+    for _ in range(3):
+        before = variable.numpy()
+        optimizer.apply([tf.constant([[1.0, value], [3.0, 4.0]])], [variable])
+        moved = variable.numpy() != before
+        np.testing.assert_array_equal(moved, [[True, False], [True, True]])
+    assert all(np.isfinite(v).all() for v in leaves(optimizer.variables))
+    assert np.isfinite(variable.numpy()).all()
+
+
 @every_execution
 def test_fit_survives_bad_data(execution):
     model = classifier()
@@ -141,7 +155,7 @@ def test_fit_survives_bad_data(execution):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
-def embedding_model(**arguments):
+def embedding_model(rule=None, **arguments):
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [
@@ -151,16 +165,27 @@ def embedding_model(**arguments):
             keras.layers.Dense(3),
         ]
     )
-    model.compile(keras_l2l.LearnedOptimizer(), LOSS, **arguments)
+    model.compile(keras_l2l.LearnedOptimizer(rule=rule), LOSS, **arguments)
     return model
+
+
+def moved_rows(model):
+    """Trains a model on `TOKENS`, and returns which embeddings changed."""
+    before = model.get_weights()[0]
+    fit(model, epochs=3, x=TOKENS)
+    return (model.get_weights()[0] != before).any(axis=1)
 
 
 @every_execution
 def test_rows_absent_from_the_batch_stay_untouched(execution):
-    model = embedding_model(**execution)
-    before = model.get_weights()[0]
-    fit(model, epochs=3, x=TOKENS)
-    moved = (model.get_weights()[0] != before).any(axis=1)
+    moved = moved_rows(embedding_model(**execution))
+    np.testing.assert_array_equal(moved, np.arange(9) < 5)
+
+
+@every_execution
+def test_state_of_absent_rows_stays_untouched(execution):
+    model = embedding_model(rule=LSTM, **execution)
+    moved = moved_rows(model)
     np.testing.assert_array_equal(moved, np.arange(9) < 5)
     state = state_of(model.optimizer)[: 9 * 4].reshape(9, -1)
     np.testing.assert_array_equal((state != 0).any(axis=1), moved)
@@ -176,7 +201,7 @@ def test_sparse_and_dense_gradients_agree_on_touched_rows():
     results = []
     for gradient in (sparse, tf.constant(dense)):
         variable = keras.Variable(np.ones((5, 4), "float32"))
-        optimizer = keras_l2l.LearnedOptimizer()
+        optimizer = keras_l2l.LearnedOptimizer(rule=LSTM)
         for _ in range(3):
             optimizer.apply([gradient], [variable])
         state = state_of(optimizer).reshape(5, 4, -1)
@@ -202,7 +227,7 @@ def test_raw_tensorflow_variables_and_scalars():
 def test_variables_overwritten_with_their_gradient():
     scale, weight = (keras.Variable(np.ones(3, "float32")) for _ in range(2))
     scale.overwrite_with_gradient = True
-    optimizer = keras_l2l.LearnedOptimizer()
+    optimizer = keras_l2l.LearnedOptimizer(rule=LSTM)
     optimizer.apply([tf.constant([5.0, 6.0, 7.0]), tf.ones(3)], [scale, weight])
     np.testing.assert_array_equal(scale, [5.0, 6.0, 7.0])
     assert np.all(weight.numpy() != 1) and np.all(weight.numpy() < 2)
@@ -245,7 +270,7 @@ def test_layers_frozen_and_unfrozen():
         np.testing.assert_array_equal(a, b)
     # As with Adam, more variables need a new optimizer and fewer do not.
     hidden.trainable = True
-    optimizer = keras_l2l.LearnedOptimizer()
+    optimizer = keras_l2l.LearnedOptimizer(rule=LSTM)
     model.compile(optimizer, LOSS)
     fit(model)
     assert (hidden.get_weights()[0] != before[0]).all()
@@ -274,7 +299,7 @@ def test_a_second_model_is_refused_as_by_adam(make):
 
 
 def test_memory_is_estimated_before_it_is_taken(monkeypatch):
-    model = classifier()
+    model = classifier(rule=LSTM)
     optimizer = model.optimizer
     estimate = optimizer.estimate_memory(model)
     assert not optimizer.built
@@ -285,10 +310,10 @@ def test_memory_is_estimated_before_it_is_taken(monkeypatch):
     taken = sum(v.numpy().nbytes for v in optimizer._state)
     assert taken == estimate
     monkeypatch.setattr(memory, "available", lambda: 1.5 * estimate)
-    scarce = classifier()
+    scarce = classifier(rule=LSTM)
     with pytest.warns(UserWarning, match="takes 0 MB, more than 50% of"):
         scarce.optimizer.build(scarce.trainable_variables)
-    patient = classifier()
+    patient = classifier(rule=LSTM)
     patient.optimizer.memory_share = 0.7
     patient.optimizer.build(patient.trainable_variables)
 

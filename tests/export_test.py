@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import LSTM
 from conftest import leaves
 from keras import layers
 
@@ -308,7 +309,7 @@ def test_updates_without_keras(tmp_path):
     gradients = {n: RNG.normal(size=(3, n)) for n in (1, 7, 1000)}
     gradients = {n: g.astype("float32") for n, g in gradients.items()}
     optimizers = {
-        "lstm": lambda: keras_l2l.LearnedOptimizer(),
+        "lstm": lambda: keras_l2l.LearnedOptimizer(rule=LSTM),
         "adam": lambda: keras_l2l.LearnedOptimizer(rule=rules.Adam(0.1)),
     }
     for name, make in optimizers.items():
@@ -331,7 +332,7 @@ def test_updates_without_keras(tmp_path):
 @pytest.fixture
 def loaded_rule(tmp_path):
     """An exported LSTM, loaded, and its optimizer."""
-    optimizer = keras_l2l.LearnedOptimizer()
+    optimizer = keras_l2l.LearnedOptimizer(rule=LSTM)
     export.export_update_rule(optimizer, tmp_path / "rule")
     return tf.saved_model.load(tmp_path / "rule"), optimizer
 

@@ -2,11 +2,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import LSTM
 from conftest import leaves
 
 import keras_l2l
 from keras_l2l import backends
 from keras_l2l import chunks
+from keras_l2l import presets
 from keras_l2l import rules
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
@@ -232,9 +234,9 @@ def test_meta_params_of_another_rule():
 
 
 def test_default_is_the_shipped_preset():
-    assert "l2l_fashion_mnist_mlp" in keras_l2l.LearnedOptimizer.presets
+    assert presets.DEFAULT in keras_l2l.LearnedOptimizer.presets
     default = keras_l2l.LearnedOptimizer()
-    named = keras_l2l.LearnedOptimizer.from_preset("l2l_fashion_mnist_mlp")
+    named = keras_l2l.LearnedOptimizer.from_preset(presets.DEFAULT)
     assert_same(default.meta_params, named.meta_params)
     assert default.name.startswith("learned_optimizer")
 
@@ -287,7 +289,7 @@ def test_xla_is_found_or_missed():
 def test_a_large_model_is_updated_in_parts():
     shapes = [(2, chunks.CHUNK + 3), (2 * chunks.CHUNK,)]
     rng = np.random.default_rng(0)
-    optimizer = keras_l2l.LearnedOptimizer()
+    optimizer = keras_l2l.LearnedOptimizer(rule=LSTM)
     variables = [keras.Variable(np.zeros(s, "float32")) for s in shapes]
     rule = optimizer.rule
     params = [tf.zeros(s) for s in shapes]
@@ -308,9 +310,11 @@ def test_a_large_model_is_updated_in_parts():
 
 
 def test_state_in_half_of_the_memory(tmp_path):
-    model = classifier(keras_l2l.LearnedOptimizer(), dropout=0)
-    half = classifier(
-        keras_l2l.LearnedOptimizer(state_dtype="bfloat16"), dropout=0
+    model, half = (
+        classifier(
+            keras_l2l.LearnedOptimizer(rule=LSTM, state_dtype=dtype), dropout=0
+        )
+        for dtype in ("float32", "bfloat16")
     )
     assert half.optimizer.estimate_memory(half) * 2 == (
         model.optimizer.estimate_memory(model)
@@ -344,7 +348,7 @@ def test_state_of_moving_averages_is_not_rounded():
 @pytest.mark.parametrize("built", [False, True])
 def test_states_of_different_dtypes_are_not_mixed_up(saved, new, built):
     optimizers = [
-        keras_l2l.LearnedOptimizer(state_dtype=dtype)
+        keras_l2l.LearnedOptimizer(rule=LSTM, state_dtype=dtype)
         for dtype in ("float32", "bfloat16")
     ]
     variables = [keras.Variable(np.zeros(3))]

@@ -233,7 +233,7 @@ EXPERIMENTS = {
             "meta_batch_size": 9,
             "episode_clipnorm": 1.0,
             "meta_learning_rate": 0.001,
-            "meta_steps": 300,
+            "meta_steps": 150,
             "validation_interval": 25,
             "validation_episodes": 7,
         },
