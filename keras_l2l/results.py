@@ -84,6 +84,44 @@ def format_table(evaluation):
     return _format_table(evaluation["results"], formats)
 
 
+def format_summary(evaluations, step=1000):
+    """Returns long evaluations of several tasks as one table of text.
+
+    Args:
+        evaluations: Dict from names to evaluations of one learned optimizer
+            each, as for `milestones`.
+        step: Int.
+
+    Returns:
+        String, two rows for each: the losses at that step and at the end, of
+        the learned optimizer, of Adam as it is lowest there of all that was
+        tuned, and of Adam at its default; and in how many steps the learned one
+        was where tuned Adam is at the end.
+    """
+    rows = [
+        (
+            *("task", "step", "learned [95 %]", "adam, tuned [95 %]"),
+            *("adam, default [95 %]", "steps to tuned adam"),
+        )
+    ]
+    for name, evaluation in evaluations.items():
+        results = _with_milestones(evaluation, step)
+        learned = next(r for r in results if r["tuned_for"] is None)
+        default = next(r for r in results if r["tuned_for"] == [])
+        adams = [r for r in results if r["optimizer"] == "adam"]
+        for at, key, steps in (
+            (step, f"loss_at_{step}", ""),
+            (evaluation["horizon"], "final_loss", learned["steps_to_adam"]),
+        ):
+            tuned = min(adams, key=lambda r, key=key: r[key])
+            shown = (
+                _with_interval(r, key, ".3g") for r in (learned, tuned, default)
+            )
+            cell = "-" if steps is None else str(steps)
+            rows.append((name, str(at), *shown, cell))
+    return _aligned(rows)
+
+
 def _has_milestones(evaluation, step=1000):
     block = evaluation.get("block")
     return (
@@ -99,16 +137,20 @@ def _has_milestones(evaluation, step=1000):
 
 def _format_long_table(evaluation):
     """Is `format_table`, of how long trainings have gone."""
-    results = [
-        {**result, **found}
-        for result, found in zip(
-            evaluation["results"], milestones(evaluation), strict=True
-        )
-    ]
     # Losses of a training that goes on until nothing is left are tiny.
     return _format_table(
-        results, {"loss_at_1000": ".3g", "final_loss": ".3g"}, "steps_to_adam"
+        _with_milestones(evaluation),
+        {"loss_at_1000": ".3g", "final_loss": ".3g"},
+        "steps_to_adam",
     )
+
+
+def _with_milestones(evaluation, step=1000):
+    found = milestones(evaluation, step)
+    return [
+        {**result, **more}
+        for result, more in zip(evaluation["results"], found, strict=True)
+    ]
 
 
 def _format_table(results, formats, last=None):
@@ -132,6 +174,11 @@ def _format_table(results, formats, last=None):
         rows = [
             (*row, str(cell)) for row, cell in zip(rows, cells, strict=True)
         ]
+    return _aligned(rows)
+
+
+def _aligned(rows):
+    """Returns rows of strings as a table of text."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

@@ -81,7 +81,10 @@ def test_tables_are_the_committed_results(page):
 
 def test_every_committed_result_has_a_table():
     found = [
-        p for page in report.PAGES for p in report.tables_in(page.read_text())
+        path
+        for page in report.PAGES
+        for path in report.tables_in(page.read_text())
+        if "*" not in path
     ]
     results = [
         path

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 
 from keras_l2l import results
@@ -66,7 +68,9 @@ def test_interval_covers_the_mean_about_95_percent_of_the_time():
     assert 0.88 <= covered / 200 <= 0.99
 
 
-def test_long_trainings_are_told_by_milestones():
+def long_evaluation():
+    """Returns an evaluation in four blocks of 500 steps."""
+
     def result(optimizer, tuned_for, losses):
         curves = np.array([losses, losses])
         return {
@@ -76,7 +80,7 @@ def test_long_trainings_are_told_by_milestones():
             **results.summarize(curves),
         }
 
-    evaluation = {
+    return {
         "block": 500,
         "horizon": 2000,
         "results": [
@@ -86,6 +90,10 @@ def test_long_trainings_are_told_by_milestones():
             result("adam", ["final_loss"], [2.0, 1.0, 0.4, 0.1]),
         ],
     }
+
+
+def test_long_trainings_are_told_by_milestones():
+    evaluation = long_evaluation()
     found = results.milestones(evaluation)
     assert [f["loss_at_1000"] for f in found] == [0.5, 8.0, 0.5, 1.0]
     assert found[0]["loss_at_1000_ci95"] == [0.5, 0.5]
@@ -109,3 +117,20 @@ def test_long_trainings_are_told_by_milestones():
         "[0.2,",
         "0.2]",
     ]
+
+
+def test_summary_of_long_trainings_of_several_tasks():
+    never = long_evaluation()
+    never["results"][0] |= results.summarize(np.full((2, 4), 7.0))
+    table = results.format_summary({"one": long_evaluation(), "two": never})
+    title, *rows = [re.split("  +", row) for row in table.splitlines()]
+    assert [row[:2] for row in rows] == [
+        [name, step] for name in ("one", "two") for step in ("1000", "2000")
+    ]
+    assert title[2].startswith("learned") and rows[0][2] == "0.5 [0.5, 0.5]"
+    # Of both that were tuned, the lower one at the step.
+    assert title[3].startswith("adam, tuned")
+    assert [row[3].split()[0] for row in rows] == ["0.5", "0.1"] * 2
+    assert title[4].startswith("adam, default") and rows[0][4][:2] == "8 "
+    assert title[5] == "steps to tuned adam"
+    assert [row[5:] for row in rows] == [[], ["1500"], [], ["-"]]

@@ -1,7 +1,8 @@
 """Writes the tables of results in README.md and train/results/README.md.
 
 Each stands after a comment that names the JSON file that it is made of, a path
-from the project's root. Example:
+from the project's root; one with a * names those that are made into one table.
+Example:
 
   python -m train.report
 """
@@ -30,6 +31,14 @@ def tables_in(text):
 
 
 def _table(path):
+    if "*" in path:
+        prefix = path.rpartition("/")[2].partition("*")[0]
+        return results.format_summary(
+            {
+                found.stem.removeprefix(prefix): runs.read_json(found)
+                for found in sorted(ROOT.glob(path))
+            }
+        )
     content = runs.read_json(ROOT / path)
     if "benchmark" in content:
         return benchmark.format_table(content["rows"])
