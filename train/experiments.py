@@ -73,12 +73,7 @@ def _long_tests():
             split="train",
             block=50,
             learning_rates=LONG_LEARNING_RATES,
-            # That of convolutions has none that are committed yet.
-            baselines=(
-                None
-                if name == "fashion_conv"
-                else f"long/baselines_{name}.json"
-            ),
+            baselines=f"long/baselines_{name}.json",
         )
         for name in networks.TEST_NETWORKS
     }
