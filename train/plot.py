@@ -45,6 +45,11 @@ def define_flags():
     )
     flags.DEFINE_string("input", None, "JSON file of results.")
     flags.DEFINE_string("preset", None, "Preset: its name, or its folder.")
+    flags.DEFINE_multi_integer(
+        "steps",
+        [0, 10, 30, 90],
+        "Inner steps at which --figure=updates asks, in increasing order.",
+    )
     flags.DEFINE_string("output", None, "New figure file.", required=True)
 
 
@@ -68,7 +73,10 @@ def main():
     elif values.figure == "updates":
         preset = presets.load_preset(values.preset)
         found = analysis.proposed_updates(
-            preset.rule, preset.meta_params, cli.make_task(values.task)
+            preset.rule,
+            preset.meta_params,
+            cli.make_task(values.task),
+            values.steps,
         )
         plots.plot_updates(found, values.output)
     else:
