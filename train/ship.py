@@ -59,6 +59,7 @@ def make_card(run_dir, command, description, limits):
         for result in evaluation["results"]:
             # The curves stay with the run: a card is read by people.
             del result["losses"], result["losses_ci95"]
+        _shorten(evaluation["task_config"])
         evaluations.append(evaluation)
     return {
         "description": description,
@@ -78,11 +79,21 @@ def _stage(folder):
         runs.read_json(folder / f"{name}.json")
         for name in ("config", "history")
     )
+    for name in ("task", "validation_task"):
+        tasks = config.get(name, [])
+        for task in tasks if isinstance(tasks, list) else [tasks]:
+            _shorten(task["config"])
     return {
         **config,
         "seconds": history["seconds"],
         "validation": history["validation"],
     }
+
+
+def _shorten(config):
+    """Takes the Keras model out where a task says what it is made from."""
+    if "network" in config:
+        del config["model"]
 
 
 if __name__ == "__main__":

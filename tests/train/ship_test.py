@@ -79,3 +79,28 @@ def test_a_card_tells_of_all_stages(run_dir):
     (run_dir / "config.json").unlink()
     card = ship.make_card(run_dir, "make it", "What.", "Not what.")
     assert [s["meta_steps"] for s in card["meta_training"]] == [2, 2]
+
+
+@pytest.mark.filterwarnings("ignore:The best learning rate")
+def test_a_card_says_what_networks_are_and_not_how_keras_makes_them(run_dir):
+    network = {"model": {"layers": []}, "network": {"units": 3}}
+    for name, change in (
+        ("evaluation_base", {"task_config": network}),
+        (
+            "config",
+            {
+                "task": [{"config": network}, {"config": {"model": "mine"}}],
+                "validation_task": {"config": network},
+            },
+        ),
+    ):
+        path = run_dir / f"{name}.json"
+        content = runs.read_json(path)
+        path.unlink()
+        runs.write_json(path, {**content, **change})
+    card = ship.make_card(run_dir, "make it", "What.", "Not what.")
+    (stage,) = card["meta_training"]
+    short = {"network": {"units": 3}}
+    assert [t["config"] for t in stage["task"]] == [short, {"model": "mine"}]
+    assert stage["validation_task"]["config"] == short
+    assert card["evaluations"][0]["task_config"] == short
