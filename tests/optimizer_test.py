@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 from conftest import LSTM
 from conftest import leaves
+from sklearn.datasets import load_digits
 
 import keras_l2l
 from keras_l2l import backends
@@ -241,23 +242,29 @@ def test_default_is_the_shipped_preset():
     assert default.name.startswith("learned_optimizer")
 
 
-def test_default_trains_what_it_was_made_for():
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((6,)),
-            keras.layers.Dense(20, activation="sigmoid"),
-            keras.layers.Dense(3),
-        ]
-    )
-    model.compile(
-        "keras_l2l>LearnedOptimizer",
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    assert isinstance(model.optimizer, keras_l2l.LearnedOptimizer)
-    history = model.fit(X, X[:, :3].argmax(axis=1), epochs=25, verbose=0)
-    first, *_, last = history.history["loss"]
-    assert last < 0.3 * first
+def test_default_may_stay_for_many_epochs():
+    x, y = load_digits(return_X_y=True)
+
+    def losses(optimizer):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((64,)),
+                keras.layers.Dense(24, activation="tanh"),
+                keras.layers.Dense(10),
+            ]
+        )
+        model.compile(
+            optimizer,
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        fitted = model.fit(x / 16, y, batch_size=64, epochs=20, verbose=0)
+        return np.array(fitted.history["loss"])
+
+    learned, adam = losses("keras_l2l>LearnedOptimizer"), losses("adam")
+    # Sooner there at first, and far below in the end: 580 steps.
+    assert (learned < adam).all()
+    assert learned[-1] < 0.1 * adam[-1]
 
 
 def test_update_is_the_same_without_xla(monkeypatch):

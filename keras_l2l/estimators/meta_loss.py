@@ -4,9 +4,9 @@ import math
 
 import tensorflow as tf
 
-# Added to losses before their logarithm. Tasks whose losses go to 0 would have
-# meta-gradients of nothing else: with 1e-8, a rule got better and better on
-# digits, and from meta-step 50 on worse at the end on Fashion-MNIST.
+# Added to losses before their logarithm: else tasks whose losses go to 0 would
+# be all that counts in the end. With 1e-8, networks of digits got faster still
+# (1e-9 at step 1,000 and meta-step 125), and the transformer slower.
 SMALLEST = 0.001
 
 
