@@ -80,20 +80,15 @@ def proposed_updates(
         ),
         "adam": _Watched(adam, adam.init_meta_params(0), variables),
     }
+    inputs_at = _inputs_at(task, batches)
     chosen, panels = None, []
     for step in range(max(steps) + 1):
-        iteration = tf.constant(step, tf.int64)
-        with tf.GradientTape() as tape:
-            tape.watch(params)
-            loss, non_trainable = task.stateful_loss(
-                params, non_trainable, batches(iteration)
-            )
-        gradients = tape.gradient(
-            loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        inputs, non_trainable = inputs_at(
+            tf.constant(step, tf.int64), params, non_trainable
         )
-        inputs = StepInputs(gradients, params, loss, iteration)
         if chosen is None:
-            chosen = np.argsort(-np.abs(_flat(gradients)))[:coordinates]
+            chosen = np.argsort(-np.abs(_flat(inputs.gradients)))
+            chosen = chosen[:coordinates]
         if step in steps:
             panels.append(
                 [_panel(watched, inputs, int(i), points) for i in chosen]
@@ -111,6 +106,24 @@ def proposed_updates(
     }
 
 
+def _inputs_at(task, batches):
+    """Returns a function: what a rule is given at a step."""
+
+    @tf.function(autograph=False)
+    def inputs_at(iteration, params, non_trainable):
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            loss, non_trainable = task.stateful_loss(
+                params, non_trainable, batches(iteration)
+            )
+        gradients = tape.gradient(
+            loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        return StepInputs(gradients, params, loss, iteration), non_trainable
+
+    return inputs_at
+
+
 class _Watched:
     """A rule with the state that a history of gradients has led to."""
 
@@ -120,10 +133,12 @@ class _Watched:
         self._state = self._rule.init_state([tuple(v.shape) for v in variables])
 
     def step(self, inputs):
-        updates, self._state = self._rule.step(
-            self._meta_params, inputs, self._state
-        )
+        updates, self._state = self._step(inputs, self._state)
         return updates
+
+    @tf.function(autograph=False)
+    def _step(self, inputs, state):
+        return self._rule.step(self._meta_params, inputs, state)
 
     def ask(self, inputs, index, tried):
         """Returns the updates of one coordinate, by its gradient."""
