@@ -25,10 +25,10 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
     variable = variable + learning_rate * update
     ```
 
-    Without arguments it is the preset `"l2l_fashion_mnist_mlp"`: the paper's
-    LSTM, meta-trained for the first 100 steps of a small sigmoid network on
-    Fashion-MNIST. It is quick at the start of small problems like that one, and
-    not made for runs of thousands of steps.
+    Without arguments it is the preset `"l2l_networks"`, made for trainings of up
+    to 10,000 steps: `keras_l2l.rules.MLPRule`, meta-trained on nine small
+    networks. For the first hundred steps of a small network, the paper's LSTM,
+    `"l2l_fashion_mnist_mlp"`, is quicker.
 
     Args:
         learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`
@@ -67,7 +67,8 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
     >>> history = model.fit(np.ones((8, 3)), np.ones((8, 1)), verbose=0)
 
     Reference:
-        Andrychowicz et al., 2016 (arXiv 1606.04474), section 2.
+        Andrychowicz et al., 2016 (arXiv 1606.04474), section 2; of the default,
+        Metz et al., 2022 (arXiv 2203.11860).
     """
 
     presets = presets_lib.ShippedPresets()

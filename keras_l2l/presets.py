@@ -31,7 +31,7 @@ from keras_l2l.rules import Guarded
 from keras_l2l.rules import base
 from keras_l2l.rules import serialization
 
-DEFAULT = "l2l_fashion_mnist_mlp"
+DEFAULT = "l2l_networks"
 _SHIPPED = pathlib.Path(__file__).parent / "weights"
 _CONFIG, _META_PARAMS, _METADATA = (
     "config.json",
