@@ -25,10 +25,9 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
     variable = variable + learning_rate * update
     ```
 
-    Without arguments it is the preset `"l2l_networks"`, made for trainings of up
-    to 10,000 steps: `keras_l2l.rules.MLPRule`, meta-trained on nine small
-    networks. For the first hundred steps of a small network, the paper's LSTM,
-    `"l2l_fashion_mnist_mlp"`, is quicker.
+    Without arguments it is the preset `"l2l_networks"`: a small network on
+    moments of gradients, for trainings of up to 10,000 steps. For the first
+    hundred of a small model, the LSTM `"l2l_fashion_mnist_mlp"` is quicker.
 
     Args:
         learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`
