@@ -240,6 +240,26 @@ def test_default_is_the_shipped_preset():
     named = keras_l2l.LearnedOptimizer.from_preset(presets.DEFAULT)
     assert_same(default.meta_params, named.meta_params)
     assert default.name.startswith("learned_optimizer")
+    registered = keras.optimizers.get("keras_l2l>LearnedOptimizer")
+    assert isinstance(registered, keras_l2l.LearnedOptimizer)
+
+
+def test_lstm_trains_what_it_was_made_for():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(20, activation="sigmoid"),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.compile(
+        keras_l2l.LearnedOptimizer(rule=LSTM),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    history = model.fit(X, X[:, :3].argmax(axis=1), epochs=25, verbose=0)
+    first, *_, last = history.history["loss"]
+    assert last < 0.3 * first
 
 
 def test_default_may_stay_for_many_epochs():
