@@ -24,7 +24,7 @@ BASE = (
     "--experiment=long",
     "--horizon=3000",
     "--unroll_length=250",
-    "--meta_steps=200",
+    "--meta_steps=100",
     "--validation_interval=50",
 )
 # Flags beside those.
