@@ -13,6 +13,8 @@ from keras_l2l.rules import vectors
 _WINDOW = 20
 # Of all steps so far, how many may pass without a new low.
 _SHARE = 0.2
+# Of the first loss, what is low enough to go on from.
+_LOW = 0.1
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
@@ -21,20 +23,23 @@ class Guarded(base.UpdateRule):
 
     ```
     average = moving average of the loss over 20 steps
-    update = rule's                                 until the average has had
-                                                    no new low for too long;
-             parameters at the lowest - parameters  once;
-             fallback's                             from then on
+    update = rule's                               until the average has had no
+                                                  new low for too long;
+             kept parameters - parameters         once;
+             fallback's                           from then on
     ```
 
-    The fallback is told of the gradients up to the lowest, so that its state
-    is warm, but knows nothing of a divergence. In the worst case the result is
-    as good as the fallback's a little earlier.
+    Kept are the parameters at the lowest average, if that is at most a tenth of
+    the first loss, and those of the start else: a rule may take a model that it
+    is not made for to where no fallback gets far from, though the loss is lower
+    there than at first. The fallback is told of the gradients up to there, so
+    that its state is warm, but knows nothing of a divergence. In the worst case
+    the result is as good as the fallback's a little earlier.
 
     Where no loss is to be had, as on JAX, the sum of `gradient . last update`
     over all steps stands for it: the change of the loss, as batches see it
-    that the update was not made for. (The way back is in full with a
-    `learning_rate` of 1.0.)
+    that the update was not made for. It does not tell a tenth, so that the way
+    back is to the start. (In full with a `learning_rate` of 1.0.)
 
     Args:
         rule: `UpdateRule`.
@@ -109,8 +114,8 @@ class Guarded(base.UpdateRule):
         return {
             "rule": self.rule.init_state(shapes),
             "fallback": self._init_fallback(shapes),
-            # As they were when the average was lowest.
-            "lowest": {
+            # As they were at the start, or where the loss was low enough.
+            "kept": {
                 "params": zeros(),
                 "fallback": self._init_fallback(shapes),
             },
@@ -120,6 +125,7 @@ class Guarded(base.UpdateRule):
                 for name in (
                     "handed_over",
                     "average",
+                    "first",
                     "lowest",
                     "change",
                     "seen",
@@ -137,11 +143,11 @@ class Guarded(base.UpdateRule):
 
     def step(self, meta_params, inputs, state):
         handed_over = state["monitor"]["handed_over"] > 0
-        monitor, improved, hand_over = self._watch(inputs, state)
+        monitor, keep, hand_over = self._watch(inputs, state)
         safe, fallback = self._step_fallback(meta_params, inputs, state)
         now = {"params": list(inputs.params), "fallback": fallback}
-        lowest = vectors.where(improved, now, state["lowest"])
-        fallback = vectors.where(hand_over, lowest["fallback"], fallback)
+        kept = vectors.where(keep, now, state["kept"])
+        fallback = vectors.where(hand_over, kept["fallback"], fallback)
         # Which is not computed any more, once it is not used.
         updates, of_rule = ops.cond(
             handed_over,
@@ -154,15 +160,15 @@ class Guarded(base.UpdateRule):
         ]
         masks = inputs.mask or [None] * len(updates)
         updates = [
-            _back(update, hand_over, low - param, mask)
-            for update, low, param, mask in zip(
-                updates, lowest["params"], inputs.params, masks, strict=True
+            _back(update, hand_over, target - param, mask)
+            for update, target, param, mask in zip(
+                updates, kept["params"], inputs.params, masks, strict=True
             )
         ]
         return updates, {
             "rule": of_rule,
             "fallback": fallback,
-            "lowest": lowest,
+            "kept": kept,
             "last_updates": updates,
             "monitor": monitor,
         }
@@ -178,7 +184,7 @@ class Guarded(base.UpdateRule):
         return updates, {"state": after, "iteration": clock + 1}
 
     def _watch(self, inputs, state):
-        """Returns the monitor, if there is a new low, and if to hand over."""
+        """Returns the monitor, whether to keep this, and to hand over."""
         before = state["monitor"]
         dtype = before["average"].dtype
         t = ops.cast(inputs.iteration, dtype)
@@ -194,24 +200,31 @@ class Guarded(base.UpdateRule):
             finite, weight * (loss - before["average"]), ops.zeros_like(loss)
         )
         waiting = ops.logical_not(before["handed_over"] > 0)
-        first = before["seen"] == 0
-        improved = ops.logical_or(first, average < before["lowest"])
+        starts = before["seen"] == 0
+        first = ops.where(starts, average, before["first"])
+        improved = ops.logical_or(starts, average < before["lowest"])
         improved = ops.logical_and(ops.logical_and(improved, finite), waiting)
+        # A sum of changes has no tenth.
+        low = starts if inputs.loss is None else average <= _LOW * first
+        keep = ops.logical_and(improved, ops.logical_or(starts, low))
         since = ops.where(improved, ops.zeros_like(t), before["since"] + 1)
         too_long = since > ops.maximum(_SHARE * t, float(self.patience))
+        # Before the first loss nothing is kept yet.
         hand_over = ops.logical_and(
-            ops.logical_or(too_long, ops.logical_not(finite)), waiting
+            ops.logical_or(too_long, ops.logical_not(finite)),
+            ops.logical_and(waiting, ops.logical_not(starts)),
         )
         monitor = {
             # The step at which it was, counted from 1; 0 for none.
             "handed_over": ops.where(hand_over, t + 1, before["handed_over"]),
             "average": average,
+            "first": ops.where(finite, first, before["first"]),
             "lowest": ops.where(improved, average, before["lowest"]),
             "change": ops.where(ops.isfinite(change), change, before["change"]),
             "seen": before["seen"] + ops.cast(finite, dtype),
             "since": since,
         }
-        return monitor, improved, hand_over
+        return monitor, keep, hand_over
 
     def remarks(self, state):
         step = int(ops.convert_to_numpy(state["monitor"]["handed_over"]))

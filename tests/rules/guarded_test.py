@@ -65,6 +65,9 @@ def test_a_rule_that_does_not_pay_is_replaced(loss):
 class _Turning(rules.CoordinatewiseRule):
     """Descends for 30 steps, and ascends then."""
 
+    def __init__(self, rate):
+        self.rate = rate
+
     def init_meta_params(self, seed):
         return {}
 
@@ -72,12 +75,12 @@ class _Turning(rules.CoordinatewiseRule):
         return {}
 
     def coordinate_step(self, meta_params, gradient, state, iteration):
-        rate = tf.where(iteration < 30, 0.02, -0.3)
+        rate = tf.where(iteration < 30, self.rate, -0.3)
         return -rate * gradient, state
 
 
 def test_the_fallback_goes_on_from_the_lowest():
-    rule = rules.Guarded(_Turning(), FALLBACK, 3)
+    rule = rules.Guarded(_Turning(0.1), FALLBACK, 3)
     path, state = trajectory(rule, 80)
     step = int(state["monitor"]["handed_over"])
     assert 33 < step < 60
@@ -102,6 +105,31 @@ def test_the_fallback_goes_on_from_the_lowest():
             np.testing.assert_allclose(
                 points[t + 1], point + updates[0], rtol=1e-4, atol=1e-6
             )
+
+
+def test_the_fallback_starts_again_if_the_lowest_is_not_low():
+    # A fifth of the loss at first.
+    rule = rules.Guarded(_Turning(0.035), FALLBACK, 3)
+    path, state = trajectory(rule, 80)
+    step = int(state["monitor"]["handed_over"])
+    assert 33 < step < 60
+    np.testing.assert_allclose(path[step - 1], START[0], rtol=1e-6)
+    # As from the start: all gradients it has seen are those of there.
+    alone, _ = trajectory(FALLBACK, 1)
+    np.testing.assert_allclose(path[step], alone[0], rtol=1e-4)
+    assert float(TASK.loss([path[-1]], ())) < 0.05
+
+
+def test_before_the_first_loss_nothing_is_taken_back():
+    rule = rules.Guarded(rules.SGD(0.01), FALLBACK)
+    inputs = rules.StepInputs(
+        [tf.ones(2)], START, tf.constant(float("nan")), tf.constant(0)
+    )
+    updates, state = rule.step(
+        rule.init_meta_params(0), inputs, rule.init_state([(2,)])
+    )
+    np.testing.assert_allclose(updates[0], [-0.01, -0.01], rtol=1e-6)
+    assert float(state["monitor"]["handed_over"]) == 0
 
 
 class _NotFinite(rules.CoordinatewiseRule):
