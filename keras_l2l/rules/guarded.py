@@ -230,10 +230,14 @@ class Guarded(base.UpdateRule):
         step = int(ops.convert_to_numpy(state["monitor"]["handed_over"]))
         if not step:
             return []
+        kept = state["kept"]["fallback"]["iteration"]
+        kept = int(ops.convert_to_numpy(kept))
+        where = "the start" if kept == 1 else "where it was lowest"
         return [
             f"{type(self.rule).__name__} handed over to "
             f"{type(self.fallback).__name__} at step {step}: the loss had no "
-            "new low for too long."
+            "new low for too long, or was not finite. Parameters are again as "
+            f"they were at step {kept}, {where}."
         ]
 
     def get_config(self):

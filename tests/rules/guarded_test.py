@@ -88,6 +88,8 @@ def test_the_fallback_goes_on_from_the_lowest():
     low = int(np.argmin(np.abs(path[: step - 1] - path[step - 1]).sum(1)))
     np.testing.assert_allclose(path[low], path[step - 1], rtol=1e-5)
     assert 25 < low < 40
+    # Counted from 1, and after it.
+    assert f"at step {low + 2}, where it" in rule.remarks(state)[0]
     points = [START[0], *path[: low + 1], *path[step - 1 :]]
     fallback = FALLBACK.init_state([(2,)])
     for t, point in enumerate(points[:-1]):
@@ -114,6 +116,7 @@ def test_the_fallback_starts_again_if_the_lowest_is_not_low():
     step = int(state["monitor"]["handed_over"])
     assert 33 < step < 60
     np.testing.assert_allclose(path[step - 1], START[0], rtol=1e-6)
+    assert "at step 1, the start" in rule.remarks(state)[0]
     # As from the start: all gradients it has seen are those of there.
     alone, _ = trajectory(FALLBACK, 1)
     np.testing.assert_allclose(path[step], alone[0], rtol=1e-4)
