@@ -33,13 +33,14 @@ class Guarded(base.UpdateRule):
     the first loss, and those of the start else: a rule may take a model that it
     is not made for to where no fallback gets far from, though the loss is lower
     there than at first. The fallback is told of the gradients up to there, so
-    that its state is warm, but knows nothing of a divergence. In the worst case
-    the result is as good as the fallback's a little earlier.
+    that its state is warm, but knows nothing of a divergence. Where it begins
+    at the start, the result is as good as the fallback's a little earlier.
 
     Where no loss is to be had, as on JAX, the sum of `gradient . last update`
     over all steps stands for it: the change of the loss, as batches see it
-    that the update was not made for. It does not tell a tenth, so that the way
-    back is to the start. (In full with a `learning_rate` of 1.0.)
+    that the update was not made for. It does not tell a tenth, nor does a loss
+    that is negative at first, so that the way back is to the start. (In full
+    with a `learning_rate` of 1.0.)
 
     Args:
         rule: `UpdateRule`.
@@ -204,9 +205,12 @@ class Guarded(base.UpdateRule):
         first = ops.where(starts, average, before["first"])
         improved = ops.logical_or(starts, average < before["lowest"])
         improved = ops.logical_and(ops.logical_and(improved, finite), waiting)
-        # A sum of changes has no tenth.
-        low = starts if inputs.loss is None else average <= _LOW * first
-        keep = ops.logical_and(improved, ops.logical_or(starts, low))
+        keep = starts
+        # A sum of changes has no tenth, nor has what was negative.
+        if inputs.loss is not None:
+            low = ops.logical_and(first > 0, average <= _LOW * first)
+            keep = ops.logical_or(starts, low)
+        keep = ops.logical_and(improved, keep)
         since = ops.where(improved, ops.zeros_like(t), before["since"] + 1)
         too_long = since > ops.maximum(_SHARE * t, float(self.patience))
         # Before the first loss nothing is kept yet.

@@ -17,7 +17,7 @@ START = [tf.constant([1.0, -1.0])]
 FALLBACK = rules.Adam(0.05)
 
 
-def trajectory(rule, steps, loss=True, start=START):
+def trajectory(rule, steps, loss=True, start=START, added=0.0):
     """Returns the parameters after each step, and the last state."""
     params, state = start, rule.init_state([(2,)])
     meta_params, found = rule.init_meta_params(0), []
@@ -28,7 +28,7 @@ def trajectory(rule, steps, loss=True, start=START):
         inputs = rules.StepInputs(
             tape.gradient(value, params),
             params,
-            value if loss else None,
+            value + added if loss else None,
             tf.constant(t),
         )
         updates, state = rule.step(meta_params, inputs, state)
@@ -109,10 +109,15 @@ def test_the_fallback_goes_on_from_the_lowest():
             )
 
 
-def test_the_fallback_starts_again_if_the_lowest_is_not_low():
-    # A fifth of the loss at first.
-    rule = rules.Guarded(_Turning(0.035), FALLBACK, 3)
-    path, state = trajectory(rule, 80)
+@pytest.mark.parametrize(
+    "rate, loss, added",
+    # A fifth of the loss at first; and what would be less than a tenth.
+    [(0.035, True, 0.0), (0.1, False, 0.0), (0.1, True, -2.0)],
+    ids=["a_fifth", "no_loss", "negative"],
+)
+def test_the_fallback_starts_again_if_the_lowest_is_not_low(rate, loss, added):
+    rule = rules.Guarded(_Turning(rate), FALLBACK, 3)
+    path, state = trajectory(rule, 80, loss, added=added)
     step = int(state["monitor"]["handed_over"])
     assert 33 < step < 60
     np.testing.assert_allclose(path[step - 1], START[0], rtol=1e-6)
