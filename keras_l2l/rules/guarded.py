@@ -71,7 +71,9 @@ class Guarded(base.UpdateRule):
             if not isinstance(given, base.UpdateRule):
                 raise ValueError(
                     f"`{name}` must be a keras_l2l.UpdateRule. Received: "
-                    f"{name}={given!r} (of type {type(given).__name__})."
+                    f"{name}={given!r} (of type {type(given).__name__}). Pass "
+                    "an instance, as rules.Adam(); for a preset call "
+                    "keras_l2l.presets.guarded."
                 )
         checks.require_int("patience", patience)
         self.rule = rule

@@ -191,7 +191,7 @@ def test_rules_survive_serialization():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("adam",), "`rule` must be"),
+        (("adam",), r"`rule` must be .* call keras_l2l\.presets\.guarded"),
         ((rules.SGD(), "adam"), "`fallback` must be"),
         ((rules.SGD(), rules.Adam(), 0), "`patience` must be"),
     ],
