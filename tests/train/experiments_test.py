@@ -2,6 +2,7 @@ import pathlib
 import subprocess
 import sys
 
+import forked
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -204,11 +205,6 @@ def test_one_command_reproduces_an_experiment(tmp_path):
     assert (tmp_path / "run" / "curves_base.png").stat().st_size > 10_000
 
 
-def run_meta_train(*flags):
-    command = [sys.executable, "-m", "train.meta_train", *flags]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_stages_go_on_from_each_other(tmp_path):
     flags = [
         "--experiment=mnist",
@@ -218,7 +214,7 @@ def test_stages_go_on_from_each_other(tmp_path):
         "--meta_steps=3",
         f"--output_dir={tmp_path}/run",
     ]
-    done = run_meta_train(*flags)
+    done = forked.run("meta_train", *flags)
     assert done.returncode == 0, done.stderr
     first, last = (
         runs.read_json(tmp_path / f"run/stage_{i}/config.json") for i in (1, 3)
@@ -240,8 +236,8 @@ def test_stages_go_on_from_each_other(tmp_path):
     _, expected = arrays.checked(loaded.rule, loaded.meta_params)
     assert last["meta_params_sha256"] == expected
     # Nothing is overwritten; what is finished is not done again.
-    refused = run_meta_train(*flags)
+    refused = forked.run("meta_train", *flags)
     assert refused.returncode == 1 and "new or empty" in refused.stderr
-    resumed = run_meta_train(*flags, "--resume")
+    resumed = forked.run("meta_train", *flags, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert kept == runs.read_json(tmp_path / "run/preset/metadata.json")

@@ -1,8 +1,6 @@
 """Each script in a process of its own, for a few steps."""
 
 import json
-import os
-import pathlib
 import re
 import shlex
 import signal
@@ -10,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -20,25 +19,9 @@ from absl.testing import flagsaver
 import keras_l2l
 from train import ablate
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
-
-
-def run(script, *flags, cwd=ROOT):
-    # As users run them: conftest.py has XLA optimize less.
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    return subprocess.run(
-        [sys.executable, "-m", f"train.{script}", *flags],
-        cwd=cwd,
-        env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
 
 def succeed(script, *flags):
-    done = run(script, *flags)
+    done = forked.run(script, *flags)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -147,7 +130,7 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
     flags = [*LONG, f"--output_dir={tmp_path}/run"]
     process = subprocess.Popen(
         [sys.executable, "-m", "train.meta_train", *flags],
-        cwd=ROOT,
+        cwd=forked.ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -165,7 +148,7 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
     assert errors.rstrip().endswith(f"{command} --resume")
     assert "Traceback" not in errors
     # The command is right: it finds the run, and refuses to change it.
-    done = run("meta_train", *flags, "--resume", "--seed=1")
+    done = forked.run("meta_train", *flags, "--resume", "--seed=1")
     assert "seed: 0 -> 1" in done.stderr
 
 
@@ -175,7 +158,7 @@ def test_a_full_disk_ends_in_one_message_and_loses_nothing(tmp_path):
     code += "runpy.run_module('train.meta_train', run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-c", code, *LONG, f"--output_dir={tmp_path}/run"],
-        cwd=ROOT,
+        cwd=forked.ROOT,
         capture_output=True,
         text=True,
         timeout=120,
@@ -238,7 +221,7 @@ def test_export_of_a_rule_and_of_a_training_step(tmp_path):
 
 
 def test_convert_celo(tmp_path):
-    source = ROOT / "tests" / "data" / "celo" / "celo.msgpack"
+    source = forked.ROOT / "tests" / "data" / "celo" / "celo.msgpack"
     output = succeed(
         "convert_celo", f"--input={source}", f"--output_dir={tmp_path}/celo"
     )
@@ -262,7 +245,7 @@ def test_benchmark_of_the_startup(tmp_path):
     "script", ["benchmark", "evaluate", "export", "fit", "meta_train", "plot"]
 )
 def test_help_reads_well(script):
-    done = run(script, "--help")
+    done = forked.run(script, "--help")
     text = done.stdout + done.stderr
     assert f"python -m train.{script}" in text
     reads_data = script in ("evaluate", "fit", "meta_train", "plot")
@@ -364,16 +347,7 @@ def test_a_users_mistake_ends_in_one_message(tmp_path, script, flags, message):
     (tmp_path / "bad.json").write_text('{"results": 3}')
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.save(tmp_path / "model.keras")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", f"train.{script}", *flags],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = forked.run(script, *flags, cwd=tmp_path)
     assert done.returncode != 0
     assert message in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

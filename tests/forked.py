@@ -1,0 +1,46 @@
+"""Scripts as `python -m` runs them, without the wait for TensorFlow.
+
+It is imported once, in a server that each script's process is forked from.
+"""
+
+import multiprocessing
+import os
+import pathlib
+import runpy
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["tensorflow", "keras", "sklearn", "matplotlib", "tensorboard", "absl.app"]
+)
+
+
+def run(script, *flags, cwd=ROOT):
+    """Returns the `subprocess.CompletedProcess` of a script in `train`."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [os.path.join(folder, name) for name in ("out", "err")]
+        process = _context.Process(
+            target=_main, args=(f"train.{script}", flags, cwd, *files)
+        )
+        process.start()
+        process.join(300)
+        if process.is_alive():
+            process.kill()
+            raise TimeoutError(script, *flags)
+        output, errors = (pathlib.Path(file).read_text() for file in files)
+    return subprocess.CompletedProcess(flags, process.exitcode, output, errors)
+
+
+def _main(module, flags, cwd, *files):
+    for number, file in enumerate(files, start=1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    # As users run them: conftest.py has XLA optimize less.
+    os.environ.pop("XLA_FLAGS", None)
+    os.chdir(cwd)
+    sys.path.insert(0, str(ROOT))
+    sys.argv = [module, *flags]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
