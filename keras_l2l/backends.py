@@ -3,6 +3,7 @@
 import functools
 
 import keras
+from keras import ops
 
 
 def require_tensorflow(name):
@@ -43,6 +44,13 @@ def compiled(function, jit_compile=True):
     # Each model has its own, and traces it: nothing to warn of.
     function._omit_frequent_tracing_warning = True
     return function
+
+
+def read(variable):
+    """Returns the value of a `keras.Variable`, a plain tensor."""
+    # `convert_to_tensor` returns the variable itself on TensorFlow, and
+    # `tf.function` takes none.
+    return ops.cast(variable, variable.dtype)
 
 
 def abstract(function):

@@ -123,7 +123,10 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         self._pack_meta_params = nests.packer(preset.meta_params)
         self._state = []
         self._compiled_step = replicas.one_per_device(
-            lambda: backends.compiled(self._step, self.rule.jit_compile)
+            lambda: backends.compiled(
+                self._step,
+                self.rule.jit_compile and not self.rule.compiles_tensors,
+            )
         )
 
     @classmethod
@@ -249,25 +252,21 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
     def _step(self, part, loss, gradients, present):
         """Moves the state of one part on, and returns its updates."""
         params = [
-            ops.cast(ops.convert_to_tensor(v), "float32")
-            if self.rule.uses_params
-            else None
+            ops.cast(v, "float32") if self.rule.uses_params else None
             for v in self._updated_variables()
         ]
         inputs = base.StepInputs(
             gradients=gradients,
             params=self._division.split(params)[part],
             loss=loss,
-            iteration=ops.convert_to_tensor(self.iterations),
+            iteration=backends.read(self.iterations),
             mask=list(map(gradients_lib.mask, gradients, present)),
         )
         variables = self._pack_state(self._state)[part]
         updates, stored = self.rule.step_in_place(
-            self._pack_meta_params(
-                [ops.convert_to_tensor(v) for v in self._meta_params]
-            ),
+            self._pack_meta_params(list(map(backends.read, self._meta_params))),
             inputs,
-            keras.tree.map_structure(ops.convert_to_tensor, variables),
+            keras.tree.map_structure(backends.read, variables),
             self._storage,
         )
         for (_, variable), (_, value) in zip(

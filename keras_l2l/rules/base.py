@@ -44,15 +44,16 @@ class UpdateRule:
 
     Subclasses implement `init_meta_params`, `init_state`, `step` and
     `get_config`, in `keras.ops`, and are registered with
-    `keras.saving.register_keras_serializable`, so that presets and saved
-    models can name them. To treat all coordinates alike, start from
-    `CoordinatewiseRule`.
+    `keras.saving.register_keras_serializable`, for presets and saved models
+    to name them. To treat all coordinates alike, see `CoordinatewiseRule`.
 
     Attributes:
         uses_params: Bool, whether `step` looks at `StepInputs.params`.
         uses_loss: Bool, whether it looks at `StepInputs.loss`.
         jit_compile: Bool, whether XLA may compile the rule. It is faster, but
             there are operations that it cannot compile.
+        compiles_tensors: Bool, whether `step` compiles that of each tensor, so
+            that in `fit` nothing else is.
         rounds_state: Bool, whether the state may be rounded to bfloat16. Not
             where small changes add up, as in moving averages.
     """
@@ -60,6 +61,7 @@ class UpdateRule:
     uses_params = True
     uses_loss = False
     jit_compile = True
+    compiles_tensors = False
     rounds_state = False
 
     @property

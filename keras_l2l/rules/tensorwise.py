@@ -1,7 +1,11 @@
 """Rules that update one optimizee tensor after the other."""
 
+import functools
+
+import keras
 from keras import ops
 
+from keras_l2l import backends
 from keras_l2l.rules import base
 from keras_l2l.rules import moments
 from keras_l2l.rules import vectors
@@ -13,6 +17,10 @@ class TensorwiseRule(base.UpdateRule):
     Subclasses implement `init_tensor_state` and `tensor_step`, and call
     `step_tensors` from `step`.
     """
+
+    # XLA takes six times as long for one program of a hundred tensors as for
+    # one of each shape.
+    compiles_tensors = True
 
     def init_state(self, shapes):
         return [self.init_tensor_state(shape) for shape in shapes]
@@ -43,20 +51,33 @@ class TensorwiseRule(base.UpdateRule):
     def step_tensors(self, meta_params, inputs, states, shared):
         """Returns a list of updates and one of states, of all tensors."""
         masks = inputs.mask or [None] * len(inputs.gradients)
+        # A number would be compiled in.
+        shared = keras.tree.map_structure(ops.convert_to_tensor, shared)
         updates, after = [], []
         for gradient, param, mask, before in zip(
             inputs.gradients, inputs.params, masks, states, strict=True
         ):
-            if mask is not None:
-                gradient = ops.where(mask, gradient, ops.zeros_like(gradient))
-            largest = moments.LARGEST_GRADIENT
-            gradient = ops.clip(gradient, -largest, largest)
-            update, state = self.tensor_step(
-                meta_params, gradient, param, before, shared
+            update, state = self._compiled_step(
+                meta_params, gradient, param, mask, before, shared
             )
-            if mask is not None:
-                update = ops.where(mask, update, ops.zeros_like(update))
-                state = self.where(mask, state, before)
             updates.append(update)
             after.append(state)
         return updates, after
+
+    @functools.cached_property
+    def _compiled_step(self):
+        return backends.compiled(self._masked_step)
+
+    def _masked_step(self, meta_params, gradient, param, mask, before, shared):
+        """Is `tensor_step`, but leaves coordinates that are masked alone."""
+        if mask is not None:
+            gradient = ops.where(mask, gradient, ops.zeros_like(gradient))
+        largest = moments.LARGEST_GRADIENT
+        gradient = ops.clip(gradient, -largest, largest)
+        update, state = self.tensor_step(
+            meta_params, gradient, param, before, shared
+        )
+        if mask is not None:
+            update = ops.where(mask, update, ops.zeros_like(update))
+            state = self.where(mask, state, before)
+        return update, state
