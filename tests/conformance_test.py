@@ -1,5 +1,7 @@
 """One contract for all rules, found by reflection."""
 
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -190,15 +192,19 @@ def test_rule_is_deterministic_and_depends_on_its_seed_alone(rule):
 @every_rule
 def test_rule_survives_serialization(rule):
     rule = make(rule)
-    copy = rules.deserialize(rules.serialize(rule))
-    assert type(copy) is type(rule)
-    assert copy.get_config() == rule.get_config()
     bound, meta_params, inputs, state = random_step(rule, SHAPES)
     expected, _ = bound.step(meta_params, inputs, state)
-    bound, *_ = random_step(copy, SHAPES)
-    received, _ = bound.step(meta_params, inputs, state)
-    for a, b in zip(expected, received, strict=True):
-        np.testing.assert_array_equal(a, b)
+    # Also when it was used before.
+    for copy in (
+        rules.deserialize(rules.serialize(rule)),
+        pickle.loads(pickle.dumps(rule)),
+    ):
+        assert type(copy) is type(rule)
+        assert copy.get_config() == rule.get_config()
+        bound, *_ = random_step(copy, SHAPES)
+        received, _ = bound.step(meta_params, inputs, state)
+        for a, b in zip(expected, received, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @every_rule

@@ -2,7 +2,6 @@
 
 import functools
 
-import keras
 from keras import ops
 
 from keras_l2l import backends
@@ -51,13 +50,14 @@ class TensorwiseRule(base.UpdateRule):
     def step_tensors(self, meta_params, inputs, states, shared):
         """Returns a list of updates and one of states, of all tensors."""
         masks = inputs.mask or [None] * len(inputs.gradients)
-        # A number would be compiled in.
-        shared = keras.tree.map_structure(ops.convert_to_tensor, shared)
+        # Not what is called eagerly: compilation takes longer than a step.
+        traced = backends.is_traced()
+        step = self._compiled_step if traced else self._masked_step
         updates, after = [], []
         for gradient, param, mask, before in zip(
             inputs.gradients, inputs.params, masks, states, strict=True
         ):
-            update, state = self._compiled_step(
+            update, state = step(
                 meta_params, gradient, param, mask, before, shared
             )
             updates.append(update)
@@ -67,6 +67,10 @@ class TensorwiseRule(base.UpdateRule):
     @functools.cached_property
     def _compiled_step(self):
         return backends.compiled(self._masked_step)
+
+    def __getstate__(self):
+        # Copies and pickles are of what it is, not of what was compiled.
+        return {k: v for k, v in vars(self).items() if k != "_compiled_step"}
 
     def _masked_step(self, meta_params, gradient, param, mask, before, shared):
         """Is `tensor_step`, but leaves coordinates that are masked alone."""
