@@ -46,15 +46,6 @@ def compiled(function, jit_compile=True):
     return function
 
 
-def is_traced():
-    """Returns whether TensorFlow makes a graph of what is called."""
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    return not tf.executing_eagerly()
-
-
 def read(variable):
     """Returns the value of a `keras.Variable`, a plain tensor."""
     # `convert_to_tensor` returns the variable itself on TensorFlow, and

@@ -22,6 +22,8 @@ from train import cli
 # Flags beside the experiment's, of all variants.
 BASE = (
     "--experiment=long",
+    "--task=networks_few",
+    "--meta_batch_size=5",
     "--horizon=3000",
     "--unroll_length=250",
     "--meta_steps=100",

@@ -52,8 +52,8 @@ class UpdateRule:
         uses_loss: Bool, whether it looks at `StepInputs.loss`.
         jit_compile: Bool, whether XLA may compile the rule. It is faster, but
             there are operations that it cannot compile.
-        compiles_tensors: Bool, whether `step` compiles that of each tensor, so
-            that in `fit` nothing else is.
+        compiles_tensors: Bool, whether `step_in_place` compiles the step of
+            each tensor, so that nothing else need be.
         rounds_state: Bool, whether the state may be rounded to bfloat16. Not
             where small changes add up, as in moving averages.
     """

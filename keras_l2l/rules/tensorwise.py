@@ -1,5 +1,6 @@
 """Rules that update one optimizee tensor after the other."""
 
+import copy
 import functools
 
 from keras import ops
@@ -18,7 +19,7 @@ class TensorwiseRule(base.UpdateRule):
     """
 
     # XLA takes six times as long for one program of a hundred tensors as for
-    # one of each shape.
+    # one of each shape. Not where it is differentiated, which takes minutes.
     compiles_tensors = True
 
     def init_state(self, shapes):
@@ -50,27 +51,32 @@ class TensorwiseRule(base.UpdateRule):
     def step_tensors(self, meta_params, inputs, states, shared):
         """Returns a list of updates and one of states, of all tensors."""
         masks = inputs.mask or [None] * len(inputs.gradients)
-        # Not what is called eagerly: compilation takes longer than a step.
-        traced = backends.is_traced()
-        step = self._compiled_step if traced else self._masked_step
         updates, after = [], []
         for gradient, param, mask, before in zip(
             inputs.gradients, inputs.params, masks, states, strict=True
         ):
-            update, state = step(
+            update, state = self._masked_step(
                 meta_params, gradient, param, mask, before, shared
             )
             updates.append(update)
             after.append(state)
         return updates, after
 
+    def step_in_place(self, meta_params, inputs, stored, storage):
+        return super(TensorwiseRule, self._compiled).step_in_place(
+            meta_params, inputs, stored, storage
+        )
+
     @functools.cached_property
-    def _compiled_step(self):
-        return backends.compiled(self._masked_step)
+    def _compiled(self):
+        """This rule, the step of one tensor being compiled."""
+        compiled = copy.copy(self)
+        compiled._masked_step = backends.compiled(self._masked_step)
+        return compiled
 
     def __getstate__(self):
         # Copies and pickles are of what it is, not of what was compiled.
-        return {k: v for k, v in vars(self).items() if k != "_compiled_step"}
+        return {k: v for k, v in vars(self).items() if k != "_compiled"}
 
     def _masked_step(self, meta_params, gradient, param, mask, before, shared):
         """Is `tensor_step`, but leaves coordinates that are masked alone."""
