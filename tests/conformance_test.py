@@ -261,6 +261,27 @@ def test_rule_is_not_traced_again(rule):
     for _ in range(2):
         _, state = step(meta_params, inputs, state)
     assert step.experimental_get_tracing_count() == 1
+    # XLA takes minutes to compile an unroll of what holds compiled parts.
+    graph = step.get_concrete_function(meta_params, inputs, state).graph
+    assert not [op for op in graph.get_operations() if "Call" in op.type]
+
+
+@pytest.mark.parametrize("rule", [rules.MLPRule, rules.CeloAdam])
+def test_tensors_of_one_shape_are_compiled_once(rule):
+    shapes = [(2, 3), (3,), (2, 3), (3,)]
+    rule, meta_params, inputs, state = random_step(make(rule), shapes)
+    stored = storage.Storage("float32", rule.rounds_state)
+    step = tf.function(
+        lambda *arguments: rule.step_in_place(*arguments, stored)
+    )
+    step(meta_params, inputs, state)
+    compiled = rule._compiled._masked_step
+    assert compiled.experimental_get_tracing_count() == 2
+    assert "XlaMustCompile" in str(
+        step.get_concrete_function(
+            meta_params, inputs, state
+        ).graph.as_graph_def()
+    )
 
 
 def test_reflection_finds_what_is_there():
