@@ -389,16 +389,28 @@ def test_states_of_different_dtypes_are_not_mixed_up(saved, new, built):
         optimizers[new].build(variables)
 
 
+def _outside_xla(gradient):
+    return tf.ensure_shape(
+        tf.numpy_function(lambda g: g, [gradient], tf.float32), gradient.shape
+    )
+
+
 @keras.saving.register_keras_serializable(package="tests")
 class _WithoutXla(rules.SGD):
     jit_compile = False
 
     def coordinate_step(self, meta_params, gradient, state, iteration):
-        gradient = tf.ensure_shape(
-            tf.numpy_function(lambda g: g, [gradient], tf.float32),
-            gradient.shape,
+        return super().coordinate_step(
+            meta_params, _outside_xla(gradient), state, iteration
         )
-        return super().coordinate_step(meta_params, gradient, state, iteration)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class _TensorwiseWithoutXla(rules.MLPRule):
+    jit_compile = False
+
+    def tensor_step(self, meta_params, gradient, *others):
+        return super().tensor_step(meta_params, _outside_xla(gradient), *others)
 
 
 def test_a_rule_that_xla_cannot_compile():
@@ -406,6 +418,17 @@ def test_a_rule_that_xla_cannot_compile():
     optimizer = keras_l2l.LearnedOptimizer(rule=_WithoutXla(0.5))
     tf.function(lambda: optimizer.apply([tf.ones(3)], [variable]))()
     np.testing.assert_array_equal(variable, [-0.5] * 3)
+
+
+def test_a_tensorwise_rule_that_xla_cannot_compile():
+    moved = []
+    for rule in (_TensorwiseWithoutXla(), rules.MLPRule()):
+        variable = keras.Variable(np.zeros(3))
+        optimizer = keras_l2l.LearnedOptimizer(rule=rule)
+        optimizer.apply([tf.ones(3)], [variable])
+        moved.append(variable.numpy())
+    assert (moved[0] < 0).all()
+    np.testing.assert_allclose(*moved, rtol=1e-5)
 
 
 def test_state_dtype_must_be_known():

@@ -103,6 +103,7 @@ TASKS = {
     ],
     # None of whose architectures is among those that are tested on.
     "networks": _networks("train", mlp=6, conv_net=2, transformer=1),
+    # For ablations: most of a short run is compiling each network's unroll.
     "networks_few": _networks("train", mlp=3, conv_net=1, transformer=1),
     "networks_valid": _networks("meta_valid", mlp=4, conv_net=2, transformer=1),
     # Each with its own data.

@@ -71,7 +71,9 @@ class TensorwiseRule(base.UpdateRule):
     def _compiled(self):
         """This rule, the step of one tensor being compiled."""
         compiled = copy.copy(self)
-        compiled._masked_step = backends.compiled(self._masked_step)
+        compiled._masked_step = backends.compiled(
+            self._masked_step, self.jit_compile
+        )
         return compiled
 
     def __getstate__(self):
