@@ -102,7 +102,7 @@ TASKS = {
         tasks.AnalyticFunctions(name) for name in functions.FUNCTIONS
     ],
     # None of whose architectures is among those that are tested on.
-    "networks": _networks("train", mlp=6, conv_net=2, transformer=1),
+    "networks": _networks("train", mlp=6, conv_net=2, transformer=3),
     # For ablations: most of a short run is compiling each network's unroll.
     "networks_few": _networks("train", mlp=3, conv_net=1, transformer=1),
     "networks_valid": _networks("meta_valid", mlp=4, conv_net=2, transformer=1),

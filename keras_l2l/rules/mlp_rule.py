@@ -1,5 +1,7 @@
 """A small network on moments of gradients: cheap, and it knows the time."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -15,6 +17,15 @@ _STEP_SCALE, _LARGEST_MAGNITUDE = 0.01, 5.0
 # divergence. Of ten pairs of a scale and a decay, fresh meta-parameters came
 # lowest with this one in 10,000 steps of the MLPs that are meta-trained on.
 _DECAY_STEPS = 100.0
+# Until here: whether it pays to go on is learned. Transformers had not been
+# done, and of three networks that are meta-validated on, two transformers among
+# them, each ended 2 to 15 % higher where steps got smaller for 10,000 steps.
+_LAST_DECAY = 1000.0
+# Coordinates of a large matrix move together, so that steps as large relative
+# to it act by more, and so does what is noise in them. Meta-trained without it,
+# MLPs of 192 units, which are wider than any that is meta-trained on, ended 20
+# to 25 % higher than with it, and a conv net and a transformer higher, too.
+_TYPICAL_SIZE = 4000
 # Parameters that start at 0 must be able to move.
 _SMALLEST_PARAM = 0.01
 # Biases and scales, of any size: those of a normalization are next to 1, and
@@ -34,10 +45,11 @@ class MLPRule(tensorwise.TensorwiseRule):
         against gradients, and parameters, at first and since; whether the
         tensor has fewer than two axes
     direction, magnitude = network(features, signals)
-    scale = root mean square of the parameters at the first step, and of 0.01;
+    scale = root mean square of the parameters at the first step, and of 0.01,
+            times (4000 / their number)^(1/4);
             0.1 for tensors of fewer than two axes
-    size = 0.01 / sqrt(1 + t / 100) * scale * exp(5 * tanh(magnitude / 5))
-    update = size * direction
+    size = 0.01 / sqrt(1 + min(t, 1000) / 100) * scale
+    update = size * exp(5 * tanh(magnitude / 5)) * direction
     ```
 
     It takes a few hundred operations for each coordinate, where an LSTM takes
@@ -49,10 +61,10 @@ class MLPRule(tensorwise.TensorwiseRule):
     Deviations from the paper: features are blind to what is common to a
     tensor, as whether its gradients are all noise, which signals tell;
     magnitudes count in full, not by 0.001, so that they are learned sooner;
-    updates are relative to parameters, as Adafactor's and Celo's are, so that
-    what is right for a layer is nearly right for a wider one, but to those of
-    the first step, as they would make each other grow; and they decay, as
-    unrolls are too short to teach it.
+    updates are relative to parameters, as Adafactor's and Celo's are, but to
+    those of the first step, as they would make each other grow, and smaller
+    for more of them, so that what is right for a layer is nearly right for a
+    wider one; and they decay at first, as unrolls are too short to teach it.
 
     Reference:
         Metz et al., 2022 (arXiv 2203.11860), the rule "small_fc".
@@ -85,7 +97,10 @@ class MLPRule(tensorwise.TensorwiseRule):
         # Relative to what they have made larger, steps would grow.
         first = ops.where(state["scale"] > 0, state["scale"], rms)
         is_vector = len(param.shape) < 2
-        scale = _VECTOR_SCALE if is_vector else first
+        scale = _VECTOR_SCALE
+        if not is_vector:
+            number = max(1, math.prod(param.shape))
+            scale = first * (_TYPICAL_SIZE / number) ** 0.25
         times = ops.convert_to_tensor(np.array(_TIMES), gradient.dtype)
         signals = ops.concatenate(
             [
@@ -102,6 +117,6 @@ class MLPRule(tensorwise.TensorwiseRule):
         magnitude = _LARGEST_MAGNITUDE * ops.tanh(
             magnitude / _LARGEST_MAGNITUDE
         )
-        decay = ops.rsqrt(1 + t / _DECAY_STEPS)
+        decay = ops.rsqrt(1 + ops.minimum(t, _LAST_DECAY) / _DECAY_STEPS)
         size = _STEP_SCALE * decay * scale * ops.exp(magnitude)
         return size * direction, {"moments": averages, "scale": first}

@@ -12,6 +12,8 @@ RULE = rules.MLPRule()
 MOMENTUM = moments.momentum_network(
     tf.nest.map_structure(tf.zeros_like, RULE.init_meta_params(0))
 )
+# Steps of 30 parameters, by those of 4,000, relative to parameters.
+LARGER = (4000 / 30) ** 0.25
 GRADIENTS = np.random.default_rng(0).normal(size=(6, 5)).astype("float32")
 
 
@@ -33,10 +35,10 @@ def step(param, state=None, iteration=0):
 @pytest.mark.parametrize(
     "param, scale",
     [
-        (np.full((6, 5), 0.5), 0.5),
-        (np.full((3, 2, 5), 2.0), 2.0),
+        (np.full((6, 5), 0.5), 0.5 * LARGER),
+        (np.full((3, 2, 5), 2.0), 2.0 * LARGER),
         # What starts at 0 moves.
-        (np.zeros((6, 5)), 0.01),
+        (np.zeros((6, 5)), 0.01 * LARGER),
         # Biases and scales, of whatever size.
         (np.zeros(30), 0.1),
         (np.ones(30), 0.1),
@@ -46,8 +48,20 @@ def step(param, state=None, iteration=0):
 def test_steps_are_relative_to_parameters_and_decay(param, scale):
     first, state = step(param)
     assert first == pytest.approx(0.01 / np.sqrt(1.01) * scale, rel=1e-3)
-    late, _ = step(param, state, iteration=9999)
-    assert late / first == pytest.approx(np.sqrt(1.01 / 101), rel=0.02)
+    # Until step 1,000.
+    for iteration, decay in ((99, 2), (999, 11), (9999, 11)):
+        late, _ = step(param, state, iteration=iteration)
+        assert late / first == pytest.approx(np.sqrt(1.01 / decay), rel=0.02)
+
+
+def test_steps_of_larger_matrices_are_smaller():
+    small, _ = step(np.full((3, 2), 0.5))
+    large, _ = step(np.full((6, 4), 0.5))
+    assert small / large == pytest.approx(np.sqrt(2), rel=0.02)
+    # Biases do not act by more where there are more of them.
+    small, _ = step(np.zeros(2))
+    large, _ = step(np.zeros(30))
+    assert small == pytest.approx(large, rel=0.02)
 
 
 def test_steps_do_not_grow_with_what_they_make_larger():

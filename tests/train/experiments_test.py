@@ -73,7 +73,7 @@ SETTINGS = {
     ),
     "long": (
         ("networks", None, "mlp"),
-        [(10_000, 1000)],
+        [(10_000, 2500)],
         {
             name: (name, 10_000)
             for name in (
