@@ -264,8 +264,8 @@ def resolve(rule, meta_params):
     raise ValueError(
         "`rule` must be a keras_l2l.UpdateRule, a preset name or a preset "
         f"folder. Received: rule={rule!r} (of type {type(rule).__name__}). "
-        f"Presets in this package: {', '.join(shipped())}. Pass one of them, an "
-        "instance, as keras_l2l.rules.RNNprop(), or nothing for the default."
+        f"Presets in this package: {', '.join(shipped())}. Pass one of them, "
+        "an instance, as keras_l2l.rules.RNNprop(), or nothing for the default."
     )
 
 
