@@ -21,6 +21,15 @@ _DECAY_STEPS = 100.0
 # done, and three networks of the split "meta_valid", two transformers among
 # them, each ended 2 to 15 % higher where steps got smaller for 10,000 steps.
 _LAST_DECAY = 1000.0
+# Steps that gradients of later ones are compared with.
+_EARLY_STEPS = 100
+# Where gradients have got larger, much is left to learn, and where they have
+# got smaller, little. With the same meta-parameters, of seven networks that
+# none was meta-trained on a conv net ended 6 % lower with it, a wide MLP 3 %
+# and a transformer 0.6 % lower, the others within 1 %, or below 1e-7 as
+# before; by the ratio instead of its square root, these three ended 9 % lower
+# and as before.
+_SMALLEST_GROWTH, _LARGEST_GROWTH = 0.01, 10.0
 # Coordinates of a large matrix move together, so that steps as large relative
 # to it act by more, and so does what is noise in them. With the same
 # meta-parameters, MLPs of 192 units, which are wider than any that is
@@ -42,20 +51,23 @@ class MLPRule(tensorwise.TensorwiseRule):
     features = gradient, parameter, moving averages of gradients and of their
         squares, also factored ones; each by its root mean square over the
         tensor
+    growth = root mean square of gradients, of the last 1,000 steps by that of
+        the first 100
     signals = how many steps were taken; how large averages of gradients are
-        against gradients, and parameters, at first and since; whether the
-        tensor has fewer than two axes
+        against gradients, and parameters, at first and since; growth; whether
+        the tensor has fewer than two axes
     direction, magnitude = network(features, signals)
+    magnitude = magnitude + signals . schedule
     scale = root mean square of the parameters at the first step, and of 0.01,
             times (4000 / their number)^(1/4);
             0.1 for tensors of fewer than two axes
-    size = 0.01 / sqrt(1 + min(t, 1000) / 100) * scale
+    size = 0.01 / sqrt(1 + min(t, 1000) / 100) * sqrt(growth) * scale
     update = size * exp(5 * tanh(magnitude / 5)) * direction
     ```
 
     It takes a few hundred operations for each coordinate, where an LSTM takes
     ten thousand, and keeps four floats, seven of tensors with fewer than two
-    axes, and one for the tensor. Fresh meta-parameters are of normalized
+    axes, and two for the tensor. Fresh meta-parameters are of normalized
     momentum, with steps that get smaller over time: what was learned goes on
     from there.
 
@@ -72,16 +84,18 @@ class MLPRule(tensorwise.TensorwiseRule):
     """
 
     def init_meta_params(self, seed):
-        number = len(_TIMES) + len(moments.DECAYS) + 3
-        return moments.momentum_network(
-            moments.init_network(seed, further=number)
-        )
+        number = len(_TIMES) + len(moments.DECAYS) + 4
+        network = moments.init_network(seed, further=number)
+        # Straight to the magnitude, so that a schedule is learned soon.
+        schedule = {"kernel": ops.zeros((number,), dtype="float32")}
+        return {**moments.momentum_network(network), "schedule": schedule}
 
     def init_tensor_state(self, shape):
         return {
             "moments": moments.init_state(shape),
             # 0 until the first step.
             "scale": ops.zeros((), dtype="float32"),
+            "early_gradient": ops.zeros((), dtype="float32"),
         }
 
     def where(self, mask, new, old):
@@ -102,6 +116,7 @@ class MLPRule(tensorwise.TensorwiseRule):
         if not is_vector:
             number = max(1, math.prod(param.shape))
             scale = first * (_TYPICAL_SIZE / number) ** 0.25
+        early, growth = _growth(averages, state["early_gradient"], t)
         times = ops.convert_to_tensor(np.array(_TIMES), gradient.dtype)
         signals = ops.concatenate(
             [
@@ -109,15 +124,29 @@ class MLPRule(tensorwise.TensorwiseRule):
                 ops.log(moments.signal_to_noise(averages, t) + 1e-4),
                 ops.log(first)[None],
                 ops.log(rms / first)[None],
+                ops.log(growth)[None],
                 ops.full_like(rms, float(is_vector))[None],
             ]
         )
         direction, magnitude = moments.network(
             meta_params, moments.features(gradient, param, averages), signals
         )
+        magnitude += ops.matmul(signals, meta_params["schedule"]["kernel"])
         magnitude = _LARGEST_MAGNITUDE * ops.tanh(
             magnitude / _LARGEST_MAGNITUDE
         )
         decay = ops.rsqrt(1 + ops.minimum(t, _LAST_DECAY) / _DECAY_STEPS)
-        size = _STEP_SCALE * decay * scale * ops.exp(magnitude)
-        return size * direction, {"moments": averages, "scale": first}
+        size = _STEP_SCALE * decay * ops.sqrt(growth) * scale
+        return size * ops.exp(magnitude) * direction, {
+            "moments": averages,
+            "scale": first,
+            "early_gradient": early,
+        }
+
+
+def _growth(averages, early, t):
+    """Returns how large gradients were early, and now relative to that."""
+    gradient = moments.root_mean_square(averages, t)
+    is_early = ops.logical_or(t <= _EARLY_STEPS, early == 0)
+    early = ops.where(is_early, gradient, early)
+    return early, ops.clip(gradient / early, _SMALLEST_GROWTH, _LARGEST_GROWTH)

@@ -9,9 +9,8 @@ from keras_l2l.rules import moments
 
 RULE = rules.MLPRule()
 # Without what is random in it, so that directions have a size of 1.
-MOMENTUM = moments.momentum_network(
-    tf.nest.map_structure(tf.zeros_like, RULE.init_meta_params(0))
-)
+ZEROS = tf.nest.map_structure(tf.zeros_like, RULE.init_meta_params(0))
+MOMENTUM = {**moments.momentum_network(ZEROS), "schedule": ZEROS["schedule"]}
 # Steps of 30 parameters, by those of 4,000, relative to parameters.
 LARGER = (4000 / 30) ** 0.25
 GRADIENTS = np.random.default_rng(0).normal(size=(6, 5)).astype("float32")
@@ -21,15 +20,27 @@ def rms(tensor):
     return float(tf.sqrt(tf.reduce_mean(tf.square(tensor))))
 
 
-def step(param, state=None, iteration=0):
+def step(param, state=None, iteration=0, growth=1.0, meta_params=MOMENTUM):
     """Returns the size of one update, and the state after it."""
-    gradient = tf.constant(GRADIENTS.ravel()[: param.size], tf.float32)
-    gradient = tf.reshape(gradient, param.shape)
+    gradient = growth * GRADIENTS.ravel()[: param.size]
+    gradient = tf.constant(gradient.reshape(param.shape), tf.float32)
     state = RULE.init_state([param.shape]) if state is None else state
     param = tf.constant(param, tf.float32)
     inputs = rules.StepInputs([gradient], [param], None, tf.constant(iteration))
-    (update,), state = RULE.step(MOMENTUM, inputs, state)
+    (update,), state = RULE.step(meta_params, inputs, state)
     return rms(update), state
+
+
+def later(state, iteration, growth=1.0):
+    """Returns the state of a later iteration, of gradients that have grown."""
+    (one,) = state
+    squares = one["moments"]["r"] / (1 - 0.999) * (1 - 0.999**iteration)
+    larger = {
+        **one["moments"],
+        "m": growth * one["moments"]["m"],
+        "r": growth**2 * squares,
+    }
+    return [{**one, "moments": larger}]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +61,7 @@ def test_steps_are_relative_to_parameters_and_decay(param, scale):
     assert first == pytest.approx(0.01 / np.sqrt(1.01) * scale, rel=1e-3)
     # Until step 1,000.
     for iteration, decay in ((99, 2), (999, 11), (9999, 11)):
-        late, _ = step(param, state, iteration=iteration)
+        late, _ = step(param, later(state, iteration), iteration)
         assert late / first == pytest.approx(np.sqrt(1.01 / decay), rel=0.02)
 
 
@@ -72,3 +83,41 @@ def test_steps_do_not_grow_with_what_they_make_larger():
     assert grown == pytest.approx(same, rel=1e-5)
     fresh, _ = step(100 * param, iteration=1)
     assert fresh == pytest.approx(100 * same, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "growth, factor",
+    [(1.0, 1.0), (4.0, 2.0), (0.25, 0.5), (1e4, 10**0.5), (1e-3, 0.1)],
+)
+def test_steps_are_larger_where_gradients_have_grown(growth, factor):
+    param = np.full((6, 5), 0.5)
+    _, state = step(param)
+    same, _ = step(param, later(state, 2000), iteration=2000)
+    grown, after = step(param, later(state, 2000, growth), 2000, growth)
+    assert grown / same == pytest.approx(factor, rel=0.02)
+    # Against early gradients still, not against those that have grown.
+    again, _ = step(param, after, 2001, growth)
+    assert again == pytest.approx(grown, rel=0.02)
+
+
+def test_gradients_are_compared_with_all_of_the_first_100_steps():
+    param = np.full((6, 5), 0.5)
+    first, state = step(param)
+    grown, _ = step(param, later(state, 99, growth=4.0), 99, growth=4.0)
+    assert grown / first == pytest.approx(np.sqrt(1.01 / 2), rel=0.02)
+
+
+def test_the_schedule_changes_magnitudes():
+    param = np.full((6, 5), 0.5)
+    kernel = np.zeros(MOMENTUM["schedule"]["kernel"].shape, "float32")
+    # Of the signal for 1,000 steps.
+    kernel[6] = 0.5
+    meta_params = {**MOMENTUM, "schedule": {"kernel": tf.constant(kernel)}}
+    without, state = step(param)
+    learned, _ = step(param, meta_params=meta_params)
+    expected = np.exp(5 * np.tanh(0.5 * np.tanh(1 / 1000 - 1) / 5))
+    assert learned / without == pytest.approx(expected, rel=1e-3)
+    state = later(state, 999)
+    without, _ = step(param, state, 999)
+    learned, _ = step(param, state, 999, meta_params=meta_params)
+    assert learned == pytest.approx(without, rel=1e-3)
