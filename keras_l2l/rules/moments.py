@@ -115,20 +115,6 @@ def signal_to_noise(state, t):
     return ops.sqrt(squares + 1e-12) / corrections
 
 
-def root_mean_square(state, t):
-    """Returns how large gradients were, over the tensor and recent steps.
-
-    Args:
-        state: As from `update`.
-        t: Scalar tensor, updates so far.
-
-    Returns:
-        Scalar tensor > 0.
-    """
-    correction = -ops.expm1(t * math.log(DECAYS[-1]))
-    return ops.sqrt(ops.mean(state["r"]) / correction + 1e-30)
-
-
 def features(gradient, param, state):
     """Returns blocks of features, all that the network sees of one tensor.
 

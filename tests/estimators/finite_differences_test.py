@@ -122,7 +122,7 @@ def test_meta_gradient_equals_finite_differences(
     task, weights = float64_quadratic(), WEIGHTS[loss_weights]
     rule = RULES.get(name, _WithParams()).for_variables(task.variables())
     meta_params = to_float64(rule.init_meta_params(0))
-    if "schedule" in meta_params:
+    if name.startswith("celo"):
         # At first so small that differences are lost in rounding.
         meta_params["schedule"]["output"]["bias"] += 5.0
     estimator = TruncatedBackprop(

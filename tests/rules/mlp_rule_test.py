@@ -34,13 +34,15 @@ def step(param, state=None, iteration=0, growth=1.0, meta_params=MOMENTUM):
 def later(state, iteration, growth=1.0):
     """Returns the state of a later iteration, of gradients that have grown."""
     (one,) = state
-    squares = one["moments"]["r"] / (1 - 0.999) * (1 - 0.999**iteration)
+    since = {**one["growth"], "steps": tf.constant(float(iteration))}
+    square = since["square"] / (1 - 0.999) * (1 - 0.999**iteration)
+    since["square"] = growth**2 * square
     larger = {
         **one["moments"],
         "m": growth * one["moments"]["m"],
-        "r": growth**2 * squares,
+        "r": growth**2 * one["moments"]["r"],
     }
-    return [{**one, "moments": larger}]
+    return [{**one, "moments": larger, "growth": since}]
 
 
 @pytest.mark.parametrize(
@@ -121,3 +123,17 @@ def test_the_schedule_changes_magnitudes():
     without, _ = step(param, state, 999)
     learned, _ = step(param, state, 999, meta_params=meta_params)
     assert learned == pytest.approx(without, rel=1e-3)
+
+
+@pytest.mark.parametrize("zeros", [0, 200])
+def test_a_state_that_is_newer_than_the_training_has_not_grown(zeros):
+    param, state = np.full((6, 5), 0.5), None
+    for i in range(zeros):
+        size, state = step(param, state, 5000 + i, growth=0.0)
+        assert size == 0
+    first, state = step(param, state, 5000 + zeros)
+    for i in range(1, 300):
+        size, state = step(param, state, 5000 + zeros + i)
+    (one,) = state
+    assert float(one["growth"]["steps"]) == 300
+    assert size / first == pytest.approx(1, rel=0.05)
