@@ -9,6 +9,7 @@ from keras import ops
 from keras_l2l.rules import accumulators
 from keras_l2l.rules import moments
 from keras_l2l.rules import tensorwise
+from keras_l2l.rules import vectors
 
 # Steps that the rule can tell from earlier ones. None after a few times the
 # last: a rule must not meet a time then that it has not been trained on.
@@ -78,7 +79,9 @@ class MLPRule(tensorwise.TensorwiseRule):
     updates are relative to parameters, as Adafactor's and Celo's are, but to
     those of the first step, as they would make each other grow, and smaller
     for more of them, so that what is right for a layer is nearly right for a
-    wider one; and they decay at first, as unrolls are too short to teach it.
+    wider one; they decay at first, as unrolls are too short to teach it, and
+    are larger where gradients have grown; and signals also go straight to the
+    magnitude.
 
     Reference:
         Metz et al., 2022 (arXiv 2203.11860), the rule "small_fc".
@@ -104,7 +107,9 @@ class MLPRule(tensorwise.TensorwiseRule):
 
     def where(self, mask, new, old):
         found = moments.where(mask, new["moments"], old["moments"])
-        return {**new, "moments": found}
+        # A step without any gradient does not count, as for moments.
+        growth = vectors.where(ops.any(mask), new["growth"], old["growth"])
+        return {**new, "moments": found, "growth": growth}
 
     def step(self, meta_params, inputs, state):
         return self.step_tensors(meta_params, inputs, state, inputs.iteration)

@@ -137,3 +137,17 @@ def test_a_state_that_is_newer_than_the_training_has_not_grown(zeros):
     (one,) = state
     assert float(one["growth"]["steps"]) == 300
     assert size / first == pytest.approx(1, rel=0.05)
+
+
+@pytest.mark.parametrize("rows, steps", [(0, 1), (2, 2), (6, 2)])
+def test_only_steps_with_a_gradient_count_for_growth(rows, steps):
+    param = tf.fill((6, 5), 0.5)
+    _, state = step(np.full((6, 5), 0.5))
+    mask = tf.constant(np.arange(6)[:, None] < np.full(5, rows))
+    inputs = rules.StepInputs(
+        [tf.constant(GRADIENTS)], [param], None, tf.constant(1), mask=[mask]
+    )
+    _, (after,) = RULE.step(MOMENTUM, inputs, state)
+    assert float(after["growth"]["steps"]) == steps
+    was, is_now = (float(s["growth"]["square"]) for s in (state[0], after))
+    assert (is_now == was) == (rows == 0)
