@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_l2l import arrays
 from keras_l2l import checks
+from keras_l2l import gradients as gradients_lib
 from keras_l2l.rules import Adam
 from keras_l2l.rules import StepInputs
 from keras_l2l.rules import UpdateRule
@@ -107,7 +108,7 @@ def proposed_updates(
 
 
 def _inputs_at(task, batches):
-    """Returns a function: what a rule is given at a step."""
+    """Returns a function: what is known at a step, of all coordinates."""
 
     @tf.function(autograph=False)
     def inputs_at(iteration, params, non_trainable):
@@ -116,9 +117,10 @@ def _inputs_at(task, batches):
             loss, non_trainable = task.stateful_loss(
                 params, non_trainable, batches(iteration)
             )
-        gradients = tape.gradient(
-            loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
+        gradients = [
+            gradients_lib.dense(g, p.shape)
+            for g, p in zip(tape.gradient(loss, params), params, strict=True)
+        ]
         return StepInputs(gradients, params, loss, iteration), non_trainable
 
     return inputs_at
@@ -130,29 +132,39 @@ class _Watched:
     def __init__(self, rule, meta_params, variables):
         self._rule = rule.for_variables(variables)
         self._meta_params = meta_params
-        self._state = self._rule.init_state([tuple(v.shape) for v in variables])
+        shapes = [tuple(v.shape) for v in variables]
+        self._state = self._rule.init_state(shapes)
+        self._seen = gradients_lib.init_seen(self._rule, shapes)
 
     def step(self, inputs):
-        updates, self._state = self._step(inputs, self._state)
+        updates, self._state, self._seen = self._step(
+            inputs, self._state, self._seen
+        )
         return updates
 
     @tf.function(autograph=False)
-    def _step(self, inputs, state):
-        return self._rule.step(self._meta_params, inputs, state)
+    def _step(self, inputs, state, seen):
+        found = gradients_lib.received(
+            inputs.gradients, [g.shape for g in inputs.gradients], seen
+        )
+        inputs = inputs._replace(gradients=found.gradients, mask=found.mask)
+        return *self._rule.step(self._meta_params, inputs, state), found.seen
 
     def ask(self, inputs, index, tried):
         """Returns the updates of one coordinate, by its gradient."""
-        return self._ask(inputs, self._state, tf.constant(index), tried)
+        return self._ask(
+            inputs, self._state, self._seen, tf.constant(index), tried
+        )
 
     @tf.function(autograph=False)
-    def _ask(self, inputs, state, index, tried):
+    def _ask(self, inputs, state, seen, index, tried):
         gradient = _flat(inputs.gradients)
 
         def update(value):
             changed = tf.tensor_scatter_nd_update(gradient, [[index]], [value])
             gradients = _split_like(changed, inputs.gradients)
-            updates, _ = self._rule.step(
-                self._meta_params, inputs._replace(gradients=gradients), state
+            updates, *_ = self._step(
+                inputs._replace(gradients=gradients), state, seen
             )
             return _flat(updates)[index]
 

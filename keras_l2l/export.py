@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_l2l import backends
+from keras_l2l import gradients as gradients_lib
 from keras_l2l import nests
 from keras_l2l import runs
 from keras_l2l.rules import base
@@ -91,7 +92,8 @@ def export_update_rule(optimizer, path):
     The loaded object has two functions:
 
     - `initial_state(n)` returns the state of `n` coordinates, a dict of the
-      scalar `iteration` and tensors `state_...` of shape `[..., n]`;
+      scalar `iteration`, tensors `state_...` of shape `[..., n]` and, for a
+      rule that needs it, the bools `seen` of shape `[n]`;
     - `update(gradient, state)`, with `gradient` of shape `[n]`, returns a pair
       of the update, shape `[n]`, and the next state.
 
@@ -104,9 +106,10 @@ def export_update_rule(optimizer, path):
     `update(gradient=..., **state)` returns a dict of `update` and the state.
 
     Everything but the rule (learning rate, clipping, weight decay) is left to
-    the caller. Coordinates whose gradient is not finite stay untouched, value
-    and state. `update` is differentiable in gradient, state and the variables
-    in the list `meta_params`, and can be compiled by XLA.
+    the caller. Coordinates stay untouched, value and state, where the gradient
+    is not finite, and for as long as it has always been 0. `update` is
+    differentiable in gradient, state and the variables in the list
+    `meta_params`, and can be compiled by XLA.
 
     Args:
         optimizer: `LearnedOptimizer` whose rule is a `CoordinatewiseRule`.
@@ -139,23 +142,39 @@ def export_update_rule(optimizer, path):
         for name, leaf in _flat(one, "state").items()
     }
 
+    seen_specs = {}
+    if not rule.rests_without_gradient:
+        seen_specs["seen"] = tf.TensorSpec([None], tf.bool, "seen")
+
     def initial_state(n):
         state = _flat(rule.init_coordinate_state(n), "state")
-        return {**state, "iteration": tf.constant(0, tf.int64)}
+        seen = gradients_lib.init_seen(rule, [(n,)])
+        seen = dict(zip(seen_specs, seen, strict=True))
+        return {**state, **seen, "iteration": tf.constant(0, tf.int64)}
 
     # The same compilation as in `LearnedOptimizer`, for the same bits.
     step = backends.compiled(rule.masked_coordinate_step, rule.jit_compile)
 
     def update(gradient, state):
+        (gradient,), (mask,), seen = gradients_lib.received(
+            [gradient],
+            [gradient.shape],
+            [state[name] for name in seen_specs],
+        )
         update, new_state = step(
             pack_meta_params([tf.identity(v) for v in module.meta_params]),
             gradient,
             pack_state([state[name] for name in specs]),
             state["iteration"],
-            tf.math.is_finite(gradient),
+            mask,
         )
         new_state = _flat(new_state, "state")
-        return update, {**new_state, "iteration": state["iteration"] + 1}
+        seen = dict(zip(seen_specs, seen, strict=True))
+        return update, {
+            **new_state,
+            **seen,
+            "iteration": state["iteration"] + 1,
+        }
 
     def update_signature(gradient, state):
         update, state = module.update(gradient, state)
@@ -164,7 +183,7 @@ def export_update_rule(optimizer, path):
     counter = tf.TensorSpec([], tf.int64, "iteration")
     inputs = [
         tf.TensorSpec([None], tf.float32, "gradient"),
-        {**specs, "iteration": counter},
+        {**specs, **seen_specs, "iteration": counter},
     ]
     module.initial_state = tf.function(
         initial_state, [tf.TensorSpec([], tf.int32, "n")], autograph=False

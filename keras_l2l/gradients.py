@@ -1,56 +1,97 @@
-"""Pure functions from what Keras hands over to what a rule can use."""
+"""From what a backend calls a gradient to what a rule sees.
+
+`fit`, the unroll of meta-training, analysis and export all come through
+`received`, so that they take the same trajectory.
+"""
+
+import typing
 
 from keras import ops
 
 
-def dense_and_present(gradients, shapes):
-    """Returns gradients as dense float32 tensors, and which of them are there.
+class Received(typing.NamedTuple):
+    """What a rule sees of the gradients of one step.
+
+    Attributes:
+        gradients: List of dense tensors of the variables' shapes.
+        mask: List of bool tensors of these shapes: False where a coordinate
+            must stay as it is, value and state.
+        seen: List of bool tensors of these shapes, for the next step:
+            which coordinates have had a gradient other than 0. Empty if the
+            `seen` passed in was.
+    """
+
+    gradients: list
+    mask: list
+    seen: list
+
+
+def init_seen(rule, shapes):
+    """Returns `seen` before the first step.
 
     Args:
-        gradients: List of tensors, `tf.IndexedSlices` (their repeated rows are
-            summed) or `None`.
+        rule: `UpdateRule`.
         shapes: List of tuples of ints, the variables' shapes.
 
     Returns:
-        Tuple `(gradients, present)` of lists of float32 tensors of these
-        shapes, and of bool tensors: False in all of a gradient that is `None`,
-        and in the rows absent from a sparse one. Where everything is there,
-        as most of the time, `present` is a list of `None`.
+        List of bool tensors of these shapes, all False; empty for a rule that
+        does not move what has had no gradient, which needs no such memory.
     """
-    dense, present = zip(
-        *map(_dense_and_present, gradients, shapes), strict=True
-    )
-    if any(p is not None for p in present):
-        present = [
-            ops.ones(shape, "bool") if p is None else p
-            for p, shape in zip(present, shapes, strict=True)
-        ]
-    return list(dense), list(present)
+    if rule.rests_without_gradient:
+        return []
+    return [ops.zeros(shape, "bool") for shape in shapes]
 
 
-def _dense_and_present(gradient, shape):
-    if gradient is None:
-        return ops.zeros(shape, "float32"), ops.zeros(shape, "bool")
-    if hasattr(gradient, "dense_shape"):
-        indices = ops.convert_to_tensor(gradient.indices)
-        rows = {"segment_ids": indices, "num_segments": shape[0]}
-        values = ops.cast(gradient.values, "float32")
-        ones = ops.ones_like(indices, dtype="float32")
-        gradient = ops.segment_sum(values, **rows)
-        present = ops.segment_sum(ones, **rows) > 0
-        present = ops.reshape(present, (-1,) + (1,) * (len(shape) - 1))
-        return gradient, ops.broadcast_to(present, shape)
-    return ops.cast(gradient, "float32"), None
+def received(gradients, shapes, seen, dtype="float32"):
+    """Returns what a rule sees of gradients.
 
-
-def mask(gradient, present):
-    """Returns where a rule may update, a bool tensor of the gradient's shape.
-
-    Coordinates stay untouched, value and state, where there is no gradient,
-    and where it is NaN or infinite, which would poison the state for ever.
+    A coordinate is masked in a step whose gradient is `None`, NaN or
+    infinite, and for as long as its gradients have all been 0: most rules
+    would move it, as an embedding row that no batch has held yet. Rows that
+    are absent from a later batch have a gradient of 0, as they have on
+    backends without sparse gradients.
 
     Args:
-        gradient, present: As from `dense_and_present`.
+        gradients: List of tensors, `tf.IndexedSlices` (whose repeated rows
+            are summed) or `None`. Their static shape may be unknown.
+        shapes: List of tuples of ints, the variables' shapes.
+        seen: As from `init_seen`, or of the step before.
+        dtype: String, of the gradients that the rule sees.
+
+    Returns:
+        `Received`.
     """
-    finite = ops.isfinite(gradient)
-    return finite if present is None else ops.logical_and(finite, present)
+    found = Received([], [], [])
+    for i, (gradient, shape) in enumerate(zip(gradients, shapes, strict=True)):
+        value = dense(gradient, shape, dtype)
+        mask = ops.isfinite(value)
+        if gradient is None:
+            mask = ops.zeros(shape, "bool")
+        if seen:
+            new = ops.logical_and(mask, value != 0)
+            found.seen.append(ops.logical_or(seen[i], new))
+            mask = ops.logical_and(mask, found.seen[i])
+        found.gradients.append(value)
+        found.mask.append(mask)
+    return found
+
+
+def dense(gradient, shape, dtype="float32"):
+    """Returns a gradient as one dense tensor of the variable's shape.
+
+    Args:
+        gradient, shape, dtype: As for `received`; `None` gives zeros.
+    """
+    if gradient is None:
+        return ops.zeros(shape, dtype)
+    if hasattr(gradient, "dense_shape"):
+        gradient = ops.segment_sum(
+            ops.cast(gradient.values, dtype),
+            ops.convert_to_tensor(gradient.indices),
+            num_segments=shape[0],
+        )
+    gradient = ops.cast(gradient, dtype)
+    if gradient.shape != tuple(shape):
+        # As of a Dense kernel where the batch size is open.
+        gradient = ops.reshape(gradient, shape)
+    return gradient

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from keras_l2l import gradients as gradients_lib
 from keras_l2l import meta_setup
 from keras_l2l import meta_training
 from keras_l2l import nests
@@ -135,11 +136,12 @@ def _sizes(task, seed, carry, rule):
             carry.non_trainable,
             task.batches("train", seed)(tf.constant(0, tf.int64)),
         )
-    gradients = tape.gradient(
-        loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
+    gradients = tape.gradient(loss, params)
     sizes = np.concatenate(
-        [np.abs(tf.convert_to_tensor(g)).ravel() for g in gradients]
+        [
+            np.abs(gradients_lib.dense(g, p.shape)).ravel()
+            for g, p in zip(gradients, params, strict=True)
+        ]
     )
     nonzero = sizes[sizes != 0]
     found = {

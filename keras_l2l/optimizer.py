@@ -1,5 +1,7 @@
 """`LearnedOptimizer`: a Keras optimizer around a learned update rule."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -121,7 +123,7 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             for path, v in nests.named_leaves(preset.meta_params)
         ]
         self._pack_meta_params = nests.packer(preset.meta_params)
-        self._state = []
+        self._state, self._seen = [], []
         self._compiled_step = replicas.one_per_device(
             lambda: backends.compiled(
                 self._step,
@@ -175,6 +177,9 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         self._division = self.rule.divide(shapes)
         spec = [self.rule.state_spec(s) for s in self._division.shapes]
         self._pack_state = nests.packer(spec)
+        # A state that was saved without `seen`, by an earlier version, may
+        # have seen everything.
+        is_loaded = bool(self._loaded)
         with self._where(variables):
             initial = self._storage.initial(
                 lambda: [self.rule.init_state(s) for s in self._division.shapes]
@@ -186,6 +191,16 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
                         name, leaf.shape, lambda p=path: initial(p), dtype
                     )
                 )
+            if not self.rule.rests_without_gradient:
+                self._seen = [
+                    self.add_leaf(
+                        f"seen/{i}",
+                        shape,
+                        lambda s=shape: ops.full(s, is_loaded, "bool"),
+                        "bool",
+                    )
+                    for i, shape in enumerate(shapes)
+                ]
         self.check_restored()
 
     def remarks(self):
@@ -213,7 +228,12 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         return self._state_bytes(self.rule.for_variables(variables), shapes)
 
     def _state_bytes(self, rule, shapes):
-        return self._storage.bytes * nests.count_params(rule.state_spec(shapes))
+        found = self._storage.bytes * nests.count_params(
+            rule.state_spec(shapes)
+        )
+        if not rule.rests_without_gradient:
+            found += sum(map(math.prod, shapes))
+        return found
 
     def _updated_variables(self):
         """Returns the variables that the rule updates."""
@@ -226,16 +246,19 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
 
     def _update(self, grads, variables, learning_rate, loss, device):
         updated = self._updated_variables()
-        received = {
+        by_variable = {
             self._var_key(v): g for g, v in zip(grads, variables, strict=True)
         }
-        gradients, present = gradients_lib.dense_and_present(
-            [received.get(self._var_key(v)) for v in updated],
+        received = gradients_lib.received(
+            [by_variable.get(self._var_key(v)) for v in updated],
             [tuple(v.shape) for v in updated],
+            list(map(backends.read, self._seen)),
         )
+        for variable, value in zip(self._seen, received.seen, strict=True):
+            self.assign(variable, value)
         parts = zip(
-            self._division.split(gradients),
-            self._division.split(present),
+            self._division.split(received.gradients),
+            self._division.split(received.mask),
             strict=True,
         )
         step = self._compiled_step(device)
@@ -249,7 +272,7 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         for variable, update in zip(updated, updates, strict=True):
             self.assign_add(variable, ops.cast(update, variable.dtype))
 
-    def _step(self, part, loss, gradients, present):
+    def _step(self, part, loss, gradients, mask):
         """Moves the state of one part on, and returns its updates."""
         params = [
             ops.cast(v, "float32") if self.rule.uses_params else None
@@ -260,7 +283,7 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             params=self._division.split(params)[part],
             loss=loss,
             iteration=backends.read(self.iterations),
-            mask=list(map(gradients_lib.mask, gradients, present)),
+            mask=mask,
         )
         variables = self._pack_state(self._state)[part]
         updates, stored = self.rule.step_in_place(

@@ -4,6 +4,7 @@ import typing
 
 import tensorflow as tf
 
+from keras_l2l import gradients as gradients_lib
 from keras_l2l.recomputation import recomputed
 from keras_l2l.rules.base import StepInputs
 
@@ -14,12 +15,14 @@ class Carry(typing.NamedTuple):
     Attributes:
         params: List of tensors, the optimizee's parameters.
         state: Nest of tensors, the rule's state.
+        seen: List of bool tensors, see `keras_l2l.gradients.received`.
         non_trainable: List of tensors, the task's own state.
         iteration: Scalar int64 tensor, inner steps taken so far.
     """
 
     params: list
     state: typing.Any
+    seen: list
     non_trainable: list
     iteration: typing.Any
 
@@ -33,9 +36,11 @@ def init_carry(rule, task, seed):
         seed: Episode seed.
     """
     params = task.init_params(seed)
+    shapes = [tuple(p.shape) for p in params]
     return Carry(
         params=params,
-        state=rule.init_state([tuple(p.shape) for p in params]),
+        state=rule.init_state(shapes),
+        seen=gradients_lib.init_seen(rule, shapes),
         non_trainable=task.init_non_trainable(seed),
         iteration=tf.constant(0, tf.int64),
     )
@@ -82,13 +87,10 @@ def unroll(
         loss, _, carry = inner_step(carry, second_derivatives)
         return [loss], carry
 
-    (losses,), carry = _scan(
-        step, carry, unroll_length, [_scalar(carry.params[0].dtype)]
-    )
+    like = [tf.TensorSpec([], loss_dtype(carry.params))]
+    (losses,), carry = _scan(step, carry, unroll_length, like)
     # The loop saw the losses before each update: shift them by one step.
-    last, _ = task.stateful_loss(
-        carry.params, carry.non_trainable, batches(carry.iteration)
-    )
+    last, _ = _loss(task, carry, batches(carry.iteration))
     return tf.concat([losses[1:], last[None]], axis=0), carry
 
 
@@ -109,34 +111,46 @@ def unroll_and_record(
     """
     inner_step = _inner_step(rule, task, meta_params, batches)
 
-    def chosen(gradients):
-        return [
-            tf.gather(tf.reshape(g, [-1]), c)
-            for g, c in zip(gradients, coordinates, strict=True)
-        ]
-
     def step(carry):
         loss, gradients, carry = inner_step(carry)
-        return [loss, *chosen(gradients)], carry
+        return [loss, *take(gradients, coordinates)], carry
 
-    dtype = carry.params[0].dtype
-    like = [_scalar(dtype)] + [
-        tf.TensorSpec(c.shape, p.dtype)
-        for c, p in zip(coordinates, carry.params, strict=True)
+    dtype = _rule_dtype(meta_params, carry.params)
+    like = [tf.TensorSpec([], loss_dtype(carry.params))] + [
+        tf.TensorSpec(c.shape, dtype) for c in coordinates
     ]
     (losses, *gradients), carry = _scan(step, carry, unroll_length, like)
     last, last_gradients, _ = _value_and_gradients(task, carry, batches)
+    last_gradients = [
+        gradients_lib.dense(g, p.shape, dtype)
+        for g, p in zip(last_gradients, carry.params, strict=True)
+    ]
     return (
         tf.concat([losses[1:], last[None]], axis=0),
         carry,
         [
             tf.concat([g, g_last[None]], axis=0)
-            for g, g_last in zip(gradients, chosen(last_gradients), strict=True)
+            for g, g_last in zip(
+                gradients, take(last_gradients, coordinates), strict=True
+            )
         ],
     )
 
 
-def updates_of(rule, meta_params, gradients, state, iteration):
+def take(tensors, coordinates):
+    """Returns tensors `[m]`: of each tensor some coordinates.
+
+    Args:
+        tensors: List of tensors.
+        coordinates: List of int tensors `[m]`, counted in the flattened order.
+    """
+    return [
+        tf.gather(tf.reshape(t, [-1]), c)
+        for t, c in zip(tensors, coordinates, strict=True)
+    ]
+
+
+def updates_of(rule, meta_params, gradients, state, seen, iteration):
     """Returns a rule's updates, given all gradients; differentiable.
 
     Args:
@@ -144,6 +158,8 @@ def updates_of(rule, meta_params, gradients, state, iteration):
         meta_params: Nest of tensors.
         gradients: List of tensors `[unroll_length, ...]`.
         state: Nest of tensors, the rule's state before the first of them.
+        seen: List of bool tensors like the gradients of one step, or empty;
+            before the first of them.
         iteration: Scalar int64 tensor, inner steps taken before.
 
     Returns:
@@ -153,19 +169,26 @@ def updates_of(rule, meta_params, gradients, state, iteration):
     step = recomputed(rule.step, rule.jit_compile)
 
     def one_step(carry):
-        k, state = carry
-        inputs = StepInputs(
+        k, state, seen = carry
+        found = gradients_lib.received(
             [g[k] for g in gradients],
+            [g.shape[1:] for g in gradients],
+            seen,
+            gradients[0].dtype.name,
+        )
+        inputs = StepInputs(
+            found.gradients,
             [None] * len(gradients),
             None,
             iteration + k,
+            found.mask,
         )
         updates, state = step(meta_params, inputs, state)
-        return updates, (k + 1, state)
+        return updates, (k + 1, state, found.seen)
 
-    updates, (_, state) = _scan(
+    updates, (_, state, _) = _scan(
         one_step,
-        (tf.constant(0, tf.int64), state),
+        (tf.constant(0, tf.int64), state, seen),
         gradients[0].shape[0],
         [tf.TensorSpec(g.shape[1:], g.dtype) for g in gradients],
     )
@@ -177,24 +200,57 @@ def _inner_step(rule, task, meta_params, batches):
     step = recomputed(rule.step, rule.jit_compile)
 
     def inner_step(carry, second_derivatives=False):
+        # A rule works in the precision of its meta-parameters, whatever that
+        # of the optimizee, as in `fit`.
+        dtype = _rule_dtype(meta_params, carry.params)
         loss, gradients, non_trainable = _value_and_gradients(
             task, carry, batches
         )
         if not second_derivatives:
-            gradients = [tf.stop_gradient(g) for g in gradients]
-            loss = _with_gradients(loss, carry.params, gradients)
+            gradients = [
+                None
+                if g is None
+                else tf.nest.map_structure(
+                    tf.stop_gradient, g, expand_composites=True
+                )
+                for g in gradients
+            ]
+        found = gradients_lib.received(
+            gradients, [p.shape for p in carry.params], carry.seen, dtype
+        )
+        if not second_derivatives:
+            loss = _with_gradients(loss, carry.params, found.gradients)
+        seen_loss = loss if second_derivatives else tf.stop_gradient(loss)
         inputs = StepInputs(
-            gradients,
-            carry.params if rule.uses_params else [None] * len(gradients),
-            loss if second_derivatives else tf.stop_gradient(loss),
+            found.gradients,
+            [
+                tf.cast(p, dtype) if rule.uses_params else None
+                for p in carry.params
+            ],
+            tf.cast(seen_loss, dtype),
             carry.iteration,
+            found.mask,
         )
         updates, state = step(meta_params, inputs, carry.state)
-        params = [p + u for p, u in zip(carry.params, updates, strict=True)]
-        carry = Carry(params, state, non_trainable, carry.iteration + 1)
-        return loss, gradients, carry
+        params = [
+            p + tf.cast(u, p.dtype)
+            for p, u in zip(carry.params, updates, strict=True)
+        ]
+        carry = Carry(
+            params, state, found.seen, non_trainable, carry.iteration + 1
+        )
+        return loss, found.gradients, carry
 
     return inner_step
+
+
+def _rule_dtype(meta_params, params):
+    return (tf.nest.flatten(meta_params) or params)[0].dtype.name
+
+
+def loss_dtype(params):
+    """Returns the dtype of losses: half precision would round them."""
+    return tf.float64 if params[0].dtype == tf.float64 else tf.float32
 
 
 def _scan(step, carry, length, like):
@@ -225,25 +281,23 @@ def _scan(step, carry, length, like):
     return [array.stack() for array in arrays], carry
 
 
-def _scalar(dtype):
-    return tf.TensorSpec([], dtype)
-
-
 def _value_and_gradients(task, carry, batches):
     batch = batches(carry.iteration)
     with tf.GradientTape() as tape:
         tape.watch(carry.params)
-        loss, non_trainable = task.stateful_loss(
-            carry.params, carry.non_trainable, batch
-        )
-    gradients = tape.gradient(
-        loss, carry.params, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
+        loss, non_trainable = _loss(task, carry, batch)
     return (
         loss,
-        [tf.convert_to_tensor(g) for g in gradients],
+        tape.gradient(loss, carry.params),
         tf.nest.map_structure(tf.stop_gradient, non_trainable),
     )
+
+
+def _loss(task, carry, batch):
+    loss, non_trainable = task.stateful_loss(
+        carry.params, carry.non_trainable, batch
+    )
+    return tf.cast(loss, loss_dtype(carry.params)), non_trainable
 
 
 def _with_gradients(loss, params, gradients):
@@ -254,9 +308,9 @@ def _with_gradients(loss, params, gradients):
 
     @tf.custom_gradient
     def known(*params):
-        del params
         return tf.identity(loss), lambda upstream: [
-            upstream * g for g in gradients
+            tf.cast(upstream, p.dtype) * tf.cast(g, p.dtype)
+            for g, p in zip(gradients, params, strict=True)
         ]
 
     loss = tf.stop_gradient(loss)

@@ -97,7 +97,7 @@ def test_updates_are_differentiable(loaded_rule, jit_compile):
     loaded, optimizer = loaded_rule
     gradient = tf.constant(RNG.normal(size=7).astype("float32"))
     start = loaded.initial_state(7)
-    floats = [start[name] for name in sorted(start) if name != "iteration"]
+    floats = [start[n] for n in sorted(start) if n.startswith("state_")]
 
     @tf.function(jit_compile=jit_compile)
     def exported(gradient, state):
@@ -145,11 +145,22 @@ def test_coordinates_without_finite_gradient_stay(loaded_rule):
     _, first = loaded.update(gradients[0], state)
     update, second = loaded.update(gradients[1], first)
     assert update[0] == 0 and update[1] != 0
-    for name in set(first) - {"iteration"}:
+    for name in set(first) - {"iteration", "seen"}:
         np.testing.assert_array_equal(second[name][..., 0], first[name][..., 0])
         assert np.abs(second[name][..., 1] - first[name][..., 1]).max() > 0
     update, _ = loaded.update(gradients[2], second)
     assert update[0] != 0 and update[1] == 0
+
+
+def test_coordinates_without_any_gradient_stay(loaded_rule):
+    loaded, _ = loaded_rule
+    state = loaded.initial_state(3)
+    for gradient in ([0.0, 1.0, 0.0], [0.0, 0.0, np.nan], [0.0, 0.0, 0.0]):
+        update, state = loaded.update(tf.constant(gradient), state)
+        np.testing.assert_array_equal(update != 0, [False, True, False])
+    for name in set(state) - {"iteration", "seen"}:
+        assert not np.any(state[name][..., 0])
+        assert np.any(state[name][..., 1])
 
 
 @pytest.mark.parametrize(

@@ -55,19 +55,16 @@ def test_updates_and_states_are_finite(
     rule, special, shapes, dtype, steps, seed
 ):
     meta_params, state = rule.init_meta_params(0), rule.init_state(shapes)
-    start = state
+    start, seen = state, gradients_lib.init_seen(rule, shapes)
     for step in range(steps):
         received = list(gradients(shapes, special, dtype, seed + step))
-        dense, present = gradients_lib.dense_and_present(received, shapes)
+        dense, mask, seen = gradients_lib.received(received, shapes, seen)
         inputs = rules.StepInputs(
             dense,
             [tf.zeros(shape) for shape in shapes],
             None,
             tf.constant(step),
-            [
-                gradients_lib.mask(g, p)
-                for g, p in zip(dense, present, strict=True)
-            ],
+            mask,
         )
         updates, state = rule.step(meta_params, inputs, state)
         for update, gradient, shape in zip(

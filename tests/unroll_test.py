@@ -12,7 +12,7 @@ from keras_l2l import unroll as unroll_lib
 
 def python_loop(rule, task, meta_params, carry, batches, length):
     """The inner loop from its definition, eagerly."""
-    params, state, _, iteration = carry
+    params, state, _, _, iteration = carry
     losses = []
     for _ in range(length):
         with tf.GradientTape() as tape:

@@ -139,7 +139,7 @@ class EvolutionStrategies(base.UnrollEstimator):
         carry = tf.nest.map_structure(
             lambda t: tf.TensorSpec(t.shape[1:], t.dtype), carries
         )
-        dtype = carries.params[0].dtype
+        dtype = unroll_lib.loss_dtype(carries.params)
         return tf.TensorSpec([self.unroll_length], dtype), carry
 
     def _gradient(self, noise, meta_losses):

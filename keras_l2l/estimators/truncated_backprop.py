@@ -143,13 +143,18 @@ class TruncatedBackprop(base.UnrollEstimator):
             * (size / max(1, g.shape[1]))
             for g, size in zip(gradients, sizes, strict=True)
         ]
-        seen = [g[:-1] for g in gradients]
         state = self.rule.take(before.state, shapes, coordinates)
+        seen = before.seen and unroll_lib.take(before.seen, coordinates)
         flat = tf.nest.flatten(meta_params)
         with tf.GradientTape() as tape:
             tape.watch(flat)
             updates, state = unroll_lib.updates_of(
-                self.rule, meta_params, seen, state, before.iteration
+                self.rule,
+                meta_params,
+                [g[:-1] for g in gradients],
+                state,
+                seen,
+                before.iteration,
             )
             auxiliary = self._auxiliary(state)
         gradient = tape.gradient(

@@ -54,6 +54,10 @@ class UpdateRule:
             there are operations that it cannot compile.
         compiles_tensors: Bool, whether `step_in_place` compiles the step of
             each tensor, so that nothing else need be.
+        rests_without_gradient: Bool, whether the update of a coordinate is 0
+            for as long as its gradients have all been 0, as Adam's. Where it
+            is `False`, callers mask such coordinates, and keep a byte for
+            each to know them by.
         rounds_state: Bool, whether the state may be rounded to bfloat16. Not
             where small changes add up, as in moving averages.
     """
@@ -62,6 +66,7 @@ class UpdateRule:
     uses_loss = False
     jit_compile = True
     compiles_tensors = False
+    rests_without_gradient = False
     rounds_state = False
 
     @property

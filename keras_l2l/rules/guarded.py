@@ -89,6 +89,13 @@ class Guarded(base.UpdateRule):
         return self.rule.jit_compile and self.fallback.jit_compile
 
     @property
+    def rests_without_gradient(self):
+        return (
+            self.rule.rests_without_gradient
+            and self.fallback.rests_without_gradient
+        )
+
+    @property
     def unused(self):
         return self.rule.unused
 

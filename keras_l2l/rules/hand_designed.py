@@ -12,6 +12,8 @@ from keras_l2l.rules import base
 class _HandDesigned(base.CoordinatewiseRule):
     """Keeps hyperparameters as scalar meta-parameters of the same names."""
 
+    rests_without_gradient = True
+
     def __init__(self, **hyperparameters):
         for name, value in hyperparameters.items():
             if not isinstance(value, (int, float)) or value < 0:

@@ -140,7 +140,9 @@ class MLPRule(tensorwise.TensorwiseRule):
         direction, magnitude = moments.network(
             meta_params, moments.features(gradient, param, averages), signals
         )
-        magnitude += ops.matmul(signals, meta_params["schedule"]["kernel"])
+        magnitude = magnitude + ops.matmul(
+            signals, meta_params["schedule"]["kernel"]
+        )
         magnitude = _LARGEST_MAGNITUDE * ops.tanh(
             magnitude / _LARGEST_MAGNITUDE
         )

@@ -48,10 +48,12 @@ def momentum_network(meta_params):
     feature, unit = np.arange(first["kernel"].shape[0])[:, None], np.eye(_UNITS)
     of_momentum = (feature == _NORMALIZED_MOMENTUM) * (unit[0] - unit[1])
     dtype = first["kernel"].dtype
-    first["kernel"] += ops.convert_to_tensor(of_momentum, dtype)
-    second["kernel"] += ops.convert_to_tensor(unit, dtype)
+    first["kernel"] = first["kernel"] + ops.convert_to_tensor(
+        of_momentum, dtype
+    )
+    second["kernel"] = second["kernel"] + ops.convert_to_tensor(unit, dtype)
     minus = np.outer(unit[1] - unit[0], [1, 0])
-    output["kernel"] += ops.convert_to_tensor(minus, dtype)
+    output["kernel"] = output["kernel"] + ops.convert_to_tensor(minus, dtype)
     return {"hidden_0": first, "hidden_1": second, "output": output}
 
 
@@ -178,11 +180,11 @@ def network(meta_params, blocks, further=None):
         # What is broadcast has the same mean before.
         scale = ops.rsqrt(1e-5 + ops.mean(ops.square(block), axis=axes))
         kernel = first["kernel"][start:stop] * scale[:, None]
-        hidden += cells.small_product(kernel, block)
+        hidden = hidden + cells.small_product(kernel, block)
         start = stop
     bias = first["bias"]
     if further is not None:
-        bias += ops.matmul(further, first["kernel"][start:])
+        bias = bias + ops.matmul(further, first["kernel"][start:])
     hidden = _plus(hidden, bias)
     for name in ("hidden_1", "output"):
         layer = meta_params[name]

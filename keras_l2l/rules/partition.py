@@ -76,6 +76,12 @@ class Partition(base.UpdateRule):
         return all(rule.jit_compile for rule in self._rules().values())
 
     @property
+    def rests_without_gradient(self):
+        return all(
+            rule.rests_without_gradient for rule in self._rules().values()
+        )
+
+    @property
     def rounds_state(self):
         return all(rule.rounds_state for rule in self._rules().values())
 
