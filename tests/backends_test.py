@@ -9,6 +9,9 @@ import sys
 import numpy as np
 import pytest
 
+from keras_l2l import LearnedOptimizer
+
+PRESETS = list(LearnedOptimizer.presets)
 ROOT = pathlib.Path(__file__).parent.parent
 OTHERS = [
     pytest.param(
@@ -59,6 +62,12 @@ def test_trajectory_and_files_are_those_of_tensorflow(backend, tmp_path):
     losses = assert_close(there / "trained.npz", here / "trained.npz")
     assert losses[-1] < 0.6 * losses[0]
     assert_close(there / "mixed.npz", here / "mixed.npz")
+    for name in PRESETS:
+        expected = np.load(here / f"{name}.npz")["losses"]
+        received = np.load(there / f"{name}.npz")["losses"]
+        # They magnify rounding; what is wrong shows in the first digits.
+        np.testing.assert_allclose(received, expected, rtol=0.005)
+        assert received[-1] < received[0]
     for name in ("celo", "celo_adam"):
         if backend == "jax":
             message = (there / f"{name}.txt").read_text()
@@ -73,9 +82,12 @@ def test_trajectory_and_files_are_those_of_tensorflow(backend, tmp_path):
 
 
 @pytest.mark.parametrize("backend", OTHERS)
-def test_forged_presets_are_refused_everywhere(backend):
+@pytest.mark.parametrize("module", ["forged", "every_backend"])
+def test_what_holds_on_tensorflow_holds_elsewhere(backend, module):
     # Without conftest.py, which needs TensorFlow's backend.
-    done = run(backend, "-m", "pytest", "--noconftest", "tests/forged_test.py")
+    done = run(
+        backend, "-m", "pytest", "--noconftest", f"tests/{module}_test.py"
+    )
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
 

@@ -198,6 +198,28 @@ def test_state_of_absent_rows_stays_untouched(execution):
     np.testing.assert_array_equal((state != 0).any(axis=1), moved)
 
 
+@pytest.mark.parametrize("rule", [None, LSTM])
+@pytest.mark.parametrize("inner", [(4,), (2, 3)])
+def test_dense_on_higher_ranks_with_an_open_batch_size(rule, inner):
+    # The gradient of such a kernel has an unknown static shape.
+    model = keras.Sequential(
+        [
+            keras.Input((*inner, 5)),
+            keras.layers.Dense(3),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2),
+        ]
+    )
+    model.compile(keras_l2l.LearnedOptimizer(rule=rule), "mse")
+    x = np.random.default_rng(0).normal(size=(10, *inner, 5))
+    before = model.get_weights()
+    y = x.reshape(10, -1)[:, :2]
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+    model.fit(data, verbose=0)
+    for a, b in zip(model.get_weights(), before, strict=True):
+        assert np.isfinite(a).all() and (a != b).any()
+
+
 def test_sparse_and_dense_gradients_agree_on_touched_rows():
     rows, values = [3, 1, 3], np.arange(12, dtype="float32").reshape(3, 4) - 5
     dense = np.zeros((5, 4), "float32")
@@ -310,11 +332,13 @@ def test_memory_is_estimated_before_it_is_taken(monkeypatch):
     optimizer = model.optimizer
     estimate = optimizer.estimate_memory(model)
     assert not optimizer.built
-    # 2 layers of 20 units, cell and hidden state, 4 bytes each.
-    assert estimate == model.count_params() * 320
+    # 2 layers of 20 units, cell and hidden state, 4 bytes each, and a byte
+    # that tells whether there has been a gradient.
+    assert estimate == model.count_params() * 321
     monkeypatch.setattr(memory, "available", lambda: 4 * estimate)
     fit(model)
-    taken = sum(v.numpy().nbytes for v in optimizer._state)
+    held = [*optimizer._state, *optimizer._seen]
+    taken = sum(v.numpy().nbytes for v in held)
     assert taken == estimate
     monkeypatch.setattr(memory, "available", lambda: 1.5 * estimate)
     scarce = classifier(rule=LSTM)

@@ -111,6 +111,9 @@ def train_all(output):
     model = classifier()
     np.savez(output / "trained.npz", **train(model))
     np.savez(output / "mixed.npz", **train(classifier(mixed())))
+    for name in keras_l2l.LearnedOptimizer.presets:
+        optimizer = keras_l2l.LearnedOptimizer(rule=name)
+        np.savez(output / f"{name}.npz", **train(classifier(optimizer)))
     for name in ("celo", "celo_adam"):
         try:
             np.savez(output / f"{name}.npz", **train(classifier(celo(name))))
