@@ -176,24 +176,30 @@ def export_update_rule(optimizer, path):
             "iteration": state["iteration"] + 1,
         }
 
+    state_specs = {**specs, **seen_specs}
+    _save(module, path, _traced(module, initial_state, update, state_specs))
+
+
+def _traced(module, initial_state, update, state_specs):
+    """Gives a module the functions of a rule, and returns its signatures."""
+    counter = tf.TensorSpec([], tf.int64, "iteration")
+    inputs = [
+        tf.TensorSpec([None], tf.float32, "gradient"),
+        {**state_specs, "iteration": counter},
+    ]
+
     def update_signature(gradient, state):
         update, state = module.update(gradient, state)
         return {"update": update, **state}
 
-    counter = tf.TensorSpec([], tf.int64, "iteration")
-    inputs = [
-        tf.TensorSpec([None], tf.float32, "gradient"),
-        {**specs, **seen_specs, "iteration": counter},
-    ]
     module.initial_state = tf.function(
         initial_state, [tf.TensorSpec([], tf.int32, "n")], autograph=False
     )
     module.update = tf.function(update, inputs, autograph=False)
-    signatures = {
+    return {
         "initial_state": module.initial_state,
         "update": tf.function(update_signature, inputs, autograph=False),
     }
-    _save(module, path, signatures)
 
 
 def _require_trainable(model):

