@@ -29,7 +29,7 @@ lint: setup
 	$(VENV)/bin/ruff format --check .
 
 test: setup
-	$(PY) -m pytest --numprocesses 2 --dist worksteal
+	$(PY) -m pytest --numprocesses 2 --dist worksteal --durations 40
 
 # An earlier demo is moved aside, never overwritten.
 demo: setup
