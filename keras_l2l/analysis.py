@@ -58,7 +58,7 @@ def proposed_updates(
     check_task(task)
     if (
         not isinstance(steps, (tuple, list))
-        or not all(type(step) is int and step >= 0 for step in steps)
+        or not all(checks.is_int(step) and step >= 0 for step in steps)
         or list(steps) != sorted(set(steps))
         or not steps
     ):
@@ -66,9 +66,10 @@ def proposed_updates(
             "`steps` must be different ints from 0 on, in increasing order. "
             f"Received: steps={steps!r}"
         )
+    steps = list(map(int, steps))
     meta_params, _ = arrays.checked(rule, meta_params)
-    checks.require_int("coordinates", coordinates)
-    checks.require_int("points", points, 2)
+    coordinates = checks.require_int("coordinates", coordinates)
+    points = checks.require_int("points", points, 2)
     seed = tf.constant(split_seed("test", seed), tf.int64)
     variables, task = task.variables(), task.sample(seed)
     batches = task.batches("test", seed)
@@ -101,7 +102,7 @@ def proposed_updates(
     return {
         "task": task.name,
         "rule": type(rule).__name__,
-        "steps": list(steps),
+        "steps": steps,
         "coordinates": chosen.tolist(),
         "panels": panels,
     }

@@ -1,10 +1,32 @@
-"""Checks of arguments, with the messages that go with them."""
+"""Checks of arguments, with the messages that go with them.
 
+They return what passes as a plain Python value: numbers of numpy count as
+numbers, and JSON does not know them.
+"""
+
+import math
 import sys
+
+import numpy as np
+
+
+def plain(value):
+    """Returns a number of numpy as one of Python, and all else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def is_int(value):
+    """Returns whether a value is an int, of Python or numpy, and no bool."""
+    return type(plain(value)) is int
+
+
+def is_number(value):
+    """Returns whether a value is an int or a float, and no bool."""
+    return type(plain(value)) in (int, float)
 
 
 def require_int(name, value, minimum=1, maximum=2**31 - 1):
-    """Raises unless a value is an int from `minimum` to `maximum`.
+    """Returns an int, or raises unless it is from `minimum` to `maximum`.
 
     Args:
         name: String, the argument's name.
@@ -15,15 +37,17 @@ def require_int(name, value, minimum=1, maximum=2**31 - 1):
     Raises:
         ValueError: otherwise; bools and floats are no ints.
     """
-    if type(value) is not int or not minimum <= value <= maximum:
+    value = plain(value)
+    if not is_int(value) or not minimum <= value <= maximum:
         raise ValueError(
             f"`{name}` must be an int from {minimum} to {maximum}. Received: "
             f"{name}={value!r}"
         )
+    return value
 
 
 def require_positive(name, value):
-    """Raises unless a value is a finite number above 0.
+    """Returns a number, or raises unless it is finite and above 0.
 
     Args:
         name: String, the argument's name.
@@ -32,16 +56,39 @@ def require_positive(name, value):
     Raises:
         ValueError: otherwise.
     """
-    is_number = isinstance(value, (int, float)) and value is not True
+    value = plain(value)
     # An int may be too large for a float.
-    if not is_number or not 0 < value < sys.float_info.max:
+    if not is_number(value) or not 0 < value < sys.float_info.max:
         raise ValueError(
             f"`{name}` must be a positive finite number. Received: "
             f"{name}={value!r}"
         )
+    return value
+
+
+def require_number(name, value, below=math.inf):
+    """Returns a number, or raises unless it is in [0, `below`).
+
+    Args:
+        name: String, the argument's name.
+        value: What was received.
+        below: Float. Defaults to infinity.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    value = plain(value)
+    if not is_number(value) or not 0 <= value < below:
+        raise ValueError(
+            f"`{name}` must be a number in [0, {below}). Received: "
+            f"{name}={value!r}"
+        )
+    return value
 
 
 def require_bool(name, value):
-    """Raises ValueError unless a value is True or False."""
+    """Returns a bool, or raises ValueError unless it is True or False."""
+    value = plain(value)
     if not isinstance(value, bool):
         raise ValueError(f"`{name}` must be a bool. Received: {name}={value!r}")
+    return value

@@ -23,7 +23,7 @@ class HorizonOptimizer(replicas.WholeModelOptimizer):
     def __init__(self, horizon, **kwargs):
         super().__init__(**kwargs)
         if horizon is not None:
-            checks.require_int("horizon", horizon)
+            horizon = checks.require_int("horizon", horizon)
         self.horizon = horizon
         self._warned = False
         self._told = []

@@ -38,7 +38,7 @@ def meta_search(rule, task, output_dir, trials, seed=0, **arguments):
         ValueError: as `meta_train` does.
         keras_l2l.watch.MetaTrainingError: if all have diverged.
     """
-    checks.require_int("trials", trials)
+    trials = checks.require_int("trials", trials)
     output_dir = pathlib.Path(output_dir)
     if not (output_dir / "trial_0").exists():
         runs.require_empty(output_dir)

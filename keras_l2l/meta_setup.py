@@ -118,7 +118,12 @@ def _rescaled(task, arguments):
 
 
 def check_arguments(arguments):
-    """Raises ValueError if an argument of `meta_train` is out of its range."""
+    """Raises ValueError if an argument of `meta_train` is out of its range.
+
+    Numbers of numpy become plain ones, in place: they are for JSON, too.
+    """
+    for name, value in arguments.items():
+        arguments[name] = checks.plain(value)
     for name in (
         "meta_batch_size",
         "meta_steps",

@@ -15,6 +15,7 @@ import hashlib
 import io
 import os
 import pathlib
+import reprlib
 import typing
 
 import keras
@@ -263,7 +264,8 @@ def resolve(rule, meta_params):
         return load_preset(rule)
     raise ValueError(
         "`rule` must be a keras_l2l.UpdateRule, a preset name or a preset "
-        f"folder. Received: rule={rule!r} (of type {type(rule).__name__}). "
+        f"folder. Received: rule={reprlib.repr(rule)} (of type "
+        f"{type(rule).__name__}). "
         f"Presets in this package: {', '.join(shipped())}. Pass one of them, "
         "an instance, as keras_l2l.rules.RNNprop(), or nothing for the default."
     )
@@ -271,17 +273,18 @@ def resolve(rule, meta_params):
 
 def _find(name_or_dir):
     names = shipped()
-    if name_or_dir in names:
-        return _SHIPPED / name_or_dir
-    try:
+    received = (
+        f"{reprlib.repr(name_or_dir)} (of type {type(name_or_dir).__name__})"
+    )
+    if isinstance(name_or_dir, (str, os.PathLike)):
+        if name_or_dir in names:
+            return _SHIPPED / name_or_dir
         directory = pathlib.Path(name_or_dir)
-    except TypeError:
-        directory = None
-    if directory is None or not directory.is_dir():
-        raise PresetError(
-            "A preset must be one of this package or a preset folder. "
-            f"Received: {name_or_dir!r}. Presets in this package: "
-            f"{', '.join(names)}. A folder is what save_to_preset() and "
-            "train/meta_train.py write."
-        )
-    return directory
+        if directory.is_dir():
+            return directory
+        received = repr(name_or_dir)
+    raise PresetError(
+        "A preset must be one of this package or a preset folder. "
+        f"Received: {received}. Presets in this package: {', '.join(names)}. "
+        "A folder is what save_to_preset() and train/meta_train.py write."
+    )

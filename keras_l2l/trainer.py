@@ -41,8 +41,8 @@ class Trainer:
 
     def __init__(self, task, horizon, block=1, progress=None):
         check_task(task)
-        checks.require_int("horizon", horizon)
-        checks.require_int("block", block)
+        horizon = checks.require_int("horizon", horizon)
+        block = checks.require_int("block", block)
         if horizon % block:
             raise ValueError(
                 "`block` must divide `horizon`. Received: "

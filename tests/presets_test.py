@@ -93,6 +93,19 @@ def test_no_such_preset():
 
 
 @pytest.mark.parametrize(
+    "name", [["l2l_networks"], {}, 3, None, [np.zeros(2000)] * 2000]
+)
+def test_what_is_no_name_of_a_preset(name):
+    expected = f"must be one of .*of type {type(name).__name__}"
+    with pytest.raises(presets.PresetError, match=expected) as error:
+        keras_l2l.LearnedOptimizer.from_preset(name)
+    assert len(str(error.value)) < 500
+    if name is not None:
+        with pytest.raises(ValueError, match=f"type {type(name).__name__}"):
+            keras_l2l.LearnedOptimizer(rule=name)
+
+
+@pytest.mark.parametrize(
     "name", ["config.json", "meta_params.npz", "metadata.json"]
 )
 def test_missing_file(preset, name):

@@ -91,8 +91,8 @@ class UnrollEstimator(GradientEstimator):
                 f"rule={rule!r} (of type {type(rule).__name__})."
             )
         check_task(task)
-        checks.require_int("horizon", horizon)
-        checks.require_int("unroll_length", unroll_length)
+        horizon = checks.require_int("horizon", horizon)
+        unroll_length = checks.require_int("unroll_length", unroll_length)
         if horizon % unroll_length:
             raise ValueError(
                 "`unroll_length` must divide `horizon`. Received: "

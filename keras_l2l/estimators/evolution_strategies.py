@@ -52,10 +52,8 @@ class EvolutionStrategies(base.UnrollEstimator):
         compile_unroll=False,
     ):
         super().__init__(rule, task, horizon, unroll_length, compile_unroll)
-        checks.require_int("pairs", pairs)
-        checks.require_positive("stddev", stddev)
-        self.pairs = pairs
-        self.stddev = stddev
+        self.pairs = checks.require_int("pairs", pairs)
+        self.stddev = checks.require_positive("stddev", stddev)
         self._meta_loss = MetaLoss(loss_weights, horizon, unroll_length)
 
     def _estimate(self, meta_params, episode, noise):

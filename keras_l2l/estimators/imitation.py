@@ -58,7 +58,6 @@ class Imitation(truncated_backprop.TruncatedBackprop):
                 "`teacher` must be a keras_l2l.UpdateRule. Received: "
                 f"teacher={teacher!r} (of type {type(teacher).__name__})."
             )
-        checks.require_positive("imitation_weight", imitation_weight)
         if isinstance(rule, UpdateRule):
             rule = _Taught(rule, teacher)
         super().__init__(
@@ -71,7 +70,9 @@ class Imitation(truncated_backprop.TruncatedBackprop):
             sampled_coordinates,
             compile_unroll,
         )
-        self.imitation_weight = imitation_weight
+        self.imitation_weight = checks.require_positive(
+            "imitation_weight", imitation_weight
+        )
 
     def _estimate(self, meta_params, episode, seed):
         # What counts is the error in this unroll.

@@ -4,6 +4,8 @@ import math
 
 import tensorflow as tf
 
+from keras_l2l import checks
+
 # Added to losses before their logarithm: else tasks whose losses go to 0 would
 # be all that counts in the end.
 SMALLEST = 0.001
@@ -69,10 +71,7 @@ def _weights(loss_weights, horizon, unroll_length):
     if (
         isinstance(loss_weights, (list, tuple))
         and len(loss_weights) == horizon
-        and all(
-            isinstance(w, (int, float)) and math.isfinite(w)
-            for w in loss_weights
-        )
+        and all(checks.is_number(w) and math.isfinite(w) for w in loss_weights)
     ):
         return [float(w) for w in loss_weights]
     raise ValueError(

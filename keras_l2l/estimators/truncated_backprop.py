@@ -57,13 +57,16 @@ class TruncatedBackprop(base.UnrollEstimator):
         if second_derivatives:
             check_second_derivatives(task.sample(0))
         self.second_derivatives = second_derivatives
+        if sampled_coordinates is not None:
+            sampled_coordinates = checks.require_int(
+                "sampled_coordinates", sampled_coordinates
+            )
         self.sampled_coordinates = sampled_coordinates
         if sampled_coordinates is not None:
             self._check_sampled_coordinates()
         self._meta_loss = MetaLoss(loss_weights, horizon, unroll_length)
 
     def _check_sampled_coordinates(self):
-        checks.require_int("sampled_coordinates", self.sampled_coordinates)
         if self.second_derivatives:
             raise ValueError(
                 "`second_derivatives` must be False where coordinates are "

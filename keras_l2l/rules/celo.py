@@ -29,7 +29,7 @@ class _Scheduled(tensorwise.TensorwiseRule):
 
     def __init__(self, num_steps=None):
         if num_steps is not None:
-            checks.require_int("num_steps", num_steps)
+            num_steps = checks.require_int("num_steps", num_steps)
         self.num_steps = num_steps
 
     def init_direction(self, seed):

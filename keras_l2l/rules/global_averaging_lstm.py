@@ -45,8 +45,9 @@ class GlobalAveragingLSTM(lstm_stack.GradientLSTMStack, vector_rule.VectorRule):
         output_scale=0.1,
     ):
         super().__init__(units, preprocessing, p, output_scale)
-        checks.require_int("averaged", averaged, maximum=min(self.units))
-        self.averaged = averaged
+        self.averaged = checks.require_int(
+            "averaged", averaged, maximum=min(self.units)
+        )
 
     def init_meta_params(self, seed):
         return self.init_stack(self.features_per_gradient, 1, seed)

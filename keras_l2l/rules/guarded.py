@@ -75,10 +75,9 @@ class Guarded(base.UpdateRule):
                     "an instance, as rules.Adam(); for a preset call "
                     "keras_l2l.presets.guarded."
                 )
-        checks.require_int("patience", patience)
         self.rule = rule
         self.fallback = fallback
-        self.patience = patience
+        self.patience = checks.require_int("patience", patience)
 
     @property
     def needs_loss(self):

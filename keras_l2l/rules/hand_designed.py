@@ -3,10 +3,16 @@
 Their hyperparameters are meta-parameters, so they can be meta-trained too.
 """
 
+import math
+
 import keras
 from keras import ops
 
+from keras_l2l import checks
 from keras_l2l.rules import base
+
+# Where they would never forget, or blow up.
+_BELOW = {"momentum": 1, "beta_1": 1, "beta_2": 1}
 
 
 class _HandDesigned(base.CoordinatewiseRule):
@@ -15,17 +21,14 @@ class _HandDesigned(base.CoordinatewiseRule):
     rests_without_gradient = True
 
     def __init__(self, **hyperparameters):
-        for name, value in hyperparameters.items():
-            if not isinstance(value, (int, float)) or value < 0:
-                raise ValueError(
-                    f"`{name}` must be a number >= 0. Received: "
-                    f"{name}={value!r}"
-                )
-        self._hyperparameters = hyperparameters
+        self._hyperparameters = {
+            name: checks.require_number(name, value, _BELOW.get(name, math.inf))
+            for name, value in hyperparameters.items()
+        }
 
     def init_meta_params(self, seed):
         return {
-            name: ops.convert_to_tensor(value, keras.config.floatx())
+            name: ops.convert_to_tensor(value, "float32")
             for name, value in self._hyperparameters.items()
         }
 
@@ -63,7 +66,7 @@ class Momentum(_HandDesigned):
 
     Args:
         learning_rate: Float >= 0. Defaults to 0.01.
-        momentum: Float >= 0. Defaults to 0.9.
+        momentum: Float in [0, 1). Defaults to 0.9.
     """
 
     def __init__(self, learning_rate=0.01, momentum=0.9):

@@ -63,9 +63,9 @@ class KernelLSTM(lstm_stack.GradientLSTMStack, base.UpdateRule):
                 "`kernel_shape` must be a tuple of ints, as (3, 3). Received: "
                 f"kernel_shape={kernel_shape!r}"
             )
-        for value in kernel_shape:
-            checks.require_int("kernel_shape", value)
-        self.kernel_shape = tuple(kernel_shape)
+        self.kernel_shape = tuple(
+            checks.require_int("kernel_shape", n) for n in kernel_shape
+        )
 
     @property
     def _size(self):

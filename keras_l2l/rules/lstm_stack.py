@@ -25,11 +25,10 @@ class LSTMStack:
                 f"layer. Received: units={units!r}. For one layer of 20 units "
                 "pass units=(20,)."
             )
-        for value in units:
-            checks.require_int("units", value)
-        checks.require_positive("output_scale", output_scale)
-        self.units = tuple(units)
-        self.output_scale = output_scale
+        self.units = tuple(checks.require_int("units", n) for n in units)
+        self.output_scale = checks.require_positive(
+            "output_scale", output_scale
+        )
 
     def init_stack(self, inputs, outputs, seed):
         """Returns the weights of a stack from `inputs` to `outputs` values."""
@@ -103,9 +102,8 @@ class GradientLSTMStack(LSTMStack):
                 '`preprocessing` must be "log_and_sign" or None. Received: '
                 f"preprocessing={preprocessing!r}"
             )
-        checks.require_positive("p", p)
         self.preprocessing = preprocessing
-        self.p = p
+        self.p = checks.require_positive("p", p)
 
     @property
     def features_per_gradient(self):

@@ -55,8 +55,7 @@ class NTMBFGS(global_averaging_lstm.GlobalAveragingLSTM):
         output_scale=0.1,
     ):
         super().__init__(averaged, units, preprocessing, p, output_scale)
-        checks.require_int("write_heads", write_heads)
-        self.write_heads = write_heads
+        self.write_heads = checks.require_int("write_heads", write_heads)
 
     def init_meta_params(self, seed):
         return self.init_stack(

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_l2l import checks
 from keras_l2l.rules import base
 from keras_l2l.rules import lstm_stack
 
@@ -39,11 +40,7 @@ class RNNprop(lstm_stack.LSTMStack, base.CoordinatewiseRule):
 
     def __init__(self, units=(20, 20), beta=0.95, output_scale=0.1):
         super().__init__(units, output_scale)
-        if type(beta) not in (int, float) or not 0 <= beta < 1:
-            raise ValueError(
-                f"`beta` must be a number in [0, 1). Received: beta={beta!r}"
-            )
-        self.beta = beta
+        self.beta = checks.require_number("beta", beta, below=1)
 
     def init_meta_params(self, seed):
         return self.init_stack(2, 1, seed)

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from keras_l2l import checks
+
 SPLITS = ("train", "meta_valid", "test")
 # The algorithm of random numbers. Left to TensorFlow, XLA takes another.
 RANDOM = "philox"
@@ -27,7 +29,7 @@ def split_seed(split, seed):
             f"`split` must be one of {', '.join(SPLITS)}. Received: "
             f"split={split!r}"
         )
-    if isinstance(seed, int) and seed < 0:
+    if checks.is_int(seed) and seed < 0:
         raise ValueError(
             f"`seed` must be an int of at least 0. Received: seed={seed}"
         )

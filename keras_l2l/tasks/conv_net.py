@@ -50,9 +50,8 @@ class ConvNetClassification(keras_model.KerasModelTask):
         data_dir=None,
         download=False,
     ):
-        checks.require_int("filters", filters)
-        checks.require_int("kernel_size", kernel_size)
-        checks.require_int("batch_size", batch_size)
+        filters = checks.require_int("filters", filters)
+        kernel_size = checks.require_int("kernel_size", kernel_size)
         data, classes = datasets.load_images(
             dataset, data_dir, download, labels
         )

@@ -5,6 +5,7 @@ import pathlib
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from keras_l2l import checks
 from keras_l2l.tasks import builders
 
 # The last fifth of the training data is held out for `meta_valid`.
@@ -72,7 +73,7 @@ def _check_labels(labels, classes):
     if (
         not isinstance(labels, (tuple, list))
         or len(labels) < 2
-        or not all(type(label) is int for label in labels)
+        or not all(checks.is_int(label) for label in labels)
         or not set(labels) <= set(range(classes))
         or len(set(labels)) < len(labels)
     ):

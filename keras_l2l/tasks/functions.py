@@ -65,7 +65,7 @@ class AnalyticFunctions(base.TaskFamily):
                 f"`function` must be one of {', '.join(FUNCTIONS)}. Received: "
                 f"function={function!r}"
             )
-        checks.require_int("dimension", dimension, 2)
+        dimension = checks.require_int("dimension", dimension, 2)
         self.function = function
         self.dimension = dimension
         self.name = f"{function}_{dimension}"

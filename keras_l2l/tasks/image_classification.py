@@ -45,17 +45,16 @@ class ImageClassification(base.Task):
         data_dir=None,
         download=False,
     ):
-        checks.require_int("batch_size", batch_size)
-        for value in layer_sizes:
-            checks.require_int("layer_sizes", value)
         self.dataset = dataset
-        self.layer_sizes = tuple(layer_sizes)
+        self.layer_sizes = tuple(
+            checks.require_int("layer_sizes", value) for value in layer_sizes
+        )
         self.activation = activation
-        self.batch_size = batch_size
+        self.batch_size = checks.require_int("batch_size", batch_size)
         self.init_stddev = init_stddev
         self.name = f"{dataset}_mlp"
         if self.layer_sizes != (20,):
-            self.name += "_" + "x".join(map(str, layer_sizes))
+            self.name += "_" + "x".join(map(str, self.layer_sizes))
         if activation != "sigmoid":
             self.name += f"_{activation}"
         self._activation = keras.activations.get(activation)

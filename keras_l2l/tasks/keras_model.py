@@ -62,7 +62,7 @@ class KerasModelTask(base.Task):
         name=None,
         metrics=None,
     ):
-        checks.require_int("batch_size", batch_size)
+        batch_size = checks.require_int("batch_size", batch_size)
         if isinstance(make_model, keras.Model) or not callable(make_model):
             raise ValueError(
                 "`make_model` must be a function that returns a new "

@@ -83,9 +83,15 @@ class NetworkTask(keras_model.KerasModelTask):
                 f"`kind` must be one of {', '.join(KINDS)}. Received: "
                 f"kind={network.kind!r}"
             )
-        for name in ("units", "depth", "pooling"):
-            checks.require_int(name, getattr(network, name))
-        checks.require_positive("init_scale", network.init_scale)
+        network = network._replace(
+            init_scale=checks.require_positive(
+                "init_scale", network.init_scale
+            ),
+            **{
+                name: checks.require_int(name, getattr(network, name))
+                for name in ("units", "depth", "pooling")
+            },
+        )
         of_text = network.kind == "transformer"
         if of_text != (network.dataset == CHARACTERS):
             raise ValueError(
@@ -190,7 +196,7 @@ def draw(kind, number, split, seed):
         )
     ]
     networks = [n for n in networks if split_of(n) == split]
-    checks.require_int("number", number, maximum=len(networks))
+    number = checks.require_int("number", number, maximum=len(networks))
     generator = random.Random(f"{kind} {seed}")  # noqa: S311
     found = []
     for network in generator.sample(networks, number):

@@ -84,15 +84,14 @@ class NeuralArt(base.Task):
         }
         for name, value in self._weights.items():
             if value != 0:
-                checks.require_positive(name, value)
+                self._weights[name] = checks.require_positive(name, value)
         if not any(self._weights.values()):
             raise ValueError(
                 "One of the weights must be positive. Received: "
                 f"{self._weights}"
             )
-        checks.require_positive("init_stddev", init_stddev)
         self.dataset = dataset
-        self.init_stddev = init_stddev
+        self.init_stddev = checks.require_positive("init_stddev", init_stddev)
         self.name = f"{dataset.replace('/', '_')}_neural_art"
         splits, _ = datasets.load_images(dataset, data_dir, download)
         self.contents = {

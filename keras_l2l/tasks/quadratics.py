@@ -22,8 +22,7 @@ class Quadratics(base.TaskFamily):
     name = "quadratics"
 
     def __init__(self, dimension=10):
-        checks.require_int("dimension", dimension)
-        self.dimension = dimension
+        self.dimension = checks.require_int("dimension", dimension)
 
     def sample(self, seed):
         n = self.dimension

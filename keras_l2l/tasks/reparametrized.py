@@ -33,13 +33,12 @@ class Reparametrized(base.TaskFamily):
 
     def __init__(self, task, spread=3.0, per="coordinate"):
         base.check_task(task)
-        checks.require_positive("spread", spread)
         if per not in ("coordinate", "tensor"):
             raise ValueError(
                 f'`per` must be "coordinate" or "tensor". Received: per={per!r}'
             )
         self.task = task
-        self.spread = spread
+        self.spread = checks.require_positive("spread", spread)
         self.per = per
         self.name = f"{task.name}_reparametrized"
 

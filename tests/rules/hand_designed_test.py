@@ -77,8 +77,20 @@ def test_adam_is_finite_where_meta_training_leads_out_of_a_range(changed):
         assert update[0] == 0 and update[1] < 0 < update[2]
 
 
-def test_hyperparameters_must_be_numbers():
-    with pytest.raises(ValueError, match="`learning_rate` must be a number"):
-        rules.SGD(learning_rate=-1)
-    with pytest.raises(ValueError, match="`momentum` must be a number"):
-        rules.Momentum(momentum="0.9")
+@pytest.mark.parametrize(
+    "rule, name, values",
+    [
+        (rules.SGD, "learning_rate", [-1, np.nan, np.inf, "0.9", True]),
+        (rules.Momentum, "momentum", [-1, 1.5, np.nan, None]),
+        (rules.Adam, "beta_1", [7, 1, np.nan]),
+        (rules.Adam, "beta_2", [7, 1, np.nan, np.float32(1.0)]),
+        (rules.Adam, "epsilon", [-1e-7, np.inf]),
+        (rules.RNNprop, "beta", [7, 1, np.nan, True]),
+    ],
+)
+def test_hyperparameters_must_be_in_their_ranges(rule, name, values):
+    for value in values:
+        with pytest.raises(ValueError, match=f"`{name}` must be a number in"):
+            rule(**{name: value})
+    value = rule(**{name: np.float32(0.5)}).get_config()[name]
+    assert type(value) is float and value == 0.5

@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import pytest
+from conftest import regression_task
+
+import keras_l2l
+from keras_l2l import checks
+from keras_l2l import estimators
+from keras_l2l import presets
+from keras_l2l import rules
+from keras_l2l import tasks
+from keras_l2l.tasks import base
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.int32, np.uint8])
+def test_ints_of_python_and_numpy(kind):
+    value = checks.require_int("n", kind(7))
+    assert type(value) is int and value == 7
+    for found in (checks.require_positive, checks.require_number):
+        assert type(found("x", kind(7))) is int
+
+
+@pytest.mark.parametrize("kind", [float, np.float64, np.float32, np.float16])
+def test_floats_of_python_and_numpy(kind):
+    for require in (checks.require_positive, checks.require_number):
+        value = require("x", kind(0.5))
+        assert type(value) is float and value == 0.5
+    with pytest.raises(ValueError, match="`n` must be an int"):
+        checks.require_int("n", kind(2))
+
+
+@pytest.mark.parametrize("value", [True, np.True_, "1", None, [1], 1j])
+def test_what_is_no_number(value):
+    for require in (
+        checks.require_int,
+        checks.require_positive,
+        checks.require_number,
+    ):
+        with pytest.raises(ValueError, match="`x` must be .* Received: x="):
+            require("x", value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1, 10**400])
+def test_numbers_out_of_range(value):
+    with pytest.raises(ValueError, match="positive finite"):
+        checks.require_positive("x", value)
+    with pytest.raises(ValueError, match=r"in \[0, 2\)"):
+        checks.require_number("x", value, below=2)
+
+
+def test_bools():
+    assert checks.require_bool("b", np.True_) is True
+    for value in (1, np.int64(1), None, "yes"):
+        with pytest.raises(ValueError, match="`b` must be a bool"):
+            checks.require_bool("b", value)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        rules.Celo(np.int64(5)),
+        rules.KernelLSTM((np.int64(3),), (np.int32(4),), p=np.float32(2)),
+        rules.NTMBFGS(np.int64(2), np.int64(2), (4,), output_scale=np.half(1)),
+        rules.Guarded(rules.SGD(np.float32(0.5)), patience=np.int64(3)),
+        rules.RNNprop((np.int64(4),), np.float64(0.5)),
+    ],
+    ids=lambda rule: type(rule).__name__,
+)
+def test_rules_with_numbers_of_numpy_can_be_saved(rule, tmp_path):
+    presets.save_preset(rule, rule.init_meta_params(0), tmp_path, np.int64(9))
+    again = presets.load_preset(tmp_path)
+    assert again.rule.get_config() == rule.get_config()
+    assert again.horizon == 9
+
+
+def test_an_optimizer_with_a_horizon_of_numpy_can_be_saved():
+    optimizer = keras_l2l.LearnedOptimizer(horizon=np.int64(9))
+    assert json.loads(json.dumps(optimizer.get_config()))["horizon"] == 9
+
+
+def test_tasks_and_estimators_with_numbers_of_numpy():
+    task = tasks.Quadratics(np.int64(3))
+    json.dumps(task.get_config())
+    made = estimators.make_estimator(
+        rules.SGD(),
+        tasks.Reparametrized(task, np.float32(2)),
+        horizon=np.int64(4),
+        unroll_length=np.int32(2),
+        loss_weights=list(np.ones(4, "float32")),
+        sampled_coordinates=np.int64(2),
+    )
+    assert type(made.horizon) is int
+    assert base.split_seed("test", np.int64(3)) == base.split_seed("test", 3)
+    with pytest.raises(ValueError, match="`seed` must be"):
+        base.split_seed("test", np.int64(-1))
+
+
+def test_meta_training_with_numbers_of_numpy(tmp_path):
+    numbers = {
+        "horizon": 4,
+        "unroll_length": 2,
+        "meta_steps": 2,
+        "validation_episodes": 1,
+        "validation_interval": 1,
+        "seed": 3,
+        "first_horizon": 2,
+    }
+    for resume in (False, True):
+        keras_l2l.meta_train(
+            rules.SGD(),
+            regression_task(),
+            tmp_path / "run",
+            **{name: np.int64(value) for name, value in numbers.items()},
+            meta_learning_rate=np.float32(0.5),
+            clipnorm=np.float64(1.0),
+            second_derivatives=np.False_,
+            resume=resume,
+            verbose=0,
+        )
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert {name: config[name] for name in numbers} == numbers
