@@ -27,17 +27,17 @@ def init_lstm(input_size, units, seed):
         seed: int >= 0.
 
     Returns:
-        Dict of tensors: `kernel` of shape `[input_size, 4 * units]`,
+        Dict of float32 tensors: `kernel` of shape `[input_size, 4 * units]`,
         `recurrent_kernel` `[units, 4 * units]` and `bias` `[4 * units]`, the
         gates in the order i, f, c, o.
     """
     recurrent_kernel = keras.initializers.OrthogonalInitializer(seed=seed)(
-        (units, 4 * units)
+        (units, 4 * units), dtype="float32"
     )
-    zeros = ops.zeros((units,), dtype=recurrent_kernel.dtype)
+    zeros = ops.zeros((units,), dtype="float32")
     return {
         "kernel": keras.initializers.GlorotUniform(seed=seed)(
-            (input_size, 4 * units)
+            (input_size, 4 * units), dtype="float32"
         ),
         "recurrent_kernel": recurrent_kernel,
         "bias": ops.concatenate([zeros, zeros + 1, zeros, zeros]),
@@ -86,10 +86,13 @@ def lstm_step(inputs, state, weights):
 def init_dense(input_size, units, seed):
     """Returns the initial weights of a dense layer: `kernel` and `bias`.
 
-    Glorot-uniform kernel of shape `[input_size, units]`, zero bias `[units]`.
+    Glorot-uniform kernel of shape `[input_size, units]`, zero bias `[units]`;
+    both are float32.
     """
-    kernel = keras.initializers.GlorotUniform(seed=seed)((input_size, units))
-    return {"kernel": kernel, "bias": ops.zeros((units,), dtype=kernel.dtype)}
+    kernel = keras.initializers.GlorotUniform(seed=seed)(
+        (input_size, units), dtype="float32"
+    )
+    return {"kernel": kernel, "bias": ops.zeros((units,), dtype="float32")}
 
 
 def dense(inputs, weights):

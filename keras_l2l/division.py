@@ -83,4 +83,4 @@ class Vectors:
 def _concatenate(vectors):
     if len(vectors) == 1:
         return vectors[0]
-    return ops.concatenate(vectors) if vectors else ops.zeros((0,))
+    return ops.concatenate(vectors) if vectors else ops.zeros((0,), "float32")

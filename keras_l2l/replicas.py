@@ -4,6 +4,7 @@ import contextlib
 import functools
 
 import keras
+from keras import ops
 
 from keras_l2l import seen_loss
 
@@ -42,7 +43,8 @@ class WholeModelOptimizer(seen_loss.LossSeeingOptimizer):
         return self.add_variable(
             shape=shape,
             # While a train step is traced, only initializers may set values.
-            initializer=lambda shape, dtype: initial(),
+            # A rule may make them in `keras.config.floatx()`.
+            initializer=lambda shape, dtype: ops.cast(initial(), dtype),
             dtype=dtype,
             name=path.replace("/", "_"),
         )
