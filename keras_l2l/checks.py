@@ -92,3 +92,22 @@ def require_bool(name, value):
     if not isinstance(value, bool):
         raise ValueError(f"`{name}` must be a bool. Received: {name}={value!r}")
     return value
+
+
+def require_real(variables):
+    """Raises ValueError for a complex variable.
+
+    Rules see float32 tensors: of a complex one, the real part alone.
+
+    Args:
+        variables: List of `keras.Variable`s, or what has their `path` and
+            `dtype`.
+    """
+    for variable in variables:
+        if "complex" in str(variable.dtype):
+            raise ValueError(
+                "The variables of a learned optimizer must be real. Received: "
+                f"{variable.path} of dtype {variable.dtype}. Keep its real "
+                "and imaginary parts in two variables, or freeze it with "
+                "trainable=False."
+            )

@@ -6,6 +6,7 @@ import functools
 import keras
 from keras import ops
 
+from keras_l2l import checks
 from keras_l2l import seen_loss
 
 
@@ -16,6 +17,10 @@ class WholeModelOptimizer(seen_loss.LossSeeingOptimizer):
     device)`, `loss` being what `take_loss` returns, and `device` a string on
     TensorFlow, the replica's, and `None` elsewhere.
     """
+
+    def build(self, variables):
+        checks.require_real(variables)
+        super().build(variables)
 
     def _where(self, variables):
         """Returns the context in which state for these variables is made.

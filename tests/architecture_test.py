@@ -52,7 +52,7 @@ ARROWS = {
         "rules",
         "storage",
     },
-    "replicas": {"seen_loss"},
+    "replicas": {"checks", "seen_loss"},
     "seen_loss": {"backends", "restoring"},
     "restoring": set(),
     "tasks": {"checks", "tasks"},

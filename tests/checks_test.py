@@ -1,5 +1,6 @@
 import json
 
+import keras
 import numpy as np
 import pytest
 from conftest import regression_task
@@ -120,3 +121,17 @@ def test_meta_training_with_numbers_of_numpy(tmp_path):
         )
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert {name: config[name] for name in numbers} == numbers
+
+
+def test_complex_variables_are_refused_where_tasks_are_made():
+    class Fourier(tasks.Quadratic):
+        def variables(self):
+            return [keras.Variable([1j, 1.0], dtype="complex64")]
+
+    with pytest.raises(ValueError, match="must be real. Received: .*complex64"):
+        estimators.make_estimator(
+            rules.SGD(),
+            Fourier(np.eye(2, dtype="f4"), np.ones(2, "f4")),
+            horizon=2,
+            unroll_length=2,
+        )

@@ -182,6 +182,21 @@ def test_variable_without_gradient_stays_untouched():
     assert np.abs(a.numpy() - moved).min() > 0
 
 
+def test_complex_variables_are_refused():
+    variables = [
+        keras.Variable(np.ones(3), name="real"),
+        keras.Variable(np.ones(3), dtype="complex64", name="fourier"),
+    ]
+    optimizer = keras_l2l.LearnedOptimizer(rule=rules.SGD())
+    expected = "must be real. Received: fourier of dtype complex64"
+    with pytest.raises(ValueError, match=expected):
+        optimizer.build(variables)
+    with pytest.raises(ValueError, match=expected):
+        optimizer.apply([tf.ones(3), tf.ones(3, tf.complex64)], variables)
+    optimizer.apply([tf.ones(3)], variables[:1])
+    np.testing.assert_allclose(variables[0], 0.99)
+
+
 def test_config_keeps_the_meta_parameters():
     rule = keras_l2l.CoordinatewiseLSTM(units=(5, 4))
     optimizer = lstm(

@@ -99,8 +99,9 @@ class UnrollEstimator(GradientEstimator):
                 f"horizon={horizon}, unroll_length={unroll_length}. The "
                 f"nearest horizon is {_nearest(horizon, unroll_length)}."
             )
-        rule = rule.for_num_steps(horizon)
-        self.rule = rule.for_variables(task.variables())
+        variables = task.variables()
+        checks.require_real(variables)
+        self.rule = rule.for_num_steps(horizon).for_variables(variables)
         self.task = task
         self.horizon = horizon
         self.unroll_length = unroll_length
