@@ -53,6 +53,15 @@ def read(variable):
     return ops.cast(variable, variable.dtype)
 
 
+def has_value(variable):
+    """Returns whether a `keras.Variable` holds a value.
+
+    On JAX, `fit` takes the values of all variables out while it trains, and
+    does not put them back where a step raises.
+    """
+    return variable._value is not None
+
+
 def abstract(function):
     """Returns what a function without arguments would, without computing it.
 

@@ -5,6 +5,7 @@ import warnings
 
 from keras import ops
 
+from keras_l2l import backends
 from keras_l2l import checks
 from keras_l2l import replicas
 
@@ -43,7 +44,10 @@ class HorizonOptimizer(replicas.WholeModelOptimizer):
         self.rule = self.rule.for_num_steps(num_steps)
 
     def finalize_variable_values(self, var_list):
-        """Is what Keras calls at the end of `fit`."""
+        """Tells what there is to tell; Keras calls it at the end of `fit`."""
+        if not backends.has_value(self.iterations):
+            # An error has ended this `fit`, and is on its way to the user.
+            return
         super().finalize_variable_values(var_list)
         for remark in self.remarks():
             if remark not in self._told:

@@ -37,7 +37,7 @@ ARROWS = {
     "arrays": {"backends", "nests"},
     "celo_weights": {"arrays", "nests", "rules"},
     "presets": {"arrays", "celo_weights", "checks", "npz", "rules", "runs"},
-    "horizons": {"checks", "replicas"},
+    "horizons": {"backends", "checks", "replicas"},
     "gradients": set(),
     "memory": set(),
     "optimizer": {

@@ -137,3 +137,32 @@ for variable in keras.tree.flatten(model.optimizer.meta_params["output"]):
 print(moved() == 0)
 """
     assert run("jax", "-c", code).stdout.split() == ["True", "True"]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None, reason="jax is not installed"
+)
+def test_jax_says_why_a_layer_cannot_be_frozen_after_fit():
+    code = """
+import keras, numpy, keras_l2l
+from keras_l2l import presets, rules
+def freeze(optimizer):
+    layers = [keras.layers.Dense(2), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile(optimizer, "mse")
+    x, y = numpy.ones((8, 3)), numpy.ones((8, 1))
+    model.fit(x, y, verbose=0)
+    layers[0].trainable = False
+    try:
+        model.fit(x, y, verbose=0)
+    except Exception as error:
+        print(error)
+freeze(keras.optimizers.Adam())
+guard = presets.guarded("l2l_digits_mlp")
+for arguments in ({}, {"rule": guard}, {"rule": rules.SGD(), "use_ema": True}):
+    freeze(keras_l2l.LearnedOptimizer(**arguments))
+"""
+    done = run("jax", "-c", code)
+    expected, *received = done.stdout.splitlines()
+    assert "optimizer was built with 4 variables" in expected, done.stderr
+    assert received == [expected] * 3
