@@ -1,6 +1,7 @@
 """Saved optimizer variables come back exactly, or with an error."""
 
 import itertools
+import warnings
 
 import keras
 import numpy as np
@@ -56,11 +57,16 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
                 del store[str(i)]
 
     def load_own_variables(self, store):
-        """Restores the variables, or raises where Keras would only warn.
+        """Restores the variables, or raises where they are not as saved.
+
+        What another optimizer has saved is skipped with a warning, as by
+        Keras' optimizers: the weights of its model may be all that is wanted.
+        Another is one whose first variables, up to the meta-parameters, have
+        other shapes.
 
         Raises:
-            ValueError: if number or shapes differ, or integers stand where
-                floats should.
+            ValueError: if number or shapes of the others differ, or integers
+                stand where floats should.
         """
         if not store.keys():
             # Saved without an optimizer, or under another dtype policy, where
@@ -68,12 +74,17 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
             # warns.
             super().load_own_variables(store)
             return
-        values = [np.asarray(store[str(i)]) for i in range(len(store.keys()))]
         variables, later = self.variables, ()
-        if self.built and len(values) == _WRAPPER + len(variables):
-            # Saved under a float16 policy, in Keras' LossScaleOptimizer, which
-            # puts its own variables in front.
-            values = values[_WRAPPER:]
+        first = variables[: self._unbuilt_count] if self.built else variables
+        values = _own_values(store, first)
+        if values is None:
+            warnings.warn(
+                f"Skipping variable loading for optimizer '{self.name}': the "
+                "saved one is another, of other variables. The weights of the "
+                "model are loaded, and this optimizer starts afresh.",
+                stacklevel=2,
+            )
+            return
         if not self.built:
             values, later = values[: len(variables)], values[len(variables) :]
         elif len(values) == self._unbuilt_count:
@@ -83,6 +94,26 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         self._loaded = tuple(later)
+
+
+def _own_values(store, first):
+    """Returns the list of saved arrays; `None` if they are of another kind.
+
+    Args:
+        store: Dict of arrays by `"0"`, `"1"` and so on.
+        first: List of variables, with which those that were saved begin.
+    """
+    keys = [str(i) for i in range(len(store.keys()))]
+    if set(keys) != set(store.keys()):
+        return None
+    values = [np.asarray(store[key]) for key in keys]
+    expected = [_kind(v.shape, v.dtype) for v in first]
+    # Saved under a float16 policy, in Keras' LossScaleOptimizer, which puts
+    # its own variables in front.
+    for own in (values, values[_WRAPPER:]):
+        if [_kind(v.shape, v.dtype) for v in own[: len(first)]] == expected:
+            return own
+    return None
 
 
 def _check(values, variables):
@@ -104,10 +135,11 @@ def _check(values, variables):
             if e != r
         ]
         raise ValueError(
-            f"The saved optimizer must have the {len(expected)} variables of "
-            f"this one, in shape. Received: {len(received)}. "
-            f"{'; '.join(differences[:4])}. Load it into an optimizer of the "
-            "same rule and arguments, for the same model."
+            "The saved state must have the shapes of this optimizer's. "
+            "Received: others, the first of which are "
+            f"{'; '.join(differences[:2])}. Load it into an optimizer of the "
+            "same arguments, for the same model; or call load_weights before "
+            "compile, for the model's weights alone."
         )
 
 
