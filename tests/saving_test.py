@@ -1,7 +1,11 @@
 """Wherever an optimizer is saved, training continues exactly, or it raises."""
 
 import copy
+import os
+import pathlib
 import pickle
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -13,6 +17,7 @@ from conftest import leaves
 import keras_l2l
 from keras_l2l import rules
 
+ROOT = pathlib.Path(__file__).parent.parent
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
 Y = X[:, :3].argmax(axis=1)
 RULE = rules.CoordinatewiseLSTM(units=(5, 4))
@@ -80,6 +85,28 @@ def test_keras_file(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert_same(loaded.optimizer.meta_params, meta_params_of(7))
     assert fit(loaded) == fit(model)
+
+
+def test_keras_file_in_a_process_that_must_import_the_package(tmp_path):
+    # As the README says.
+    classifier().save(tmp_path / "model.keras")
+    code = """
+import sys, keras
+try:
+    keras.models.load_model(sys.argv[1])
+except TypeError as error:
+    print("LearnedOptimizer" in str(error))
+import keras_l2l
+print(type(keras.models.load_model(sys.argv[1]).optimizer).__name__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "model.keras"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["True", "LearnedOptimizer"], done.stderr
 
 
 def test_keras_file_of_a_model_never_trained(tmp_path):
