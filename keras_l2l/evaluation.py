@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_l2l import runs
+from keras_l2l.divergence import inf_if_diverged
 from keras_l2l.results import CRITERIA
 from keras_l2l.results import summarize
 from keras_l2l.trainer import Trainer
@@ -112,7 +113,7 @@ def _tune(trainer, make_optimizer, split, seeds, learning_rates):
     )
     best = {}
     for criterion, score in CRITERIA.items():
-        scores = np.nan_to_num(np.mean(score(curves), axis=1), nan=np.inf)
+        scores = np.mean(score(inf_if_diverged(curves)), axis=1)
         index = int(np.argmin(scores))
         if not np.isfinite(scores[index]):
             raise ValueError(

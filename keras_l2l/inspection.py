@@ -14,6 +14,7 @@ from keras_l2l import meta_setup
 from keras_l2l import meta_training
 from keras_l2l import nests
 from keras_l2l import unroll as unroll_lib
+from keras_l2l.divergence import inf_if_diverged
 from keras_l2l.rules import Adam
 from keras_l2l.tasks.base import split_seed
 
@@ -106,7 +107,7 @@ def _train_with_adam(task, seed, horizon):
             task.batches("train", seed),
             horizon,
         )
-        loss = np.nan_to_num(_loss(task, seed, carry), nan=np.inf)
+        loss = inf_if_diverged(_loss(task, seed, carry))
         found.append((loss, learning_rate, carry))
     _, learning_rate, carry = min(found, key=lambda f: f[0])
     return learning_rate, carry

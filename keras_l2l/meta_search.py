@@ -7,6 +7,7 @@ import numpy as np
 from keras_l2l import checks
 from keras_l2l import presets
 from keras_l2l import runs
+from keras_l2l.divergence import inf_if_diverged
 from keras_l2l.meta_training import meta_train
 from keras_l2l.watch import MetaTrainingError
 
@@ -59,7 +60,7 @@ def meta_search(rule, task, output_dir, trials, seed=0, **arguments):
                 resume=True,
                 **arguments,
             )
-            loss = min(_losses(result.history))
+            loss = _lowest(result.history)
         except MetaTrainingError:
             loss = np.inf
         found.append(
@@ -80,6 +81,6 @@ def meta_search(rule, task, output_dir, trials, seed=0, **arguments):
     return content
 
 
-def _losses(history):
+def _lowest(history):
     losses = [entry["final_loss"] for entry in history["validation"]]
-    return np.nan_to_num(losses, nan=np.inf)
+    return float(inf_if_diverged(losses).min())

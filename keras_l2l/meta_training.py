@@ -162,8 +162,9 @@ def meta_train(
         keras_l2l.distribution.WorkerLostError: if another worker process does
             not answer any more.
         keras_l2l.watch.MetaTrainingError: if the run has gone wrong: many
-            skipped meta-steps, or validations worse than the first, in a row.
-            The best meta-parameters before that are in `preset/`.
+            skipped meta-steps, or validations worse than the first, in a row,
+            or no validation that is finite. The best meta-parameters before
+            that are in `preset/`, if any are validated.
 
     Reference:
         Andrychowicz et al., 2016 (arXiv 1606.04474), section 3.
@@ -211,6 +212,7 @@ def meta_train(
         saved = SavedRun(output_dir, run, recorder, digest)
         try:
             _loop(saved, meta_steps, validation_interval)
+            watch.check_result(run.best_loss)
         except watch.MetaTrainingError:
             saved.write_results(rule)
             raise

@@ -47,8 +47,9 @@ def plot_curves(evaluation, path):
             label += f" (learning rate {result['learning_rate']:g})"
         losses = _block_means(result["losses"], block)
         low, high = _block_means(result["losses_ci95"], block)
-        if np.isfinite(high).all():
-            limits += [low.min() / 1.5, high.max() * 1.5]
+        if np.isfinite(losses).all():  # The bounds of one seed are NaN.
+            limits.append(np.nanmin([losses, low]) / 1.5)
+            limits.append(np.nanmax([losses, high]) * 1.5)
         else:
             diverged = True
             label += ", diverges"

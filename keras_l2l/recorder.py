@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_l2l.divergence import inf_if_diverged
 from keras_l2l.estimators import meta_loss
 
 
@@ -77,7 +78,11 @@ class Recorder:
         self._writer.close()
 
     def validation(self, meta_step, losses):
-        """Records the losses of a validation; returns its final loss."""
+        """Records the losses of a validation.
+
+        Returns:
+            Float, its final loss; inf if it has diverged.
+        """
         last = losses[:, -1]
         mean = tf.reduce_mean
         if self._geometric:
@@ -91,7 +96,7 @@ class Recorder:
         self.history["validation"].append({"meta_step": meta_step, **values})
         self._scalars("validation/", values, meta_step)
         self._clock = time.perf_counter()
-        return values["final_loss"]
+        return float(inf_if_diverged(values["final_loss"]))
 
     def meta_step(self, meta_step, result, best_loss):
         """Records a `MetaStep`."""
@@ -119,7 +124,7 @@ class Recorder:
         self._progress.update(
             meta_step + 1 - self._first,
             [
-                ("meta_loss", float(np.mean(episode))),
+                ("meta_loss", float(np.mean(inf_if_diverged(episode)))),
                 ("inner_steps/s", rate),
                 ("best_validation_final_loss", best_loss),
             ],

@@ -3,6 +3,8 @@
 import numpy as np
 import scipy.stats
 
+from keras_l2l.divergence import inf_if_diverged
+
 # What an optimizer is judged by: losses [..., horizon] -> [...].
 CRITERIA = {
     "mean_loss": lambda losses: np.mean(losses, axis=-1),
@@ -23,8 +25,10 @@ def summarize(curves, metrics=()):
         first after one update), `losses_ci95` (a pair of lists), and for each
         of `CRITERIA`: its mean over the seeds, `NAME_median`, and `NAME_ci95`
         (`[low, high]`: 95 % bootstrap intervals of the mean); the same for
-        each of the metrics.
+        each of the metrics. Where a seed has diverged, the mean is inf and its
+        interval is NaN.
     """
+    curves = inf_if_diverged(curves)
     scores = {name: score(curves) for name, score in CRITERIA.items()}
     for name in metrics[0] if metrics else ():
         scores[name] = np.array([one[name] for one in metrics])
@@ -58,9 +62,11 @@ def milestones(evaluation, step=1000):
         for r in results
         if r["optimizer"] == "adam" and "final_loss" in r["tuned_for"]
     )
+    # NaN, which no loss is as low as.
+    target = np.nan if np.isinf(inf_if_diverged(target)) else target
     index, found = step // block - 1, []
     for result in results:
-        losses = np.array(result["losses"], dtype=float)
+        losses = inf_if_diverged(result["losses"])
         reached = np.flatnonzero(losses <= target)
         found.append(
             {
@@ -113,7 +119,7 @@ def format_summary(evaluations, step=1000):
             (step, f"loss_at_{step}", ""),
             (evaluation["horizon"], "final_loss", learned["steps_to_adam"]),
         ):
-            tuned = min(adams, key=lambda r, key=key: r[key])
+            tuned = min(adams, key=lambda r, key=key: inf_if_diverged(r[key]))
             shown = (
                 _with_interval(r, key, ".3g") for r in (learned, tuned, default)
             )
@@ -189,25 +195,28 @@ def _aligned(rows):
 
 
 def _with_interval(result, name, form):
-    values = (result[name], *result[f"{name}_ci95"])
-    # From JSON, what is not finite comes back as None.
-    values = [np.nan if v is None else v for v in values]
-    if not np.isfinite(values[0]):
+    if np.isinf(inf_if_diverged(result[name])):
         return "diverges"
+    # From JSON, what is not finite comes back as None.
+    values = np.array([result[name], *result[f"{name}_ci95"]], dtype=float)
     value, low, high = (format(v, form) for v in values)
     return f"{value} [{low}, {high}]"
 
 
 def _mean_ci95(values):
-    """Returns the bounds of the mean over axis 0; nan for one seed."""
-    if len(values) < 2:
-        return np.full((2, *values.shape[1:]), np.nan)
-    result = scipy.stats.bootstrap(
-        (values,),
-        np.mean,
-        axis=0,
-        n_resamples=2000,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return result.confidence_interval
+    """Returns the bounds of the mean over axis 0.
+
+    They are NaN for one seed, and where a seed has diverged.
+    """
+    bounds = np.full((2, *values.shape[1:]), np.nan)
+    finite = np.isfinite(values).all(axis=0)
+    if len(values) > 1 and finite.any():
+        bounds[:, finite] = scipy.stats.bootstrap(
+            (values[:, finite],),
+            np.mean,
+            axis=0,
+            n_resamples=2000,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+    return bounds

@@ -148,16 +148,20 @@ class SavedRun:
         )
 
     def write_results(self, rule):
-        """Writes a preset of the rule, and the history, which it returns."""
+        """Writes a preset of the rule, and the history, which it returns.
+
+        There is no preset if all validations have diverged.
+        """
         seconds = round(self._seconds(), 1)
         history = {**self.recorder.history, "seconds": seconds}
         if self.run.replicas.is_chief:
-            presets.replace_preset(
-                rule,
-                self.run.best,
-                self._output_dir / "preset",
-                self.run.estimators[0].horizon,
-            )
+            if self.run.best_loss < float("inf"):
+                presets.replace_preset(
+                    rule,
+                    self.run.best,
+                    self._output_dir / "preset",
+                    self.run.estimators[0].horizon,
+                )
             runs.write_json(self._output_dir / "history.json", history)
         return history
 

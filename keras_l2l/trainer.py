@@ -116,7 +116,10 @@ class Trainer:
             for v, value in zip(optimizer.variables, start, strict=True):
                 v.assign(value)
             losses, non_trainable = run(seed, task.init_non_trainable(seed))
-            losses = losses.numpy().reshape(-1, self._block).mean(axis=1)
+            losses = losses.numpy().reshape(-1, self._block)
+            # What has diverged is nothing to warn of.
+            with np.errstate(over="ignore", invalid="ignore"):
+                losses = losses.mean(axis=1)
             params = [v.numpy() for v in variables]
             if self._progress is not None:
                 self._progress.add(1)

@@ -1,6 +1,6 @@
 """When a run of meta-training has gone wrong for good."""
 
-import math
+from keras_l2l.divergence import inf_if_diverged
 
 # Of so many in a row, not one is likely to be bad luck.
 SKIPPED = 10
@@ -31,7 +31,7 @@ def check(history):
             f"of them with --replay={skipped[0]}."
         )
     first, *later = [
-        _finite_or_inf(entry["final_loss"])
+        float(inf_if_diverged(entry["final_loss"]))
         for entry in (history["validation"][0], *history["validation"][-WORSE:])
     ]
     if len(history["validation"]) > WORSE and all(x > first for x in later):
@@ -44,5 +44,19 @@ def check(history):
         )
 
 
-def _finite_or_inf(value):
-    return value if math.isfinite(value) else math.inf
+def check_result(best_loss):
+    """Raises if a run has ended without anything to keep.
+
+    Args:
+        best_loss: Float, the lowest final loss of all validations; inf if
+            none of them was finite.
+
+    Raises:
+        MetaTrainingError: then.
+    """
+    if best_loss == float("inf"):
+        raise MetaTrainingError(
+            "At least one validation must have a finite final loss. Received: "
+            "a run in which all have diverged, so that there is no preset. Try "
+            "a shorter horizon, or meta-parameters that are closer to 0."
+        )

@@ -22,6 +22,7 @@ ARROWS = {
     "division": set(),
     "storage": {"backends", "nests"},
     "configurations": set(),
+    "divergence": set(),
     "runs": {"configurations"},
     "rules": {
         "backends",
@@ -92,6 +93,7 @@ ARROWS = {
     },
     "meta_search": {
         "checks",
+        "divergence",
         "meta_training",
         "presets",
         "runs",
@@ -105,6 +107,7 @@ ARROWS = {
         "runs",
     },
     "inspection": {
+        "divergence",
         "gradients",
         "meta_setup",
         "meta_training",
@@ -124,15 +127,15 @@ ARROWS = {
     "checkpoints": {"npz", "runs"},
     "interruption": set(),
     "tf_errors": set(),
-    "watch": set(),
+    "watch": {"divergence"},
     "analysis": {"arrays", "checks", "gradients", "rules", "tasks"},
     "pictures": {"evaluation", "tasks"},
     "trainer": {"checks", "tasks"},
-    "evaluation": {"results", "runs", "trainer"},
+    "evaluation": {"divergence", "results", "runs", "trainer"},
     "export": {"backends", "gradients", "nests", "rules", "runs"},
     "plots": {"runs"},
-    "recorder": {"estimators"},
-    "results": set(),
+    "recorder": {"divergence", "estimators"},
+    "results": {"divergence"},
 }
 TENSORFLOW = {
     "analysis",

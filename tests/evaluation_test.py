@@ -207,6 +207,42 @@ def test_a_rate_that_diverges_is_never_the_best():
         )
 
 
+@pytest.mark.parametrize("horizon", [1, 3, 40])
+def test_rates_that_overflow_are_refused(horizon):
+    # To inf at once, and to NaN later on.
+    with pytest.raises(ValueError, match="must not diverge"):
+        evaluation.tune_learning_rate(
+            keras.optimizers.SGD,
+            QUADRATICS,
+            horizon,
+            seeds=range(2),
+            learning_rates=(1e25, 1e30),
+        )
+
+
+def test_a_loss_of_minus_infinity_is_never_the_best():
+    class Endless(tasks.Quadratic):
+        def loss(self, params, batch):
+            return -tf.exp(tf.reduce_sum(tf.abs(params[0])))
+
+    best = evaluation.tune_learning_rate(
+        keras.optimizers.SGD,
+        Endless(tf.eye(2), tf.zeros(2)),
+        4,
+        seeds=range(2),
+        learning_rates=(1e-9, 1e-3, 1e-4),
+    )
+    assert set(best.values()) == {1e-3}
+    with pytest.raises(ValueError, match="must not diverge"):
+        evaluation.tune_learning_rate(
+            keras.optimizers.SGD,
+            Endless(tf.eye(2), tf.zeros(2)),
+            4,
+            seeds=range(2),
+            learning_rates=(1e4, 1e5),
+        )
+
+
 def test_a_best_rate_at_the_edge_of_the_grid_warns():
     with pytest.warns(UserWarning, match="edge of the grid"):
         evaluation.tune_learning_rate(

@@ -59,6 +59,16 @@ def test_task_whose_loss_does_not_fall_is_noticed():
     assert "Meta-gradients are 0" in remarks
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_rate_that_diverges_is_not_the_best(monkeypatch, value):
+    monkeypatch.setattr(inspection, "_LEARNING_RATES", (0.2, 0.1))
+    losses = iter([value, 1.0])
+    monkeypatch.setattr(inspection, "_loss", lambda *_: next(losses))
+    task = tasks.Quadratic(tf.eye(2), tf.zeros(2))
+    rate, _ = inspection._train_with_adam(task, tf.constant(0, tf.int64), 2)
+    assert rate == 0.1
+
+
 @pytest.mark.parametrize(
     "change, remark",
     [

@@ -1,6 +1,7 @@
 import numpy as np
 import one_run
 import pytest
+import tensorflow as tf
 from conftest import leaves
 
 from keras_l2l import meta_search
@@ -72,3 +73,36 @@ def test_a_trial_that_diverges_is_the_last(tmp_path, monkeypatch):
     )
     with pytest.raises(MetaTrainingError, match="must not diverge"):
         search(tmp_path / "other", trials=1)
+
+
+class Overflowing(tasks.Quadratics):
+    """Its loss is inf wherever it is looked at in validation."""
+
+    def __init__(self, value):
+        super().__init__(3)
+        self._value = value
+
+    def batches(self, split, seed):
+        return lambda step: tf.constant(
+            self._value if split == "meta_valid" else 0.0
+        )
+
+    def sample(self, seed):
+        task = super().sample(seed)
+        loss, task.batches = task.loss, self.batches
+        task.loss = lambda params, batch: loss(params, ()) + batch
+        return task
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_search_that_diverges_ships_no_preset(tmp_path, value):
+    with pytest.raises(MetaTrainingError, match="must not diverge"):
+        meta_search.meta_search(
+            one_run.UncompiledLSTM(),
+            Overflowing(value),
+            tmp_path,
+            trials=1,
+            **SHORT,
+        )
+    assert not list(tmp_path.rglob("preset"))
+    assert (tmp_path / "trial_0" / "history.json").exists()

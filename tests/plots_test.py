@@ -132,6 +132,19 @@ def test_what_diverges_does_not_hide_the_others(tmp_path, drawn):
     assert labels[2] == "sgd (learning rate 1), diverges"
 
 
+def test_one_seed_does_not_diverge(tmp_path, drawn):
+    content = make_evaluation()
+    for result in content["results"]:
+        result |= results.summarize(np.float32([[3.0, 2.0, 1.5, 1.0, 0.5]]))
+    content["results"][3]["losses"] = [1e3, 1e24, None, None, None]
+    plots.plot_curves(content, tmp_path / "curves.png")
+    (axes,) = drawn[0].axes
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert [label for label in labels if "diverges" in label] == [labels[2]]
+    low, high = axes.get_ylim()
+    assert 0.1 < low < 0.5 and 3 < high < 10
+
+
 def test_bars_of_the_frameworks(tmp_path, drawn):
     plots.plot_frameworks(BENCHMARK, tmp_path / "bars.png")
     (axes,) = drawn[0].axes

@@ -1,6 +1,7 @@
 import re
 
 import numpy as np
+import pytest
 
 from keras_l2l import results
 
@@ -56,6 +57,19 @@ def test_only_what_all_have_is_a_column():
     assert title.endswith("final loss [95 %]")
     title, _ = results.format_table({"results": rows[:1]}).splitlines()
     assert title.endswith("test loss [95 %]")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_seed_that_diverges_is_inf(bad):
+    curves = np.float32([[4.0, 2.0, 3.0], [2.0, bad, bad], [6.0, -bad, bad]])
+    summary = results.summarize(curves)
+    assert summary["losses"] == [4.0, np.inf, np.inf]
+    low, high = summary["losses_ci95"]
+    assert 2.0 <= low[0] < high[0] <= 6.0
+    assert np.isnan([low[1:], high[1:]]).all()
+    for name in results.CRITERIA:
+        assert summary[name] == summary[f"{name}_median"] == np.inf
+        assert np.isnan(summary[f"{name}_ci95"]).all()
 
 
 def test_interval_covers_the_mean_about_95_percent_of_the_time():
@@ -134,3 +148,21 @@ def test_summary_of_long_trainings_of_several_tasks():
     assert title[4].startswith("adam, default") and rows[0][4][:2] == "8 "
     assert title[5] == "steps to tuned adam"
     assert [row[5:] for row in rows] == [[], ["1500"], [], ["-"]]
+
+
+def test_long_trainings_that_diverge():
+    evaluation = long_evaluation()
+    learned, _, other, tuned = evaluation["results"]
+    # As they come back from JSON.
+    learned |= {"final_loss": None, "losses": [3.0, 0.5, None, None]}
+    tuned |= {"final_loss": None, "losses": [2.0, 1.0, None, None]}
+    assert [f["steps_to_adam"] for f in results.milestones(evaluation)] == [
+        None
+    ] * 4
+    row = re.split(
+        "  +", results.format_summary({"one": evaluation}).splitlines()[2]
+    )
+    assert row[2:4] == ["diverges", "0.3 [0.3, 0.3]"]
+    other["final_loss"] = None
+    row = results.format_summary({"one": evaluation}).splitlines()[2]
+    assert row.split()[2:4] == ["diverges", "diverges"]

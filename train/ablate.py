@@ -16,6 +16,7 @@ import sys
 from absl import flags
 
 from keras_l2l import runs
+from keras_l2l.divergence import inf_if_diverged
 from train import benchmark
 from train import cli
 
@@ -93,7 +94,9 @@ def _meta_train(values, given, run):
 
 def _row(name, given, history):
     """Returns the best validation of a run, a dict."""
-    best = min(history["validation"], key=lambda v: v["final_loss"])
+    best = min(
+        history["validation"], key=lambda v: inf_if_diverged(v["final_loss"])
+    )
     return {
         "variant": name,
         "flags": " ".join(given) or "-",
