@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import random
 
 import keras
 import numpy as np
@@ -10,9 +9,7 @@ import tensorflow as tf
 
 from keras_l2l import checks
 from keras_l2l.tasks import base
-
-# Models, of which each leaves about 0.3 MB until TensorFlow forgets.
-_FORGET = 32
+from keras_l2l.tasks import isolation
 
 
 class KerasModelTask(base.Task):
@@ -70,7 +67,8 @@ class KerasModelTask(base.Task):
                 "inside a function, and pass that."
             )
         self._make_model = make_model
-        self._seed_everything, self._models = False, 0
+        self._names = isolation.counts_of_names()
+        self._seed_tensorflow = False
         self._model, again = self._new_model(seed=0), self._new_model(seed=0)
         if again is self._model:
             raise ValueError(
@@ -79,7 +77,7 @@ class KerasModelTask(base.Task):
                 "model inside the function."
             )
         if not _have_equal_weights(self._model, again):
-            self._seed_everything = True
+            self._seed_tensorflow = True
             self._model = self._new_model(seed=0)
         # As `fit` does: a `call` without `training` is not given it.
         has_training = (
@@ -117,24 +115,11 @@ class KerasModelTask(base.Task):
             )
 
     def _new_model(self, seed):
-        # Global generators; the caller's Python and NumPy ones are put back.
-        python_state, numpy_state = random.getstate(), np.random.get_state()
-        try:
-            # Keras takes 32 bits; episode seeds have up to 63.
-            sequence = np.random.SeedSequence(int(seed))
-            seed = int(sequence.generate_state(1)[0])
-            random.seed(seed)
-            np.random.seed(seed)
-            # Keras' layers draw from Python's. TensorFlow, when it is seeded,
-            # forgets its compiled graphs, and the next meta-step takes 0.4 s;
-            # but also what it keeps of each variable there ever was.
-            self._models += 1
-            if self._seed_everything or self._models % _FORGET == 0:
-                keras.utils.set_random_seed(seed)
+        # Keras takes 32 bits; episode seeds have up to 63.
+        sequence = np.random.SeedSequence(int(seed))
+        seed = int(sequence.generate_state(1)[0])
+        with isolation.isolated(seed, self._names, self._seed_tensorflow):
             model = self._make_model()
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
         if not isinstance(model, keras.Model) or not model.trainable_variables:
             raise ValueError(
                 "`make_model` must return a built keras.Model with trainable "

@@ -108,40 +108,112 @@ def test_losses_of_the_model_count():
     assert losses[1] - losses[0] == pytest.approx(penalty, rel=1e-4)
 
 
-def test_initialization_leaves_the_callers_generators_alone():
-    task = regression_task()
-    random.seed(1)
-    np.random.seed(1)
-    expected = random.random(), np.random.random()
-    random.seed(1)
-    np.random.seed(1)
-    task.init_params(5)
-    assert (random.random(), np.random.random()) == expected
-
-
-def test_initialization_leaves_tensorflows_compiled_graphs_alone(monkeypatch):
-    task = regression_task()
-    # It would empty TensorFlow's caches, which costs each episode 0.4 s.
-    monkeypatch.setattr(keras.utils, "set_random_seed", None)
-    assert not np.array_equal(task.init_params(1)[0], task.init_params(2)[0])
-
-
-def test_seed_decides_whatever_the_model_draws_from():
-    def make_model(draw):
+def draws_of(initializer):
+    def make_model():
         return keras.Sequential(
             [
                 keras.Input((3,)),
-                keras.layers.Dense(1, kernel_initializer=draw),
+                keras.layers.Dense(1, kernel_initializer=initializer),
             ]
         )
 
-    for draw in (
-        lambda shape, dtype=None: np.random.normal(size=shape),
-        lambda shape, dtype=None: tf.random.normal(shape),
-    ):
-        task = tasks.KerasModelTask(
-            lambda draw=draw: make_model(draw), "mse", (X, Y)
+    return make_model
+
+
+# What an initializer may draw from.
+DRAWS = {
+    "numpy": lambda shape, dtype=None: np.random.normal(size=shape),
+    "keras": lambda shape, dtype=None: keras.random.normal(shape),
+    "tensorflow": lambda shape, dtype=None: tf.random.normal(shape),
+}
+
+
+@pytest.mark.parametrize("seeded", [True, False])
+@pytest.mark.parametrize(
+    "make_model",
+    [stateful, *map(draws_of, DRAWS.values())],
+    ids=["a model", *DRAWS],
+)
+def test_models_leave_the_callers_generators_alone(make_model, seeded):
+    def draw():
+        layer = keras.layers.Dense(1)
+        layer.build((3,))
+        return (
+            random.random(),
+            np.random.random(),
+            layer.name,
+            *map(
+                float,
+                (
+                    layer.kernel[0, 0],
+                    keras.random.normal(()),
+                    # Without a seed, nothing repeats TensorFlow's numbers.
+                    tf.random.normal(()) if seeded else 0.0,
+                ),
+            ),
+            *(([*tf.random.shuffle(tf.range(9)).numpy()],) if seeded else ()),
         )
+
+    def draws(between):
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(7)
+        if not seeded:
+            tf.random.set_seed(None)
+        found = [draw()]
+        between()
+        return [*found, draw(), draw()]
+
+    def train_one():
+        task = tasks.KerasModelTask(make_model, "mse", (X, Y), metrics=["mae"])
+        for seed in range(40):
+            params = task.init_params(seed)
+            state = task.init_non_trainable(seed)
+        task.metrics(params, state, "test")
+        task.variables()
+
+    expected = draws(lambda: None)
+    assert draws(train_one) == expected
+
+
+def test_models_leave_tensorflows_graphs_and_counts_alone(monkeypatch):
+    task = regression_task()
+
+    def draw():
+        return float(tf.random.uniform((), seed=3))
+
+    tf.random.set_seed(1)
+    expected = draw(), draw()
+    tf.random.set_seed(1)
+    found = [draw()]
+    # It would empty TensorFlow's caches, which costs each episode 0.4 s.
+    monkeypatch.setattr(tf.random, "set_seed", None)
+    kernels = [task.init_params(seed)[0].numpy() for seed in range(40)]
+    assert len({kernel.tobytes() for kernel in kernels}) == 40
+    assert (*found, draw()) == expected
+
+
+def test_models_of_a_task_have_the_same_names():
+    # TensorFlow keeps 0.3 MB for those of every model.
+    shared = keras.layers.Dense(2)
+    names = []
+
+    def make_model():
+        model = keras.Sequential(
+            [keras.Input((3,)), shared, keras.layers.Dense(1)]
+        )
+        names.append([layer.name for layer in model.layers])
+        return model
+
+    task = tasks.KerasModelTask(make_model, "mse", (X, Y))
+    keras.layers.Dense(1)
+    task.init_params(1)
+    assert len(names) > 2 and names == names[:1] * len(names)
+    assert names[0][0] != names[0][1]
+
+
+def test_seed_decides_whatever_the_model_draws_from():
+    for draw in DRAWS.values():
+        task = tasks.KerasModelTask(draws_of(draw), "mse", (X, Y))
         first, other, again = (leaves(task.init_params(s)) for s in (1, 2, 1))
         np.testing.assert_array_equal(first[0], again[0])
         assert not np.array_equal(first[0], other[0])
