@@ -53,7 +53,8 @@ def proposed_updates(
     """
     if not isinstance(rule, UpdateRule):
         raise ValueError(
-            f"`rule` must be a keras_l2l.UpdateRule. Received: {rule!r}"
+            "`rule` must be a keras_l2l.UpdateRule. Received: "
+            f"{checks.shown(rule)}"
         )
     check_task(task)
     if (
@@ -64,7 +65,7 @@ def proposed_updates(
     ):
         raise ValueError(
             "`steps` must be different ints from 0 on, in increasing order. "
-            f"Received: steps={steps!r}"
+            f"Received: steps={checks.shown(steps)}"
         )
     steps = list(map(int, steps))
     meta_params, _ = arrays.checked(rule, meta_params)

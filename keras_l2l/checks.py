@@ -5,9 +5,13 @@ numbers, and JSON does not know them.
 """
 
 import math
+import reprlib
 import sys
 
 import numpy as np
+
+# Characters of a message that are what a user has passed.
+_SHOWN = 160
 
 
 def plain(value):
@@ -23,6 +27,35 @@ def is_int(value):
 def is_number(value):
     """Returns whether a value is an int or a float, and no bool."""
     return type(plain(value)) in (int, float)
+
+
+class _Short(reprlib.Repr):
+    """`repr` without long containers and the content of arrays."""
+
+    def __init__(self):
+        super().__init__()
+        self.maxother = self.maxstring = self.maxlong = _SHOWN
+
+    def repr_instance(self, x, level):
+        shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
+        if shape is None or dtype is None or not len(shape):
+            return super().repr_instance(x, level)
+        return f"<{type(x).__name__} of shape {tuple(shape)}, {dtype}>"
+
+
+def shown(value):
+    """Returns a value as messages show it: its `repr`, but a short one.
+
+    Args:
+        value: Anything, even an array, or a list of a million.
+    """
+    return shortened(_Short().repr(value))
+
+
+def shortened(text, length=_SHOWN):
+    """Returns the first `length` characters of a text, for a message."""
+    text = str(text)
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def require_int(name, value, minimum=1, maximum=2**31 - 1):
@@ -41,7 +74,7 @@ def require_int(name, value, minimum=1, maximum=2**31 - 1):
     if not is_int(value) or not minimum <= value <= maximum:
         raise ValueError(
             f"`{name}` must be an int from {minimum} to {maximum}. Received: "
-            f"{name}={value!r}"
+            f"{name}={shown(value)}"
         )
     return value
 
@@ -61,7 +94,7 @@ def require_positive(name, value):
     if not is_number(value) or not 0 < value < sys.float_info.max:
         raise ValueError(
             f"`{name}` must be a positive finite number. Received: "
-            f"{name}={value!r}"
+            f"{name}={shown(value)}"
         )
     return value
 
@@ -81,7 +114,7 @@ def require_number(name, value, below=math.inf):
     if not is_number(value) or not 0 <= value < below:
         raise ValueError(
             f"`{name}` must be a number in [0, {below}). Received: "
-            f"{name}={value!r}"
+            f"{name}={shown(value)}"
         )
     return value
 
@@ -90,7 +123,9 @@ def require_bool(name, value):
     """Returns a bool, or raises ValueError unless it is True or False."""
     value = plain(value)
     if not isinstance(value, bool):
-        raise ValueError(f"`{name}` must be a bool. Received: {name}={value!r}")
+        raise ValueError(
+            f"`{name}` must be a bool. Received: {name}={shown(value)}"
+        )
     return value
 
 

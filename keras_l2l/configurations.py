@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 
+from keras_l2l import checks
+
 
 def plain(content):
     """Returns a nest as it comes back from JSON; what is not finite is None."""
@@ -33,14 +35,14 @@ def require_same(old, new):
     """Raises unless a configuration is the one that a run was started with.
 
     Raises:
-        ValueError: with all differences.
+        ValueError: with the first differences.
     """
     changed = differences(old, plain(new))
     if changed:
         raise ValueError(
             "A run must go on with the configuration in its config.json. "
-            f"Received: {'; '.join(changed)}. Use the old values, or start a "
-            "new run in another folder."
+            f"Received: {checks.shortened('; '.join(changed), 320)}. Use the "
+            "old values, or start a new run in another folder."
         )
 
 

@@ -4,6 +4,7 @@ import contextlib
 
 import tensorflow as tf
 
+from keras_l2l import checks
 from keras_l2l import tf_errors
 
 # What collective operations carry everywhere.
@@ -50,7 +51,7 @@ class Replicas:
         if not isinstance(strategy, tf.distribute.Strategy):
             raise ValueError(
                 "`strategy` must be a tf.distribute.Strategy or None. "
-                f"Received: {strategy!r}"
+                f"Received: {checks.shown(strategy)}"
             )
         self._strategy = strategy
         self.number = strategy.num_replicas_in_sync
@@ -112,7 +113,8 @@ class Replicas:
         """
 
         def on_replica(items):
-            parts, items = function(items)
+            with _apart():
+                parts, items = function(items)
             context = tf.distribute.get_replica_context()
             # One message for all: a vector of a few thousand numbers.
             vector = tf.concat([tf.reshape(p, [-1]) for p in parts], 0)
@@ -178,6 +180,22 @@ class Replicas:
             total = self._strategy.run(tf.function(on_replica, autograph=False))
         total = self._strategy.experimental_local_results(total)[0]
         return int(total)
+
+
+@contextlib.contextmanager
+def _apart():
+    """Context in which a replica knows of no others.
+
+    Keras' losses divide themselves by the number of replicas, as shares of a
+    batch. Here each replica has episodes of its own.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    strategies = graph._distribution_strategy_stack
+    graph._distribution_strategy_stack = []
+    try:
+        yield
+    finally:
+        graph._distribution_strategy_stack = strategies
 
 
 def _carried(dtype):

@@ -11,6 +11,7 @@ import warnings
 import keras
 import numpy as np
 
+from keras_l2l import checks
 from keras_l2l import runs
 from keras_l2l.divergence import inf_if_diverged
 from keras_l2l.results import CRITERIA
@@ -118,7 +119,8 @@ def _tune(trainer, make_optimizer, split, seeds, learning_rates):
         if not np.isfinite(scores[index]):
             raise ValueError(
                 "At least one learning rate must not diverge. Received: "
-                f"learning_rates={list(learning_rates)}. Add smaller ones."
+                f"learning_rates={checks.shown(list(learning_rates))}. Add "
+                "smaller ones."
             )
         if index in (0, len(scores) - 1):
             warnings.warn(
@@ -184,8 +186,9 @@ def evaluate(
     if split == tuning_split and set(seeds) & set(tuning_seeds):
         raise ValueError(
             "Baselines must be tuned on seeds that are not reported. "
-            f"Received: {sorted(set(seeds) & set(tuning_seeds))} in both, on "
-            f"the split {split!r}. Use another tuning split or other seeds."
+            f"Received: {checks.shown(sorted(set(seeds) & set(tuning_seeds)))} "
+            f"in both, on the split {split!r}. Use another tuning split or "
+            "other seeds."
         )
     if not isinstance(learned, dict):
         learned = {"learned": learned}
@@ -284,6 +287,7 @@ def _require_same(earlier, comparison):
     if different:
         raise ValueError(
             "An earlier evaluation whose baselines are taken must be of the "
-            f"same comparison. Received another: {'; '.join(different)}. "
+            "same comparison. Received another: "
+            f"{checks.shortened('; '.join(different), 320)}. "
             "Evaluate without it."
         )

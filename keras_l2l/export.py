@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_l2l import backends
+from keras_l2l import checks
 from keras_l2l import gradients as gradients_lib
 from keras_l2l import nests
 from keras_l2l import runs
@@ -206,8 +207,8 @@ def _require_trainable(model):
     if not isinstance(model, keras.Model):
         raise ValueError(
             "`model` must be a keras.Model. Received: "
-            f"{model!r} (of type {type(model).__name__}). For an optimizer "
-            "alone use export_update_rule."
+            f"{checks.shown(model)} (of type {type(model).__name__}). For an "
+            "optimizer alone use export_update_rule."
         )
     if not model.compiled or model.optimizer is None:
         raise ValueError(
@@ -239,7 +240,7 @@ def _spec(path, value):
     if not value.shape:
         raise ValueError(
             "Every array of `batch` must have a batch dimension. Received: "
-            f"{path} = {value!r}. Pass batch=(x[:1], y[:1])."
+            f"{path} = {checks.shown(value)}. Pass batch=(x[:1], y[:1])."
         )
     return tf.TensorSpec([None, *value.shape[1:]], value.dtype, _name(path))
 

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from keras_l2l import checks
 from keras_l2l import gradients as gradients_lib
 from keras_l2l import meta_setup
 from keras_l2l import meta_training
@@ -55,7 +56,8 @@ def inspect_task(rule, task, **arguments):
     unknown = set(arguments) - set(_defaults())
     if unknown:
         raise TypeError(
-            f"inspect_task() got unexpected arguments: {sorted(unknown)}"
+            "inspect_task() got unexpected arguments: "
+            f"{checks.shown(sorted(unknown))}"
         )
     arguments = {**_defaults(), **arguments}
     meta_setup.check_arguments(arguments)
@@ -213,7 +215,12 @@ def _remarks(report):
                 "the rule sees hardly more than its sign. Give it a larger p."
             )
     norms = report["meta_gradient_norms"]
-    if not np.isfinite(norms).all():
+    if min(report["meta_losses"]) == -math.inf:
+        remarks.append(
+            'Meta-losses are -inf: with loss_weights="log", losses must not '
+            "be negative."
+        )
+    elif not np.isfinite(norms).all():
         remarks.append(
             "Meta-gradients are not finite: take a smaller unroll_length."
         )

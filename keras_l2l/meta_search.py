@@ -70,7 +70,7 @@ def meta_search(rule, task, output_dir, trials, seed=0, **arguments):
     if not np.isfinite(found[0]["final_loss"]):
         raise MetaTrainingError(
             "One of the meta-learning rates must not diverge. Received: "
-            f"{found}. Try other arguments."
+            f"{checks.shown(found)}. Try other arguments."
         )
     best = presets.load_preset(output_dir / found[0]["folder"] / "preset")
     presets.replace_preset(

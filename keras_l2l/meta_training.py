@@ -155,8 +155,9 @@ def meta_train(
     Raises:
         FileExistsError: if `output_dir` holds something that is not resumed.
         ValueError: if an argument is out of its range, `unroll_length` does
-            not divide `horizon`, `meta_params` are not the rule's, or a run
-            would be resumed with another configuration.
+            not divide `horizon`, `meta_params` are not the rule's, a run
+            would be resumed with another configuration, or a loss is negative
+            and `loss_weights` are "log".
         keras_l2l.checkpoints.CheckpointError: if all checkpoints are damaged.
         keras_l2l.interruption.Interrupted: on SIGTERM or Ctrl-C.
         keras_l2l.distribution.WorkerLostError: if another worker process does

@@ -82,6 +82,9 @@ class Recorder:
 
         Returns:
             Float, its final loss; inf if it has diverged.
+
+        Raises:
+            ValueError: if a geometric mean is asked for of negative losses.
         """
         last = losses[:, -1]
         mean = tf.reduce_mean
@@ -89,6 +92,9 @@ class Recorder:
             # Of batches, as noisy as they are few.
             last = losses[:, -max(1, losses.shape[1] // 50) :]
             mean = _geometric_mean
+            lowest = float(tf.reduce_min(losses))
+            if lowest <= -meta_loss.SMALLEST:
+                meta_loss.refuse_negative(lowest)
         values = {
             "mean_loss": float(mean(losses)),
             "final_loss": float(mean(last)),
@@ -99,7 +105,13 @@ class Recorder:
         return float(inf_if_diverged(values["final_loss"]))
 
     def meta_step(self, meta_step, result, best_loss):
-        """Records a `MetaStep`."""
+        """Records a `MetaStep`.
+
+        Raises:
+            ValueError: if it was to take the logarithm of a negative loss.
+        """
+        if self._geometric and result.meta_loss == -np.inf:
+            meta_loss.refuse_negative(f"-{meta_loss.SMALLEST} or less")
         values = {
             "meta_loss": result.meta_loss,
             "meta_gradient_norm": result.meta_gradient_norm,

@@ -86,7 +86,9 @@ class Trainer:
             make_optimizer, split, seeds: As for `curves`.
         """
         if len(seeds) == 0:
-            raise ValueError(f"There must be seeds. Received: seeds={seeds!r}")
+            raise ValueError(
+                f"There must be seeds. Received: seeds={checks.shown(seeds)}"
+            )
         require_function(make_optimizer)
         seeds = [
             tf.constant(split_seed(split, int(s)), tf.int64) for s in seeds
@@ -94,8 +96,8 @@ class Trainer:
         optimizer, variables = make_optimizer(), self._task.variables()
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise ValueError(
-                "`make_optimizer` must return a new "
-                f"keras.optimizers.Optimizer. Received: {optimizer!r}"
+                "`make_optimizer` must return a new keras.optimizers.Optimizer."
+                f" Received: {checks.shown(optimizer)}"
             )
         optimizer.build(variables)
         start = [v.numpy() for v in optimizer.variables]
@@ -185,6 +187,6 @@ def require_function(make_optimizer):
         raise ValueError(
             "`make_optimizer` must be a function that returns a new "
             "keras.optimizers.Optimizer, or a class of them. Received: "
-            f"{make_optimizer!r}. Pass lambda: keras.optimizers.Adam(0.01), "
-            "for example."
+            f"{checks.shown(make_optimizer)}. Pass lambda: "
+            "keras.optimizers.Adam(0.01), for example."
         )

@@ -3,15 +3,23 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import regression_task
 
 import keras_l2l
+from keras_l2l import analysis
 from keras_l2l import checks
+from keras_l2l import configurations
 from keras_l2l import estimators
+from keras_l2l import evaluation
+from keras_l2l import export
+from keras_l2l import meta_search
 from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l import tasks
+from keras_l2l.estimators.meta_loss import MetaLoss
 from keras_l2l.tasks import base
+from keras_l2l.tasks.base import check_task
 
 
 @pytest.mark.parametrize("kind", [int, np.int64, np.int32, np.uint8])
@@ -135,3 +143,84 @@ def test_complex_variables_are_refused_where_tasks_are_made():
             horizon=2,
             unroll_length=2,
         )
+
+
+class Wide:
+    """Like much that users pass, it says all that it is."""
+
+    def __repr__(self):
+        return "wide " * 20_000
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        (3, "3"),
+        ("mse", "'mse'"),
+        ([1, 2.5, None], "[1, 2.5, None]"),
+        ({"a": (1,)}, "{'a': (1,)}"),
+        (np.float32(2.5), "np.float32(2.5)"),
+        (np.zeros((2, 3)), "<ndarray of shape (2, 3), float64>"),
+        ([np.zeros(1, "f4")], "[<ndarray of shape (1,), float32>]"),
+        (list(range(10**6)), "[0, 1, 2, 3, 4, 5, ...]"),
+    ],
+)
+def test_what_is_shown(value, expected):
+    assert checks.shown(value) == expected
+
+
+def test_tensors_and_variables_are_not_shown_whole():
+    for value in (tf.zeros([50, 50]), keras.Variable(np.zeros((50, 50)))):
+        assert "of shape (50, 50)" in checks.shown(value)
+        assert "0. 0." not in checks.shown(value)
+
+
+def test_what_is_shown_is_short():
+    for value in (Wide(), "x" * 10**6, [Wide()] * 9, {"a": Wide()}, 10**999):
+        assert len(checks.shown(value)) <= 160
+    assert len(checks.shortened("x" * 10**6)) == 160
+
+
+TASK = tasks.Quadratics(3)
+LARGE = np.zeros((200, 200)).tolist()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda value: checks.require_int("n", value),
+        lambda value: checks.require_positive("x", value),
+        lambda value: checks.require_bool("b", value),
+        check_task,
+        lambda value: tasks.base.split_seed(value, 0),
+        lambda value: tasks.AnalyticFunctions(value),
+        lambda value: tasks.Reparametrized(TASK, per=value),
+        lambda value: MetaLoss(value, 4, 2),
+        lambda value: estimators.TruncatedBackprop(value, TASK, 4, 2),
+        lambda value: estimators.Imitation(
+            rules.SGD(), TASK, 4, 2, teacher=value
+        ),
+        lambda value: estimators.make_estimator(
+            rules.SGD(), TASK, estimator=value, horizon=4, unroll_length=2
+        ),
+        lambda value: analysis.proposed_updates(value, {}, TASK),
+        lambda value: analysis.proposed_updates(rules.SGD(), {}, TASK, value),
+        lambda value: evaluation.training_curves(value, TASK, 2, "test", [0]),
+        lambda value: evaluation.training_curves(
+            lambda: value, TASK, 2, "test", [0]
+        ),
+        lambda value: export.export_training_step(value, "nowhere", ()),
+        lambda value: meta_search.meta_search(rules.SGD(), TASK, "x", value),
+        lambda value: configurations.require_same({"a": value}, {"a": 1}),
+        lambda value: configurations.require_same(
+            {str(i): value for i in range(99)}, {}
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "value", [Wide(), LARGE, "x" * 10**5], ids=["wide", "list", "text"]
+)
+def test_messages_are_short(call, value):
+    with pytest.raises(ValueError, match="must") as raised:
+        call(value)
+    assert len(str(raised.value)) <= 500

@@ -89,6 +89,12 @@ def test_a_rate_that_diverges_is_not_the_best(monkeypatch, value):
             "not finite",
         ),
         (lambda r: r.update(meta_gradient_norms=[1e9]), "keep a clipnorm"),
+        (
+            lambda r: r.update(
+                meta_losses=[1.0, -np.inf], meta_gradient_norms=[np.nan]
+            ),
+            "must not be negative",
+        ),
         (lambda r: r["adam"].update(loss_after=float("nan")), "loss fall"),
     ],
 )
@@ -102,6 +108,7 @@ def test_remarks(change, remark):
     report = {
         "adam": {"loss_before": 2.0, "loss_after": 1.0},
         "gradients": {"start": dict(sizes), "end": dict(sizes)},
+        "meta_losses": [1.0, 2.0],
         "meta_gradient_norms": [1.0, 2.0],
     }
     assert inspection._remarks(copy.deepcopy(report)) == []

@@ -2,6 +2,7 @@
 
 import inspect
 
+from keras_l2l import checks
 from keras_l2l.estimators.base import Episode
 from keras_l2l.estimators.base import GradientEstimator
 from keras_l2l.estimators.evolution_strategies import EvolutionStrategies
@@ -54,13 +55,20 @@ def make_estimator(rule, task, estimator="backprop", teacher=None, **arguments):
         **arguments: Those of the estimator.
 
     Raises:
+        TypeError: if an argument is unknown.
         ValueError: as the estimator does, and if there is none of that name,
             or it can't do what an argument asks for.
     """
-    if estimator not in ESTIMATORS:
+    unknown = sorted(set(arguments) - set(ARGUMENTS))
+    if unknown:
+        raise TypeError(
+            "Arguments of an estimator must be of rule, task, "
+            f"{', '.join(ARGUMENTS)}. Received: {checks.shown(unknown)}"
+        )
+    if not isinstance(estimator, str) or estimator not in ESTIMATORS:
         raise ValueError(
             f"`estimator` must be one of {', '.join(ESTIMATORS)}. Received: "
-            f"estimator={estimator!r}"
+            f"estimator={checks.shown(estimator)}"
         )
     cls = ESTIMATORS[estimator]
     if teacher is not None:
@@ -72,7 +80,8 @@ def make_estimator(rule, task, estimator="backprop", teacher=None, **arguments):
         if arguments[name] != _OF_SOME[name]:
             raise ValueError(
                 f"`{name}` must be left out for the estimator {estimator!r}, "
-                f"which has no use for it. Received: {name}={arguments[name]!r}"
+                "which has no use for it. Received: "
+                f"{name}={checks.shown(arguments[name])}"
             )
         del arguments[name]
     return cls(rule, task, **arguments)

@@ -88,7 +88,7 @@ class UnrollEstimator(GradientEstimator):
         if not isinstance(rule, UpdateRule):
             raise ValueError(
                 "`rule` must be a keras_l2l.UpdateRule. Received: "
-                f"rule={rule!r} (of type {type(rule).__name__})."
+                f"rule={checks.shown(rule)} (of type {type(rule).__name__})."
             )
         check_task(task)
         horizon = checks.require_int("horizon", horizon)

@@ -56,7 +56,8 @@ class Imitation(truncated_backprop.TruncatedBackprop):
         if not isinstance(teacher, UpdateRule):
             raise ValueError(
                 "`teacher` must be a keras_l2l.UpdateRule. Received: "
-                f"teacher={teacher!r} (of type {type(teacher).__name__})."
+                f"teacher={checks.shown(teacher)} (of type "
+                f"{type(teacher).__name__})."
             )
         if isinstance(rule, UpdateRule):
             rule = _Taught(rule, teacher)

@@ -18,8 +18,9 @@ class MetaLoss:
         loss_weights: `"sum"`, all losses count; `"mean"`, all of them by
             `1 / unroll_length`; `"last"`, the last of each unroll; `"log"`,
             those of 0.001 more, by `1 / unroll_length`, so that small losses
-            and tasks of small losses count as much as others; or a list of
-            `horizon` finite floats, the paper's w.
+            and tasks of small losses count as much as others (where one is
+            too low for that, the meta-loss is -inf); or a list of `horizon`
+            finite floats, the paper's w.
         horizon: Int, inner steps in an episode.
         unroll_length: Int, inner steps per meta-gradient.
 
@@ -48,7 +49,7 @@ class MetaLoss:
         steps = tf.cast(start, tf.int32) + tf.range(losses.shape[-1])
         weights = tf.gather(weights, steps)
         if self._log:
-            losses = losses + SMALLEST
+            losses = tf.maximum(losses + SMALLEST, 0)
             return (
                 tf.reduce_sum(weights * tf.math.log(losses), axis=-1),
                 weights / losses,
@@ -57,6 +58,20 @@ class MetaLoss:
             tf.reduce_sum(weights * losses, axis=-1),
             tf.broadcast_to(weights, tf.shape(losses)),
         )
+
+
+def refuse_negative(loss):
+    """Raises the ValueError that tells of a loss too low for `"log"`.
+
+    Args:
+        loss: What to say of it: a float or a string.
+    """
+    raise ValueError(
+        '`loss_weights` must not be "log" for a task whose losses can be '
+        f"negative: above -{SMALLEST} alone they have a logarithm. Received: a "
+        f'loss of {loss}. Pass loss_weights="mean", or add a constant to the '
+        "loss of the task."
+    )
 
 
 def _weights(loss_weights, horizon, unroll_length):
@@ -77,5 +92,5 @@ def _weights(loss_weights, horizon, unroll_length):
     raise ValueError(
         f"`loss_weights` must be {', '.join(of_an_unroll)}, log or a list of "
         f"horizon={horizon} finite floats. Received: "
-        f"loss_weights={loss_weights!r}"
+        f"loss_weights={checks.shown(loss_weights)}"
     )

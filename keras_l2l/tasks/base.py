@@ -27,7 +27,7 @@ def split_seed(split, seed):
     if split not in SPLITS:
         raise ValueError(
             f"`split` must be one of {', '.join(SPLITS)}. Received: "
-            f"split={split!r}"
+            f"split={checks.shown(split)}"
         )
     if checks.is_int(seed) and seed < 0:
         raise ValueError(
@@ -41,8 +41,8 @@ def check_task(task):
     if not isinstance(task, TaskFamily):
         raise ValueError(
             "`task` must be a keras_l2l.tasks.Task or TaskFamily. Received: "
-            f"task={task!r} (of type {type(task).__name__}). For a Keras "
-            "model, use keras_l2l.tasks.KerasModelTask."
+            f"task={checks.shown(task)} (of type {type(task).__name__}). For a "
+            "Keras model, use keras_l2l.tasks.KerasModelTask."
         )
 
 

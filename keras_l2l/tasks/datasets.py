@@ -79,7 +79,8 @@ def _check_labels(labels, classes):
     ):
         raise DatasetError(
             "`labels` must be a list of at least two different ints below "
-            f"{classes}, the number of classes. Received: labels={labels!r}"
+            f"{classes}, the number of classes. Received: "
+            f"labels={checks.shown(labels)}"
         )
 
 
@@ -103,7 +104,8 @@ def _builder(name, data_dir):
         # So TFDS says that there is no such version or configuration.
         raise DatasetError(
             "The data set must be of a version and configuration that "
-            f"tensorflow_datasets knows. Received: {name!r}: {error}"
+            f"tensorflow_datasets knows. Received: {name!r}: "
+            f"{checks.shortened(error)}"
         ) from None
 
 

@@ -60,10 +60,10 @@ class AnalyticFunctions(base.TaskFamily):
     """
 
     def __init__(self, function="rosenbrock", dimension=10):
-        if function not in FUNCTIONS:
+        if not isinstance(function, str) or function not in FUNCTIONS:
             raise ValueError(
                 f"`function` must be one of {', '.join(FUNCTIONS)}. Received: "
-                f"function={function!r}"
+                f"function={checks.shown(function)}"
             )
         dimension = checks.require_int("dimension", dimension, 2)
         self.function = function

@@ -1,6 +1,5 @@
 """Any Keras model, with any loss and data, as a task."""
 
-import hashlib
 import inspect
 
 import keras
@@ -9,31 +8,38 @@ import tensorflow as tf
 
 from keras_l2l import checks
 from keras_l2l.tasks import base
+from keras_l2l.tasks import examples
 from keras_l2l.tasks import isolation
+from keras_l2l.tasks.model_loss import ModelLoss
 
 
 class KerasModelTask(base.Task):
     """The training of a Keras model: meta-train on what you will train.
 
-    The loss is that of `model.fit`: `loss(y, model(x, training=True))` plus
-    the model's own losses (regularizers, `add_loss`). Dropout seeds and
-    batch-norm statistics move on with every inner step.
+    The loss is that of `model.fit`: `loss(y, model(x, training=True))`, with
+    sample weights and the weights of several losses, plus the model's own
+    losses (regularizers, `add_loss`). Dropout seeds and batch-norm statistics
+    move on with every inner step. A `train_step` or `compute_loss` of the
+    model's own is not used.
 
     Args:
         make_model: Function without arguments that returns a new, built
             `keras.Model`, of the same structure each time.
-        loss: Keras loss: a name, a `keras.losses.Loss`, or a function
-            `(y_true, y_pred) -> loss`.
-        data: The examples `(x, y)`, as a pair of arrays (or nests of arrays)
-            or as a finite `tf.data.Dataset` of single examples. They are
-            shuffled once and divided 3 : 1 : 1 into `train`, `meta_valid` and
-            `test`. To divide them yourself, pass a dict from these names to
-            such data. They are held in memory.
+        loss: As for `compile`: a name, a `keras.losses.Loss`, a function
+            `(y_true, y_pred) -> loss`, or a list or dict of these.
+        data: The examples, `(x, y)` or `(x, y, sample_weight)`, each an array
+            or a list or dict of arrays; or a finite `tf.data.Dataset` or
+            `keras.utils.PyDataset` of these. They are shuffled once and divided
+            3 : 1 : 1 into `train`, `meta_valid` and `test`. To divide them
+            yourself, pass a dict from these names to such data. They are held
+            in memory. A `tf.data.Dataset` may be of examples or, for a model
+            that knows its inputs, of batches.
         batch_size: Int >= 1, drawn with replacement. Defaults to 32.
         name: String that identifies the task in results. Defaults to the
             model's name.
         metrics: List as for `compile`, `["accuracy"]` for example: what
             evaluations report of the trained models beside losses.
+        loss_weights: As for `compile`. Defaults to `None`, 1 for each loss.
 
     Raises:
         ValueError: if the model is not built, or the data are not as above.
@@ -58,13 +64,14 @@ class KerasModelTask(base.Task):
         batch_size=32,
         name=None,
         metrics=None,
+        loss_weights=None,
     ):
         batch_size = checks.require_int("batch_size", batch_size)
         if isinstance(make_model, keras.Model) or not callable(make_model):
             raise ValueError(
                 "`make_model` must be a function that returns a new "
-                f"keras.Model. Received: {make_model!r}. Build the model "
-                "inside a function, and pass that."
+                f"keras.Model. Received: {checks.shown(make_model)}. Build "
+                "the model inside a function, and pass that."
             )
         self._make_model = make_model
         self._names = isolation.counts_of_names()
@@ -85,12 +92,10 @@ class KerasModelTask(base.Task):
         )
         self._training = {"training": True} if has_training else {}
         self._latest = (0, self._model)
-        self._loss = keras.losses.get(loss)
-        if self._loss is None:
-            raise ValueError(
-                '`loss` must be a Keras loss, such as "mse". Received: None'
-            )
-        self._data = _divide(data)
+        self._loss = ModelLoss(
+            loss, loss_weights, getattr(self._model, "output_names", None)
+        )
+        self._data = examples.divide(data, getattr(self._model, "inputs", None))
         self.batch_size = batch_size
         self.name = name or self._model.name
         self._metrics, self._evaluated = metrics, None
@@ -99,19 +104,25 @@ class KerasModelTask(base.Task):
     def _try(self):
         """Raises if model, loss and data don't fit, before hours are spent."""
         batch = self.batches("train", 0)(tf.constant(0, tf.int64))
+        params, non_trainable = self.init_params(0), self.init_non_trainable(0)
         try:
-            loss = self.loss(self.init_params(0), batch)
+            x, *others = batch
+            outputs, *_ = self._call(params, non_trainable, x)
+            self._loss.build(outputs, *others)
+            loss = self.loss(params, batch)
         except Exception as error:
-            shapes = tf.nest.map_structure(lambda t: t.shape.as_list(), batch)
+            shapes = checks.shown(examples.shapes(batch))
             raise ValueError(
-                "Model and loss must accept a batch of the data. Received: x "
-                f"and y of shapes {shapes}, which failed with: {error}"
+                "Model and loss must accept a batch of the data. Received: one "
+                f"of shapes {shapes}, which failed with: "
+                f"{type(error).__name__}: {checks.shortened(error)} If `data` "
+                "is a tf.data.Dataset of batches, pass data.unbatch()."
             ) from error
         if loss.shape.rank != 0 or not tf.math.is_finite(loss):
             raise ValueError(
                 "The loss of a freshly initialized model must be a finite "
-                f"scalar. Received: {loss}. Look for NaN in the data, and for "
-                "data that are not scaled."
+                f"scalar. Received: {checks.shown(loss.numpy())}. Look for NaN "
+                "in the data, and for data that are not scaled."
             )
 
     def _new_model(self, seed):
@@ -123,9 +134,9 @@ class KerasModelTask(base.Task):
         if not isinstance(model, keras.Model) or not model.trainable_variables:
             raise ValueError(
                 "`make_model` must return a built keras.Model with trainable "
-                f"variables. Received: {model!r}. Start the model with "
-                "keras.Input(shape), or call model.build(input_shape) before "
-                "returning it."
+                f"variables. Received: {checks.shown(model)}. Start the model "
+                "with keras.Input(shape), or call model.build(input_shape) "
+                "before returning it."
             )
         return model
 
@@ -157,20 +168,28 @@ class KerasModelTask(base.Task):
         return self.stateful_loss(params, non_trainable, batch)[0]
 
     def stateful_loss(self, params, non_trainable, batch):
-        x, y = batch
-        outputs, non_trainable, losses = self._model.stateless_call(
+        x, *others = batch
+        outputs, non_trainable, losses = self._call(params, non_trainable, x)
+        loss = self._loss(outputs, *others)
+        for own in losses:
+            loss += tf.cast(tf.reduce_sum(own), loss.dtype)
+        return loss, list(non_trainable)
+
+    def _call(self, params, non_trainable, x):
+        return self._model.stateless_call(
             params, non_trainable, x, return_losses=True, **self._training
         )
-        # A function as loss returns one value per example.
-        loss = tf.reduce_mean(self._loss(y, outputs))
-        return tf.add_n([loss, *losses]), list(non_trainable)
 
     def metrics(self, params, non_trainable, split):
         if self._metrics is None:
             return {}
         if self._evaluated is None:
             self._evaluated = self._new_model(seed=0)
-            self._evaluated.compile(loss=self._loss, metrics=self._metrics)
+            self._evaluated.compile(
+                loss=self._loss.loss,
+                loss_weights=self._loss.loss_weights,
+                metrics=self._metrics,
+            )
         model = self._evaluated
         for variables, values in (
             (model.trainable_variables, params),
@@ -178,30 +197,32 @@ class KerasModelTask(base.Task):
         ):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
-        x, y = self._data[split]
-        return model.evaluate(x, y, batch_size=256, verbose=0, return_dict=True)
+        x, y, *weights = self._data[split]
+        return model.evaluate(
+            x,
+            y,
+            batch_size=256,
+            verbose=0,
+            sample_weight=weights[0] if weights else None,
+            return_dict=True,
+        )
 
     def get_config(self):
+        weights = self._loss.loss_weights
         return {
             "model": _describe(self._model),
-            "loss": keras.saving.serialize_keras_object(self._loss),
+            "loss": keras.saving.serialize_keras_object(self._loss.loss),
+            **({} if weights is None else {"loss_weights": weights}),
             "batch_size": self.batch_size,
             "examples": {
-                split: tf.nest.flatten(data)[0].shape[0]
+                split: examples.number(data)
                 for split, data in self._data.items()
             },
             "sha256": {
-                split: _sha256(data) for split, data in self._data.items()
+                split: examples.sha256(data)
+                for split, data in self._data.items()
             },
         }
-
-
-def _sha256(data):
-    """Returns what tells data of the same shapes apart."""
-    digest = hashlib.sha256()
-    for tensor in tf.nest.flatten(data):
-        digest.update(tf.io.serialize_tensor(tensor).numpy())
-    return digest.hexdigest()
 
 
 def _have_equal_weights(*models):
@@ -218,65 +239,3 @@ def _describe(model):
             "class_name": type(model).__name__,
             "shapes": [list(v.shape) for v in model.trainable_variables],
         }
-
-
-def _divide(data):
-    """Returns a dict from each split to a pair of nests of tensors."""
-    if isinstance(data, dict):
-        if set(data) != set(base.SPLITS):
-            raise ValueError(
-                f"`data` must have the keys {', '.join(base.SPLITS)}. "
-                f"Received: {', '.join(map(str, data))}"
-            )
-        return {split: _tensors(part) for split, part in data.items()}
-    data = _tensors(data)
-    size = tf.nest.flatten(data)[0].shape[0]
-    if size < 5:
-        raise ValueError(
-            f"`data` must hold at least 5 examples. Received: {size}"
-        )
-    order = np.random.default_rng(0).permutation(size)
-    parts = np.split(order, [size * 3 // 5, size * 4 // 5])
-    return {
-        split: tf.nest.map_structure(lambda t, i=part: tf.gather(t, i), data)
-        for split, part in zip(base.SPLITS, parts, strict=True)
-    }
-
-
-def _tensors(data):
-    if isinstance(data, tf.data.Dataset):
-        if data.cardinality() == tf.data.INFINITE_CARDINALITY:
-            raise ValueError(
-                "`data` must be a finite tf.data.Dataset. Received one that "
-                "repeats for ever: pass it without .repeat()."
-            )
-        examples = list(data)
-        if not examples:
-            raise ValueError("`data` must hold examples. Received none.")
-        data = tf.nest.map_structure(lambda *t: tf.stack(t), *examples)
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise ValueError(
-            "`data` must be a pair (x, y), a tf.data.Dataset of such pairs, "
-            f"or a dict of the splits {', '.join(base.SPLITS)}. Received: "
-            f"{type(data).__name__}"
-        )
-    data = tf.nest.map_structure(_tensor, tuple(data))
-    if any(t.shape.rank == 0 for t in tf.nest.flatten(data)):
-        raise ValueError(
-            "x and y must be arrays with a leading axis of examples. "
-            f"Received: {data}"
-        )
-    sizes = sorted({t.shape[0] for t in tf.nest.flatten(data)})
-    if len(sizes) != 1:
-        raise ValueError(
-            "x and y must have the same number of examples. Received: "
-            f"{' and '.join(map(str, sizes))}"
-        )
-    return data
-
-
-def _tensor(array):
-    tensor = tf.convert_to_tensor(array)
-    # As `fit` does: floats arrive in Keras' default precision.
-    floating = tensor.dtype.is_floating
-    return tf.cast(tensor, keras.config.floatx()) if floating else tensor

@@ -81,7 +81,7 @@ class NetworkTask(keras_model.KerasModelTask):
         if network.kind not in KINDS:
             raise ValueError(
                 f"`kind` must be one of {', '.join(KINDS)}. Received: "
-                f"kind={network.kind!r}"
+                f"kind={checks.shown(network.kind)}"
             )
         network = network._replace(
             init_scale=checks.require_positive(

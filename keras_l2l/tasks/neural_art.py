@@ -102,7 +102,8 @@ class NeuralArt(base.Task):
         if self._shape[2] != 3 or min(self._shape[:2]) < 32:
             raise ValueError(
                 "Content images must be in colour and of 32 x 32 pixels at "
-                f"least. Received: {dataset!r}, with images of {self._shape}."
+                f"least. Received: {checks.shown(dataset)}, with images of "
+                f"{self._shape}."
             )
         self._vgg, self._vgg_sha256 = _vgg(self._shape, vgg_weights)
         style = tf.image.resize(style, self._shape[:2], antialias=True)
@@ -214,7 +215,8 @@ def _vgg(shape, vgg_weights):
         raise ValueError(
             '`vgg_weights` must be None, "imagenet" (a download) or the path '
             "of a file of weights of keras.applications.VGG19(include_top="
-            f"False). Received: vgg_weights={vgg_weights!r}: {error}"
+            f"False). Received: vgg_weights={checks.shown(vgg_weights)}: "
+            f"{checks.shortened(error)}"
         ) from error
     if vgg_weights is None:
         for i, layer in enumerate(vgg.layers):

@@ -35,7 +35,8 @@ class Reparametrized(base.TaskFamily):
         base.check_task(task)
         if per not in ("coordinate", "tensor"):
             raise ValueError(
-                f'`per` must be "coordinate" or "tensor". Received: per={per!r}'
+                '`per` must be "coordinate" or "tensor". Received: '
+                f"per={checks.shown(per)}"
             )
         self.task = task
         self.spread = checks.require_positive("spread", spread)

@@ -1,0 +1,295 @@
+"""What a task computes is what Keras computes in `fit` and `evaluate`."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import leaves
+
+import keras_l2l
+from keras_l2l import rules
+from keras_l2l import tasks
+
+N = 40
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(N, 3))
+Y = RNG.normal(size=(N, 1))
+WEIGHTS = RNG.uniform(0.1, 3.0, size=N)
+A, B = X[:, :1], RNG.normal(size=(N, 2))
+C, D = Y, RNG.integers(0, 3, size=N)
+CROSS_ENTROPY = functools.partial(
+    keras.losses.SparseCategoricalCrossentropy, from_logits=True
+)
+
+
+def one_output():
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+
+
+def two_outputs(as_dict=False):
+    a, b = keras.Input((1,), name="a"), keras.Input((2,), name="b")
+    hidden = keras.layers.Concatenate()([a, b])
+    hidden = keras.layers.Dense(
+        4, activation="tanh", kernel_regularizer=keras.regularizers.L2(0.1)
+    )(hidden)
+    c = keras.layers.Dense(1, name="c")(hidden)
+    d = keras.layers.Dense(3, name="d")(hidden)
+    if as_dict:
+        return keras.Model({"a": a, "b": b}, {"c": c, "d": d})
+    return keras.Model([a, b], [c, d])
+
+
+def masked():
+    return keras.Sequential(
+        [
+            keras.Input((4,), dtype="int32"),
+            keras.layers.Embedding(5, 3, mask_zero=True),
+            keras.layers.Dense(1),
+        ]
+    )
+
+
+class OwnLosses(keras.layers.Layer):
+    def call(self, x):
+        self.add_loss(keras.ops.mean(x**2))
+        self.add_loss(x[0])
+        return x
+
+
+def with_own_losses():
+    return keras.Sequential(
+        [keras.Input((3,)), OwnLosses(), keras.layers.Dense(1)]
+    )
+
+
+def absolute(y, prediction):
+    return tf.abs(y - prediction)
+
+
+# By name: how to make a model, arguments of `compile`, x, y, sample weights.
+FORMS = {
+    "pair": (one_output, {"loss": "mse"}, X, Y, None),
+    "weights": (one_output, {"loss": "mse"}, X, Y, WEIGHTS),
+    "whole weights": (
+        one_output,
+        {"loss": keras.losses.Huber()},
+        X,
+        Y,
+        np.arange(N),
+    ),
+    "flat labels": (one_output, {"loss": "mae"}, X, Y[:, 0], WEIGHTS),
+    "a function": (one_output, {"loss": absolute}, X, Y, WEIGHTS),
+    "weighted mean": (
+        one_output,
+        {
+            "loss": keras.losses.MeanSquaredError(
+                reduction="mean_with_sample_weight"
+            )
+        },
+        X,
+        Y,
+        WEIGHTS,
+    ),
+    "sum": (
+        one_output,
+        {"loss": keras.losses.MeanSquaredError(reduction="sum")},
+        X,
+        Y,
+        None,
+    ),
+    "one loss weight": (
+        one_output,
+        {"loss": "mse", "loss_weights": 0.3},
+        X,
+        Y,
+        None,
+    ),
+    "crossentropy": (
+        lambda: keras.Sequential(
+            [keras.Input((3,)), keras.layers.Dense(3, activation="softmax")]
+        ),
+        {"loss": "crossentropy"},
+        X,
+        D,
+        None,
+    ),
+    "lists": (
+        two_outputs,
+        {"loss": ["mse", CROSS_ENTROPY()], "loss_weights": [2.0, 0.5]},
+        [A, B],
+        [C, D],
+        None,
+    ),
+    "lists and one weight": (
+        two_outputs,
+        {"loss": ["mse", CROSS_ENTROPY()]},
+        [A, B],
+        [C, D],
+        WEIGHTS,
+    ),
+    "lists and weights": (
+        two_outputs,
+        {"loss": ["mse", CROSS_ENTROPY()]},
+        [A, B],
+        [C, D],
+        [WEIGHTS, WEIGHTS**2],
+    ),
+    "losses by name": (
+        two_outputs,
+        {
+            "loss": {"d": CROSS_ENTROPY(), "c": "mse"},
+            "loss_weights": {"c": 3.0, "d": 0.5},
+        },
+        {"b": B, "a": A},
+        {"c": C, "d": D},
+        None,
+    ),
+    "dicts": (
+        functools.partial(two_outputs, as_dict=True),
+        {
+            "loss": {"d": CROSS_ENTROPY(), "c": "mse"},
+            "loss_weights": {"d": 0.5, "c": 3.0},
+        },
+        {"b": B, "a": A},
+        {"d": D, "c": C},
+        {"c": WEIGHTS, "d": WEIGHTS**2},
+    ),
+    "no loss of one": (
+        two_outputs,
+        {"loss": ["mse", None]},
+        [A, B],
+        [C, D],
+        None,
+    ),
+    "a mask": (
+        masked,
+        {"loss": "mse"},
+        RNG.integers(0, 5, size=(N, 4)),
+        RNG.normal(size=(N, 4, 1)),
+        None,
+    ),
+    "losses of a layer": (with_own_losses, {"loss": "mse"}, X, Y, WEIGHTS),
+}
+
+
+def make_task(name, data=None, **arguments):
+    make_model, compiled, *default = FORMS[name]
+    data = data or tuple(default)
+    return tasks.KerasModelTask(
+        make_model, data=data, batch_size=8, **compiled, **arguments
+    )
+
+
+def models_of(task, name, seed=0):
+    """Returns the compiled model whose parameters the task begins with."""
+    make_model, compiled, *_ = FORMS[name]
+    model = make_model()
+    model.set_weights(leaves(task.init_params(seed)))
+    model.compile("sgd", **compiled)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("name", FORMS)
+def test_the_loss_is_that_of_keras(name):
+    task = make_task(name)
+    batch = task.batches("train", 0)(tf.constant(1))
+    loss, gradients = losses_and_gradients(task, task.init_params(0), batch)
+    model = models_of(task, name)
+    before = leaves(model.trainable_variables)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    expected = model.train_on_batch(
+        x, y, sample_weight=sample_weight, return_dict=True
+    )["loss"]
+    assert loss == pytest.approx(expected, rel=1e-5)
+    # Gradients, from a step of SGD at its rate of 0.01.
+    for gradient, old, new in zip(
+        gradients, before, leaves(model.trainable_variables), strict=True
+    ):
+        np.testing.assert_allclose(gradient, (old - new) / 0.01, atol=1e-4)
+
+
+@tf.function(autograph=False)
+def _losses_and_gradients(task, params, batch):
+    with tf.GradientTape() as tape:
+        tape.watch(params)
+        loss = task.loss(params, batch)
+    return loss, tape.gradient(
+        loss, params, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+
+
+def losses_and_gradients(task, params, batch):
+    loss, gradients = _losses_and_gradients(task, params, batch)
+    return float(loss), [tf.convert_to_tensor(g).numpy() for g in gradients]
+
+
+@pytest.mark.parametrize("name", ["weights", "lists and weights", "dicts"])
+def test_metrics_are_those_of_keras(name):
+    *_, x, y, sample_weight = FORMS[name]
+    data = {split: (x, y, sample_weight) for split in tasks.SPLITS}
+    task = make_task(name, data)
+    task_with_metrics = make_task(name, data, metrics=_metrics(name))
+    params = task.init_params(0)
+    assert task.metrics(params, [], "test") == {}
+    found = task_with_metrics.metrics(params, [], "test")
+    model = models_of(task, name)
+    make_model, compiled, *_ = FORMS[name]
+    model.compile(**compiled, metrics=_metrics(name))
+    # In one batch: Keras weighs the losses of outputs by batches.
+    expected = model.evaluate(
+        x, y, N, sample_weight=sample_weight, return_dict=True, verbose=0
+    )
+    assert [*found] == [*expected]
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, rel=1e-5)
+
+
+def _metrics(name):
+    return {
+        "weights": ["mae"],
+        "lists and weights": [["mae"], ["accuracy"]],
+        "dicts": {"c": ["mae"], "d": ["accuracy"]},
+    }[name]
+
+
+def test_a_weight_of_zero_is_an_example_less():
+    weights = np.where(np.arange(N) % 2, 0.0, 2.0)
+    data = {split: (X, Y, weights) for split in tasks.SPLITS}
+    task = make_task("weights", data)
+    half = {split: (X[::2], Y[::2]) for split in tasks.SPLITS}
+    other = make_task("pair", half)
+    params = task.init_params(0)
+    found, expected = (
+        one.loss(params, one._data["train"]) for one in (task, other)
+    )
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sum", "lists"])
+def test_replicas_have_the_same_losses(strategy, tmp_path, name):
+    # Keras divides losses by the number of replicas, but not all of them.
+    losses = [
+        keras_l2l.meta_train(
+            rules.Momentum(),
+            make_task(name),
+            tmp_path / str(one is None),
+            horizon=2,
+            unroll_length=2,
+            meta_batch_size=2,
+            meta_steps=2,
+            validation_episodes=1,
+            verbose=0,
+            strategy=one,
+        ).history["meta_loss"]
+        for one in (None, strategy)
+    ]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["foo", {"a": "foo"}, 3, [None], None])
+def test_no_loss(loss):
+    with pytest.raises(ValueError, match="`loss` must be "):
+        tasks.KerasModelTask(one_output, loss, (X, Y))
