@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_l2l import checks
 from keras_l2l import runs
+from keras_l2l.descriptions import json_able
 from keras_l2l.divergence import inf_if_diverged
 from keras_l2l.results import CRITERIA
 from keras_l2l.results import summarize
@@ -209,7 +210,7 @@ def evaluate(
     trainer = Trainer(task, horizon, block, progress)
     comparison = {
         "task": task.name,
-        "task_config": task.get_config(),
+        "task_config": json_able(task.get_config()),
         "horizon": horizon,
         "split": split,
         "seeds": list(seeds),

@@ -4,6 +4,7 @@ import keras
 
 from keras_l2l import checks
 from keras_l2l import estimators
+from keras_l2l.descriptions import json_able
 from keras_l2l.distribution import Replicas
 from keras_l2l.episode_lengths import EpisodeLengths
 from keras_l2l.meta_run import MetaRun
@@ -163,8 +164,8 @@ def check_arguments(arguments):
 def describe_task(task):
     """Returns a task, or a list of them, for JSON."""
     if isinstance(task, (list, tuple)):
-        return [one.describe() for one in task]
-    return task.describe()
+        return [describe_task(one) for one in task]
+    return json_able(task.describe())
 
 
 def described(arguments):

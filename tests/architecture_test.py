@@ -22,6 +22,7 @@ ARROWS = {
     "division": set(),
     "storage": {"backends", "nests"},
     "configurations": {"checks"},
+    "descriptions": {"configurations"},
     "divergence": set(),
     "runs": {"configurations"},
     "rules": {
@@ -56,7 +57,7 @@ ARROWS = {
     "replicas": {"checks", "seen_loss"},
     "seen_loss": {"backends", "restoring"},
     "restoring": set(),
-    "tasks": {"checks", "tasks"},
+    "tasks": {"checks", "descriptions", "tasks"},
     "recomputation": {"backends"},
     "unroll": {"gradients", "recomputation", "rules"},
     "estimators": {
@@ -73,6 +74,7 @@ ARROWS = {
     "episode_lengths": set(),
     "meta_setup": {
         "checks",
+        "descriptions",
         "distribution",
         "episode_lengths",
         "estimators",

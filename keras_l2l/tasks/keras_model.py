@@ -7,6 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_l2l import checks
+from keras_l2l.descriptions import NOTE
+from keras_l2l.descriptions import described
+from keras_l2l.descriptions import of_keras
 from keras_l2l.tasks import base
 from keras_l2l.tasks import examples
 from keras_l2l.tasks import isolation
@@ -211,7 +214,7 @@ class KerasModelTask(base.Task):
         weights = self._loss.loss_weights
         return {
             "model": _describe(self._model),
-            "loss": keras.saving.serialize_keras_object(self._loss.loss),
+            "loss": keras.tree.map_structure(described, self._loss.loss),
             **({} if weights is None else {"loss_weights": weights}),
             "batch_size": self.batch_size,
             "examples": {
@@ -231,11 +234,13 @@ def _have_equal_weights(*models):
 
 
 def _describe(model):
-    try:
-        return keras.saving.serialize_keras_object(model)
-    except NotImplementedError:
-        # A subclass without `get_config`: its name and shapes must do.
-        return {
-            "class_name": type(model).__name__,
-            "shapes": [list(v.shape) for v in model.trainable_variables],
-        }
+    found = of_keras(model)
+    if found is not None:
+        return found
+    # A subclass without `get_config`, or with parts that JSON has no form for:
+    # its name and shapes must do.
+    return {
+        "note": NOTE,
+        "class_name": type(model).__name__,
+        "shapes": [list(v.shape) for v in model.trainable_variables],
+    }
