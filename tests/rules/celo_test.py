@@ -1,5 +1,4 @@
-import pathlib
-
+import celo_data
 import keras
 import numpy as np
 import pytest
@@ -12,69 +11,80 @@ from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l.rules import accumulators
 
-DATA = pathlib.Path(__file__).parent.parent / "data" / "celo"
-TRAJECTORIES = dict(np.load(DATA / "trajectories.npz"))
-NAMES = [n.removeprefix("initial/") for n in TRAJECTORIES if "initial/" in n]
 RULES = {"celo": rules.Celo, "celo_adam": rules.CeloAdam}
 both = pytest.mark.parametrize("name", RULES)
 
 
+class Recorded:
+    """What the authors' implementation did, with the published weights."""
+
+    def __init__(self, arrays):
+        self._arrays = arrays
+        self.names = [
+            name.removeprefix("initial/")
+            for name in arrays
+            if name.startswith("initial/")
+        ]
+        self.initial = [arrays[f"initial/{name}"] for name in self.names]
+        self.losses = arrays["losses"]
+        self.num_steps = int(arrays["num_steps"])
+
+    def gradients(self, t):
+        return [self._arrays[f"gradients/{name}"][t] for name in self.names]
+
+    def check(self, rule, t, params):
+        """Asserts that parameters are those after step `t`."""
+        for name, received in zip(self.names, params, strict=True):
+            expected = self._arrays[f"{rule}/params/{name}"][t]
+            np.testing.assert_allclose(
+                received, expected, rtol=0, atol=1e-5 * np.abs(expected).max()
+            )
+
+
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Returns the preset folders of both rules."""
-    root = tmp_path_factory.mktemp("presets")
-    for name in RULES:
-        presets.convert_celo(DATA / f"{name}.msgpack", root / name)
-    return root
-
-
-def gradients(t):
-    return [TRAJECTORIES[f"gradients/{name}"][t] for name in NAMES]
-
-
-def check(name, t, params):
-    """Asserts that parameters are those after step `t`."""
-    for tensor, received in zip(NAMES, params, strict=True):
-        expected = TRAJECTORIES[f"{name}/params/{tensor}"][t]
-        np.testing.assert_allclose(
-            received, expected, rtol=0, atol=1e-5 * np.abs(expected).max()
-        )
+def recorded():
+    if not celo_data.TRAJECTORIES.exists():
+        pytest.skip(f"{celo_data.TRAJECTORIES} is not there")
+    return Recorded(dict(np.load(celo_data.TRAJECTORIES)))
 
 
 @both
 @pytest.mark.parametrize("large", [1, cells.LARGE])
-def test_rule_follows_the_authors_implementation(name, large, monkeypatch):
+def test_rule_follows_the_authors_implementation(
+    name, large, recorded, monkeypatch
+):
     # Tensors are computed in another way where they are large.
     monkeypatch.setattr(cells, "LARGE", large)
-    rule, meta_params = celo_weights.read(DATA / f"{name}.msgpack")
+    rule, meta_params = celo_weights.read(celo_data.file(name))
     assert type(rule) is RULES[name]
-    rule = rule.for_num_steps(int(TRAJECTORIES["num_steps"]))
-    params = [TRAJECTORIES[f"initial/{tensor}"] for tensor in NAMES]
+    rule = rule.for_num_steps(recorded.num_steps)
+    params = recorded.initial
     state = rule.init_state([p.shape for p in params])
     for t in range(30):
         inputs = rules.StepInputs(
-            gradients(t), params, TRAJECTORIES["losses"][t], t
+            recorded.gradients(t), params, recorded.losses[t], t
         )
         updates, state = rule.step(meta_params, inputs, state)
         params = [
             p + np.asarray(u) for p, u in zip(params, updates, strict=True)
         ]
-        check(name, t, params)
+        recorded.check(name, t, params)
 
 
 @both
-def test_optimizer_follows_the_authors_implementation(name, folders):
+def test_optimizer_follows_the_authors_implementation(name, recorded, tmp_path):
+    presets.convert_celo(celo_data.file(name), tmp_path / "preset")
     optimizer = keras_l2l.LearnedOptimizer.from_preset(
-        folders / name, num_steps=int(TRAJECTORIES["num_steps"])
+        tmp_path / "preset", num_steps=recorded.num_steps
     )
     variables = [
-        keras.Variable(TRAJECTORIES[f"initial/{tensor}"], name=tensor)
-        for tensor in NAMES
+        keras.Variable(value, name=tensor)
+        for value, tensor in zip(recorded.initial, recorded.names, strict=True)
     ]
     for t in range(30):
-        optimizer.scale_loss(TRAJECTORIES["losses"][t])
-        optimizer.apply(gradients(t), variables)
-        check(name, t, [v.numpy() for v in variables])
+        optimizer.scale_loss(recorded.losses[t])
+        optimizer.apply(recorded.gradients(t), variables)
+        recorded.check(name, t, [v.numpy() for v in variables])
 
 
 def test_state_of_celo():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import celo_data
 import forked
 import keras
 import numpy as np
@@ -221,7 +222,7 @@ def test_export_of_a_rule_and_of_a_training_step(tmp_path):
 
 
 def test_convert_celo(tmp_path):
-    source = forked.ROOT / "tests" / "data" / "celo" / "celo.msgpack"
+    source = celo_data.file("celo")
     output = succeed(
         "convert_celo", f"--input={source}", f"--output_dir={tmp_path}/celo"
     )
