@@ -9,6 +9,7 @@ from keras_l2l import gradients as gradients_lib
 from keras_l2l.rules import Adam
 from keras_l2l.rules import StepInputs
 from keras_l2l.rules import UpdateRule
+from keras_l2l.rules.updates import apply_updates
 from keras_l2l.tasks.base import check_task
 from keras_l2l.tasks.base import split_seed
 
@@ -96,10 +97,8 @@ def proposed_updates(
             panels.append(
                 [_panel(watched, inputs, int(i), points) for i in chosen]
             )
-        updates = {name: each.step(inputs) for name, each in watched.items()}
-        params = [
-            p + u for p, u in zip(params, updates["learned"], strict=True)
-        ]
+        moved = {name: each.step(inputs) for name, each in watched.items()}
+        params = moved["learned"]
     return {
         "task": task.name,
         "rule": type(rule).__name__,
@@ -139,10 +138,11 @@ class _Watched:
         self._seen = gradients_lib.init_seen(self._rule, shapes)
 
     def step(self, inputs):
+        """Returns the parameters after a step."""
         updates, self._state, self._seen = self._step(
             inputs, self._state, self._seen
         )
-        return updates
+        return apply_updates(self._rule, inputs.params, updates, self._state)
 
     @tf.function(autograph=False)
     def _step(self, inputs, state, seen):

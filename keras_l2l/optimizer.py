@@ -271,6 +271,8 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         )
         for variable, update in zip(updated, updates, strict=True):
             self.assign_add(variable, ops.cast(update, variable.dtype))
+        for state in self._pack_state(self._state):
+            self.replace_values(updated, self.rule.replacements(state) or [])
 
     def _step(self, part, loss, gradients, mask):
         """Moves the state of one part on, and returns its updates."""

@@ -6,8 +6,10 @@ import functools
 import keras
 from keras import ops
 
+from keras_l2l import backends
 from keras_l2l import checks
 from keras_l2l import seen_loss
+from keras_l2l.rules import updates
 
 
 class WholeModelOptimizer(seen_loss.LossSeeingOptimizer):
@@ -53,6 +55,19 @@ class WholeModelOptimizer(seen_loss.LossSeeingOptimizer):
             dtype=dtype,
             name=path.replace("/", "_"),
         )
+
+    def replace_values(self, variables, replacements):
+        """Assigns values that take the place of variables.
+
+        Args:
+            variables: List of variables.
+            replacements: List of `rules.updates.Replacement` or `None`, of
+                each variable; or an empty list.
+        """
+        for variable, replacement in zip(variables, replacements, strict=False):
+            if replacement is not None:
+                value = backends.read(variable)
+                self.assign(variable, updates.replace(value, replacement))
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         """Updates all variables with one call of the rule.

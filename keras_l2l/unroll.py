@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras_l2l import gradients as gradients_lib
 from keras_l2l.recomputation import recomputed
 from keras_l2l.rules.base import StepInputs
+from keras_l2l.rules.updates import apply_updates
 
 
 class Carry(typing.NamedTuple):
@@ -60,7 +61,7 @@ def unroll(
     ```
     gradients = d loss(params, batches(iteration)) / d params
     updates, state = rule.step(meta_params, gradients, state)
-    params = params + updates
+    params = apply_updates(rule, params, updates, state)
     losses[k] = loss(params, batches(iteration + 1))
     ```
 
@@ -232,10 +233,7 @@ def _inner_step(rule, task, meta_params, batches):
             found.mask,
         )
         updates, state = step(meta_params, inputs, carry.state)
-        params = [
-            p + tf.cast(u, p.dtype)
-            for p, u in zip(carry.params, updates, strict=True)
-        ]
+        params = apply_updates(rule, carry.params, updates, state)
         carry = Carry(
             params, state, found.seen, non_trainable, carry.iteration + 1
         )

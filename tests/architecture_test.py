@@ -54,7 +54,7 @@ ARROWS = {
         "rules",
         "storage",
     },
-    "replicas": {"checks", "seen_loss"},
+    "replicas": {"backends", "checks", "rules", "seen_loss"},
     "seen_loss": {"backends", "restoring"},
     "restoring": set(),
     "tasks": {"checks", "descriptions", "tasks"},

@@ -142,6 +142,9 @@ class _Taught(UpdateRule):
             "squares": state["squares"],
         }
 
+    def replacements(self, state):
+        return self._rule.replacements(state["rule"])
+
     def step(self, meta_params, inputs, state):
         updates, of_rule = self._rule.step(meta_params, inputs, state["rule"])
         dtype = updates[0].dtype

@@ -1,7 +1,6 @@
 """The pure update rule: what every optimizer of this package is made of."""
 
 import math
-import typing
 
 import keras
 from keras import ops
@@ -9,30 +8,10 @@ from keras import ops
 from keras_l2l import backends
 from keras_l2l import chunks
 from keras_l2l import division
+from keras_l2l.rules import updates
 from keras_l2l.rules import vectors
 
-
-class StepInputs(typing.NamedTuple):
-    """What a rule sees at one inner step.
-
-    Attributes:
-        gradients: List of tensors, one per optimizee tensor.
-        params: List of tensors, the values before the step, same shapes; or
-            of `None` for a rule that has no use for them.
-        loss: Scalar tensor, the loss that the gradients are of; `None` where
-            the caller has none.
-        iteration: Scalar integer tensor, inner steps taken so far (0 at the
-            first).
-        mask: `None`, or a list with `None` (every coordinate is updated) or a
-            boolean tensor broadcastable to the gradient: where it is False
-            the coordinate stays untouched, value and state.
-    """
-
-    gradients: list
-    params: list
-    loss: typing.Any
-    iteration: typing.Any
-    mask: list | None = None
+StepInputs = updates.StepInputs
 
 
 class UpdateRule:
@@ -132,9 +111,25 @@ class UpdateRule:
 
         Returns:
             Tuple `(updates, state)`: one update per gradient, of the same
-            shape. The caller *adds* `learning_rate * update` to the parameter.
+            shape. The caller *adds* `learning_rate * update` to the parameter,
+            unless `replacements` of the new state says otherwise.
         """
         raise NotImplementedError
+
+    def replacements(self, state):
+        """Returns values that parameters are set to after a step, if any.
+
+        They are assigned as they are, also where a coordinate is masked, and
+        whatever the learning rate; see `rules.updates.apply_updates`.
+
+        Args:
+            state: Nest of tensors, as `step` has returned it.
+
+        Returns:
+            `None`, which means none, or a list with `None` or a
+            `rules.updates.Replacement` for each optimizee tensor.
+        """
+        return None
 
     def take(self, state, shapes, coordinates):
         """Returns the state of some coordinates, if it can stand alone.

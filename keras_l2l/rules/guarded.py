@@ -6,15 +6,10 @@ from keras import ops
 from keras_l2l import checks
 from keras_l2l.rules import base
 from keras_l2l.rules import hand_designed
+from keras_l2l.rules import monitor
 from keras_l2l.rules import serialization
+from keras_l2l.rules import updates as updates_lib
 from keras_l2l.rules import vectors
-
-# Steps over which losses are averaged.
-_WINDOW = 20
-# Of all steps so far, how many may pass without a new low.
-_SHARE = 0.2
-# Of the first loss, what is low enough to go on from.
-_LOW = 0.1
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
@@ -23,30 +18,39 @@ class Guarded(base.UpdateRule):
 
     ```
     average = moving average of the loss over 20 steps
-    update = rule's                               until the average has had no
-                                                  new low for too long;
-             kept parameters - parameters         once;
-             fallback's                           from then on
+    update = rule's       until the average has had no new low for too long, or
+                          training has diverged for 10 steps in a row;
+             fallback's   from then on
     ```
 
-    Kept are the parameters at the lowest average, if that is at most a tenth of
-    the first loss, and those of the start else: a rule may take a model that it
-    is not made for to where no fallback gets far from, though the loss is lower
-    there than at first. The fallback is told of the gradients up to there, so
-    that its state is warm, but knows nothing of a divergence. Where it begins
-    at the start, the result is as good as the fallback's a little earlier.
+    At the hand-over the parameters are set to kept ones, exactly: also where a
+    coordinate is masked, and at any learning rate. Kept are those at the lowest
+    average, if that is at most a tenth of the first loss, and those of the
+    start else: a rule may take a model that it is not made for to where no
+    fallback gets far from, though the loss is lower there than at first. The
+    fallback is told of the gradients up to there, so that its state is warm,
+    but knows nothing of a divergence. Where it begins at the start, the result
+    is as good as the fallback's a little earlier.
 
-    Where no loss is to be had, as on JAX, the sum of `gradient . last update`
-    over all steps stands for it: the change of the loss, as batches see it
-    that the update was not made for. It does not tell a tenth, nor does a loss
-    that is negative at first, so that the way back is to the start. (In full
-    with a `learning_rate` of 1.0.)
+    Training has diverged in a step whose loss is NaN or infinite, or before
+    which a parameter was that or 1e7 times as large as the kept one (or as 1).
+    What else a model keeps, as the statistics of `BatchNormalization`, is not
+    taken back. Under `mixed_float16` Keras skips steps whose gradients are not
+    finite, and a rule does not learn of them.
+
+    Without a loss, as in a custom loop that shows none, it hands over only
+    where there is no doubt: if a whole gradient is NaN or infinite instead of
+    the loss; and if there is no new low of the sum over steps of
+    `(gradient before + gradient after) / 2 . update` and it is above 0. That
+    sum is the change of the loss, on a quadratic; noise in the gradients, which
+    updates follow, can only lower it. It does not tell a tenth, nor does a loss
+    that is negative at first, so that the way back is to the start.
 
     Args:
         rule: `UpdateRule`.
         fallback: `UpdateRule` to hand over to. Defaults to `Adam()`.
         patience: Int >= 1, steps without a new low that are too long, or a
-            fifth of all steps so far, if those are more. Defaults to 100.
+            fifth of all steps so far, if that is more. Defaults to 100.
 
     Raises:
         ValueError: if an argument is of a wrong type or out of its range.
@@ -129,18 +133,7 @@ class Guarded(base.UpdateRule):
                 "fallback": self._init_fallback(shapes),
             },
             "last_updates": zeros(),
-            "monitor": {
-                name: ops.zeros((), dtype="float32")
-                for name in (
-                    "handed_over",
-                    "average",
-                    "first",
-                    "lowest",
-                    "change",
-                    "seen",
-                    "since",
-                )
-            },
+            "monitor": monitor.init_state(),
         }
 
     def _init_fallback(self, shapes):
@@ -152,7 +145,7 @@ class Guarded(base.UpdateRule):
 
     def step(self, meta_params, inputs, state):
         handed_over = state["monitor"]["handed_over"] > 0
-        monitor, keep, hand_over = self._watch(inputs, state)
+        watched, keep, hand_over = monitor.watch(inputs, state, self.patience)
         safe, fallback = self._step_fallback(meta_params, inputs, state)
         now = {"params": list(inputs.params), "fallback": fallback}
         kept = vectors.where(keep, now, state["kept"])
@@ -163,93 +156,93 @@ class Guarded(base.UpdateRule):
             lambda: (list(safe), state["rule"]),
             lambda: self.rule.step(meta_params["rule"], inputs, state["rule"]),
         )
+        # In the step of the hand-over `replacements` have the word.
         updates = [
-            ops.where(ops.isfinite(update), update, other)
-            for update, other in zip(updates, safe, strict=True)
-        ]
-        masks = inputs.mask or [None] * len(updates)
-        updates = [
-            _back(update, hand_over, target - param, mask)
-            for update, target, param, mask in zip(
-                updates, kept["params"], inputs.params, masks, strict=True
+            ops.where(
+                hand_over,
+                ops.zeros_like(u),
+                monitor.finite(u, monitor.finite(other)),
             )
+            for u, other in zip(updates, safe, strict=True)
         ]
+        if inputs.loss is None:
+            # The half of the change that this step's gradient tells.
+            half = monitor.half_of_change(inputs.gradients, updates)
+            watched["average"] = watched["average"] + half
         return updates, {
             "rule": of_rule,
             "fallback": fallback,
             "kept": kept,
             "last_updates": updates,
-            "monitor": monitor,
+            "monitor": watched,
         }
+
+    def replacements(self, state):
+        kept, fallback = state["kept"], state["fallback"]
+        handed_over = state["monitor"]["handed_over"] > 0
+        # The clocks agree in the step of the hand-over alone.
+        now = ops.logical_and(
+            handed_over,
+            ops.equal(fallback["iteration"], kept["fallback"]["iteration"]),
+        )
+        found = [updates_lib.Replacement(now, p) for p in kept["params"]]
+        for used, inner in (
+            (handed_over, self.fallback.replacements(fallback["state"])),
+            (
+                ops.logical_not(handed_over),
+                self.rule.replacements(state["rule"]),
+            ),
+        ):
+            used = ops.logical_and(used, ops.logical_not(now))
+            found = [
+                _or_inner(outer, replacement, used)
+                for outer, replacement in zip(
+                    found, inner or [None] * len(found), strict=True
+                )
+            ]
+        return found
 
     def _step_fallback(self, meta_params, inputs, state):
         clock = state["fallback"]["iteration"]
+        before = state["fallback"]["state"]
         iteration = ops.convert_to_tensor(inputs.iteration)
         updates, after = self.fallback.step(
             meta_params["fallback"],
             inputs._replace(iteration=ops.cast(clock, iteration.dtype)),
-            state["fallback"]["state"],
+            before,
         )
+        # It must be fit to take over.
+        usable = monitor.all_true(map(ops.isfinite, keras.tree.flatten(after)))
+        usable = ops.logical_or(usable, state["monitor"]["handed_over"] > 0)
+        after = vectors.where(usable, after, before)
         return updates, {"state": after, "iteration": clock + 1}
 
-    def _watch(self, inputs, state):
-        """Returns the monitor, whether to keep this, and to hand over."""
-        before = state["monitor"]
-        dtype = before["average"].dtype
-        t = ops.cast(inputs.iteration, dtype)
-        change = before["change"]
-        if inputs.loss is None:
-            change += _dot(inputs.gradients, state["last_updates"])
-            loss = change
-        else:
-            loss = ops.cast(inputs.loss, dtype)
-        finite = ops.isfinite(loss)
-        weight = ops.maximum(1 / (before["seen"] + 1), 1 / _WINDOW)
-        average = before["average"] + ops.where(
-            finite, weight * (loss - before["average"]), ops.zeros_like(loss)
-        )
-        waiting = ops.logical_not(before["handed_over"] > 0)
-        starts = before["seen"] == 0
-        first = ops.where(starts, average, before["first"])
-        improved = ops.logical_or(starts, average < before["lowest"])
-        improved = ops.logical_and(ops.logical_and(improved, finite), waiting)
-        keep = starts
-        # A sum of changes has no tenth, nor has what was negative.
-        if inputs.loss is not None:
-            low = ops.logical_and(first > 0, average <= _LOW * first)
-            keep = ops.logical_or(starts, low)
-        keep = ops.logical_and(improved, keep)
-        since = ops.where(improved, ops.zeros_like(t), before["since"] + 1)
-        too_long = since > ops.maximum(_SHARE * t, float(self.patience))
-        # Before the first loss nothing is kept yet.
-        hand_over = ops.logical_and(
-            ops.logical_or(too_long, ops.logical_not(finite)),
-            ops.logical_and(waiting, ops.logical_not(starts)),
-        )
-        monitor = {
-            # The step at which it was, counted from 1; 0 for none.
-            "handed_over": ops.where(hand_over, t + 1, before["handed_over"]),
-            "average": average,
-            "first": ops.where(finite, first, before["first"]),
-            "lowest": ops.where(improved, average, before["lowest"]),
-            "change": ops.where(ops.isfinite(change), change, before["change"]),
-            "seen": before["seen"] + ops.cast(finite, dtype),
-            "since": since,
-        }
-        return monitor, keep, hand_over
-
     def remarks(self, state):
-        step = int(ops.convert_to_numpy(state["monitor"]["handed_over"]))
+        inner = self.rule.remarks(state["rule"])
+        step, bad, kept = (
+            int(ops.convert_to_numpy(value))
+            for value in (
+                state["monitor"]["handed_over"],
+                state["monitor"]["bad"],
+                state["kept"]["fallback"]["iteration"],
+            )
+        )
         if not step:
-            return []
-        kept = state["kept"]["fallback"]["iteration"]
-        kept = int(ops.convert_to_numpy(kept))
-        where = "the start" if kept == 1 else "where it was lowest"
+            return inner
+        inner = inner + self.fallback.remarks(state["fallback"]["state"])
+        where = "the start" if kept == 1 else "where the loss was lowest"
+        why = "the loss had no new low for too long"
+        if bad >= monitor.PERSISTS:
+            why = (
+                f"for {monitor.PERSISTS} steps in a row the loss, gradients or "
+                "parameters were NaN, infinite or too large"
+            )
         return [
+            *inner,
             f"{type(self.rule).__name__} handed over to "
-            f"{type(self.fallback).__name__} at step {step}: the loss had no "
-            "new low for too long, or was not finite. Parameters are again as "
-            f"they were at step {kept}, {where}."
+            f"{type(self.fallback).__name__} at step {step}: {why}. "
+            "Parameters were set to what they had been at step "
+            f"{kept}, {where}.",
         ]
 
     def get_config(self):
@@ -268,15 +261,12 @@ class Guarded(base.UpdateRule):
         )
 
 
-def _back(update, hand_over, back, mask):
-    if mask is not None:
-        back = ops.where(mask, back, ops.zeros_like(back))
-    return ops.where(hand_over, back, update)
-
-
-def _dot(gradients, updates):
-    """Returns the scalar product of two lists of tensors."""
-    return sum(
-        ops.sum(ops.where(ops.isfinite(g), g, ops.zeros_like(g)) * u)
-        for g, u in zip(gradients, updates, strict=True)
+def _or_inner(outer, inner, used):
+    """Returns a replacement, or that of a rule within if that is `used`."""
+    if inner is None:
+        return outer
+    use = ops.logical_and(used, inner.when)
+    return updates_lib.Replacement(
+        ops.logical_or(outer.when, use),
+        ops.where(use, inner.value, outer.value),
     )

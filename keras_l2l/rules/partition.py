@@ -161,6 +161,19 @@ class Partition(base.UpdateRule):
                 updates[i] = update
         return updates, new_state
 
+    def replacements(self, state):
+        found = {
+            i: replacement
+            for name, indices in self._bound().items()
+            for i, replacement in zip(
+                indices,
+                self._rules()[name].replacements(state[name]) or [],
+                strict=False,
+            )
+        }
+        n = sum(map(len, self._bound().values()))
+        return [found.get(i) for i in range(n)] if found else None
+
     def remarks(self, state):
         return [
             f"{name}: {remark}"

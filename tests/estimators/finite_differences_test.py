@@ -11,6 +11,7 @@ from conftest import to_float64
 from keras_l2l import rules
 from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import TruncatedBackprop
+from keras_l2l.rules.updates import apply_updates
 
 
 def frozen_meta_loss(rule, task, meta_params, carry, weights):
@@ -26,7 +27,7 @@ def frozen_meta_loss(rule, task, meta_params, carry, weights):
             recorded[-1], params, loss, carry.iteration + k
         )
         updates, state = rule.step(meta_params, inputs, state)
-        params = [p + u for p, u in zip(params, updates, strict=True)]
+        params = apply_updates(rule, params, updates, state)
 
     def meta_loss(meta_params):
         params, state, total = carry.params, carry.state, 0.0
@@ -35,7 +36,7 @@ def frozen_meta_loss(rule, task, meta_params, carry, weights):
                 recorded[k], params, losses[k], carry.iteration + k
             )
             updates, state = rule.step(meta_params, inputs, state)
-            params = [p + u for p, u in zip(params, updates, strict=True)]
+            params = apply_updates(rule, params, updates, state)
             total += weight * task.loss(params, ())
         return total
 

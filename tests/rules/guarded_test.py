@@ -11,6 +11,7 @@ from conftest import leaves
 import keras_l2l
 from keras_l2l import rules
 from keras_l2l import tasks
+from keras_l2l.rules.updates import apply_updates
 
 TASK = tasks.Quadratic(tf.linalg.diag([1.0, 0.5]), tf.zeros(2))
 START = [tf.constant([1.0, -1.0])]
@@ -32,7 +33,7 @@ def trajectory(rule, steps, loss=True, start=START, added=0.0):
             tf.constant(t),
         )
         updates, state = rule.step(meta_params, inputs, state)
-        params = [p + u for p, u in zip(params, updates, strict=True)]
+        params = apply_updates(rule, params, updates, state)
         found.append(params[0].numpy())
     return np.stack(found), state
 
@@ -89,7 +90,7 @@ def test_the_fallback_goes_on_from_the_lowest():
     np.testing.assert_allclose(path[low], path[step - 1], rtol=1e-5)
     assert 25 < low < 40
     # Counted from 1, and after it.
-    assert f"at step {low + 2}, where it" in rule.remarks(state)[0]
+    assert f"at step {low + 2}, where the loss" in rule.remarks(state)[0]
     points = [START[0], *path[: low + 1], *path[step - 1 :]]
     fallback = FALLBACK.init_state([(2,)])
     for t, point in enumerate(points[:-1]):
@@ -128,16 +129,28 @@ def test_the_fallback_starts_again_if_the_lowest_is_not_low(rate, loss, added):
     assert float(TASK.loss([path[-1]], ())) < 0.05
 
 
-def test_before_the_first_loss_nothing_is_taken_back():
-    rule = rules.Guarded(rules.SGD(0.01), FALLBACK)
+def step_with(rule, state, t, loss, gradient, param=None, mask=None):
+    """Returns the parameters after one step, and the state."""
+    params = START if param is None else [tf.constant(param)]
+    loss = None if loss is None else tf.constant(loss)
     inputs = rules.StepInputs(
-        [tf.ones(2)], START, tf.constant(float("nan")), tf.constant(0)
+        [tf.constant(gradient)], params, loss, tf.constant(t), mask
     )
-    updates, state = rule.step(
-        rule.init_meta_params(0), inputs, rule.init_state([(2,)])
-    )
-    np.testing.assert_allclose(updates[0], [-0.01, -0.01], rtol=1e-6)
+    updates, state = rule.step(rule.init_meta_params(0), inputs, state)
+    return apply_updates(rule, params, updates, state)[0].numpy(), state
+
+
+NAN = float("nan")
+
+
+def test_a_loss_that_is_not_finite_at_first_is_nothing_to_keep_from():
+    rule = rules.Guarded(rules.SGD(0.01), FALLBACK)
+    state = rule.init_state([(2,)])
+    param, state = step_with(rule, state, 0, NAN, [1.0, 1.0])
+    np.testing.assert_allclose(param, START[0] - 0.01, rtol=1e-6)
     assert float(state["monitor"]["handed_over"]) == 0
+    # The start is kept all the same.
+    np.testing.assert_array_equal(state["kept"]["params"][0], START[0])
 
 
 class _NotFinite(rules.CoordinatewiseRule):
@@ -157,15 +170,211 @@ def test_updates_that_are_not_finite_are_the_fallbacks():
     np.testing.assert_allclose(guarded, expected, rtol=1e-6)
 
 
-def test_a_loss_that_is_not_finite_hands_over():
+BAD = {
+    "loss": {"loss": NAN, "gradient": [1.0, 1.0]},
+    "gradient": {"loss": None, "gradient": [NAN, NAN]},
+    "param": {"loss": 1.0, "gradient": [1.0, 1.0], "param": [NAN, 1.0]},
+    "param, no loss": {
+        "loss": None,
+        "gradient": [1.0, 1.0],
+        "param": [1.0, float("inf")],
+    },
+    "far": {"loss": 1.0, "gradient": [1.0, 1.0], "param": [1.0, -2e7]},
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("times", [1, 9, 10])
+def test_it_hands_over_when_steps_stay_bad(kind, times):
+    rule = rules.Guarded(rules.SGD(0.01), FALLBACK)
+    state, bad = rule.init_state([(2,)]), BAD[kind]
+    good = {**bad, "loss": bad["loss"] and 1.0, "gradient": [1.0, 1.0]}
+    good.pop("param", None)
+    mask = [tf.math.is_finite(bad["gradient"])]
+    _, state = step_with(rule, state, 0, **good)
+    for t in range(1, times + 1):
+        param, state = step_with(rule, state, t, **bad, mask=mask)
+    if times == 10:
+        np.testing.assert_array_equal(param, START[0])
+    param, state = step_with(rule, state, times + 1, **good)
+    assert float(state["monitor"]["handed_over"]) == (11 if times == 10 else 0)
+    # As from the start: of the bad steps the fallback has seen nothing.
+    expected, _ = step_with(FALLBACK, FALLBACK.init_state([(2,)]), 0, **good)
+    if times == 10:
+        np.testing.assert_allclose(param, expected, rtol=1e-5)
+        assert "10 steps in a row" in rule.remarks(state)[0]
+    for leaf in leaves(state):
+        assert np.isfinite(leaf).all()
+
+
+def test_some_coordinates_without_a_gradient_are_no_divergence():
+    # As of the norm of a vector that is 0.
     rule = rules.Guarded(rules.SGD(0.01), FALLBACK)
     state = rule.init_state([(2,)])
-    for t, loss in enumerate((1.0, float("nan"), 1.0)):
+    for t in range(20):
+        mask = [tf.constant([False, True])]
+        _, state = step_with(rule, state, t, None, [NAN, 1.0], mask=mask)
+    assert float(state["monitor"]["handed_over"]) == 0
+
+
+@pytest.mark.parametrize("loss", [1.0, None], ids=["loss", "no_loss"])
+def test_the_state_stays_finite_and_the_fallback_usable(loss):
+    rule = rules.Guarded(_NotFinite(), FALLBACK)
+    state = rule.init_state([(2,)])
+    # Its square is infinite.
+    for t, gradient in enumerate([1.0, 1e30, -1e38, 1.0]):
+        step_loss = loss and [1.0, 1e38, NAN, 1.0][t]
+        _, state = step_with(rule, state, t, step_loss, [gradient, 1.0])
+        for leaf in leaves(state):
+            assert np.isfinite(leaf).all()
+    # Two steps of it were of no use.
+    expected = FALLBACK.init_state([(2,)])
+    for t in (0, 3):
+        _, expected = step_with(FALLBACK, expected, t, loss, [1.0, 1.0])
+    for received, value in zip(
+        leaves(state["fallback"]["state"]), leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(received, value, rtol=1e-5)
+
+
+def noisy_quadratic(rule, steps, noise=1.0):
+    """Returns the state after steps without a loss, and the parameters."""
+    rng, state = np.random.default_rng(0), rule.init_state([(2,)])
+    curvature, meta_params = tf.constant([1.0, 0.1]), rule.init_meta_params(0)
+
+    @tf.function
+    def step(params, state, t, noise):
         inputs = rules.StepInputs(
-            [tf.ones(2)], START, tf.constant(loss), tf.constant(t)
+            [curvature * params[0] + noise], params, None, t
         )
-        _, state = rule.step(rule.init_meta_params(0), inputs, state)
-    assert float(state["monitor"]["handed_over"]) == 2
+        updates, state = rule.step(meta_params, inputs, state)
+        return apply_updates(rule, params, updates, state), state
+
+    params = START
+    for t in range(steps):
+        drawn = tf.constant(noise * rng.normal(size=2), tf.float32)
+        params, state = step(params, state, tf.constant(t), drawn)
+    return state, params[0].numpy()
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "rule",
+    [rules.SGD(0.1), rules.SGD(1.9), rules.Momentum(0.3), rules.Adam(0.1)],
+    ids=["sgd", "sgd_at_the_edge", "momentum", "adam"],
+)
+def test_without_a_loss_it_does_not_hand_over_on_noise(rule, noise):
+    state, _ = noisy_quadratic(rules.Guarded(rule, FALLBACK), 400, noise)
+    assert float(state["monitor"]["handed_over"]) == 0
+
+
+def test_without_a_loss_it_hands_over_on_a_divergence():
+    # Above 2 the steps on the first coordinate grow.
+    rule = rules.Guarded(rules.SGD(2.05), FALLBACK)
+    state, params = noisy_quadratic(rule, 400, 0.01)
+    assert 100 < float(state["monitor"]["handed_over"]) < 150
+    assert np.abs(params).max() < 0.5
+
+
+def test_guards_within_guards():
+    bad = rules.SGD(1.2)
+    patient = rules.Guarded(rules.Guarded(bad, FALLBACK, 5), FALLBACK, 60)
+    path, state = trajectory(patient, 60)
+    # The inner one alone.
+    step = int(state["rule"]["monitor"]["handed_over"])
+    assert 5 < step < 30
+    assert float(state["monitor"]["handed_over"]) == 0
+    np.testing.assert_array_equal(path[step - 1], START[0])
+    assert len(patient.remarks(state)) == 1
+    # Then what takes over is a guarded one, and diverges.
+    rule = rules.Guarded(bad, rules.Guarded(rules.SGD(1.3), FALLBACK, 5), 5)
+    path, state = trajectory(rule, 100)
+    back = np.flatnonzero((path == START[0].numpy()).all(axis=1)) + 1
+    first, second = back.tolist()
+    assert first == int(state["monitor"]["handed_over"])
+    # The inner one's clock went back to the start with it.
+    inner = state["fallback"]["state"]["monitor"]
+    assert second == first + int(inner["handed_over"]) - 1
+    assert len(rule.remarks(state)) == 2
+    assert np.abs(path[-1]).max() < 0.1
+
+
+def test_a_guard_in_a_partition_sets_back_its_own_variables():
+    guard = rules.Guarded(rules.SGD(1e25), FALLBACK)
+    rule = rules.Partition([("a", guard)], default=rules.SGD(0.5))
+    optimizer = keras_l2l.LearnedOptimizer(rule=rule)
+    a = keras.Variable([2.0, 3.0], name="a")
+    b = keras.Variable([1.0, -1.0], name="b")
+    for t in range(11):
+        gradient = tf.fill([2], 1.0 if t == 0 else NAN)
+        optimizer.scale_loss(gradient[0])
+        optimizer.apply([tf.ones(2), gradient], [b, a])
+    np.testing.assert_array_equal(a, [2.0, 3.0])
+    np.testing.assert_array_equal(b, [-4.5, -6.5])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"learning_rate": 0.1},
+        {"clipnorm": 1e-3},
+        {"global_clipnorm": 1e-3},
+        {"clipvalue": 1e-3},
+    ],
+    ids=str,
+)
+def test_parameters_are_set_back_exactly(arguments):
+    rule = rules.Guarded(rules.SGD(1e25), rules.Adam(0.01))
+    optimizer = keras_l2l.LearnedOptimizer(rule=rule, **arguments)
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=s).astype("float32") for s in ((6, 2), (3,))]
+    table, kernel = map(keras.Variable, start)
+    for t in range(11):
+        # Rows 1 and 4 move and are absent from then on; 5 always is.
+        rows, value = ([1, 4], 1.0) if t == 0 else ([0, 2], NAN)
+        optimizer.scale_loss(tf.constant(value))
+        optimizer.apply(
+            [
+                tf.IndexedSlices(tf.fill([2, 2], value), rows, [6, 2]),
+                tf.fill([3], value),
+            ],
+            [table, kernel],
+        )
+        assert (np.abs(table[1]) > 1e15).all() == (t < 10)
+    np.testing.assert_array_equal(table, start[0])
+    np.testing.assert_array_equal(kernel, start[1])
+
+
+@pytest.mark.parametrize("execution", [{}, {"jit_compile": True}], ids=str)
+def test_a_model_comes_back_from_nan(execution, caplog):
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+
+    def trained(rule):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(8, activation="relu"),
+                keras.layers.Dense(3),
+            ]
+        )
+        model.compile(
+            keras_l2l.LearnedOptimizer(rule=rule),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            **execution,
+        )
+        y = x[:, :3].argmax(axis=1)
+        model.fit(x, y, epochs=31, batch_size=64, shuffle=False, verbose=0)
+        return model.evaluate(x, y, verbose=0)
+
+    adam = rules.Adam(0.01)
+    alone = trained(adam)
+    guarded = trained(rules.Guarded(rules.SGD(1e25), adam))
+    # 11 steps later: what is missing is what Adam gains in them.
+    assert alone < guarded < alone + 0.3
+    assert "SGD handed over to Adam at step 11: for 10 steps" in caplog.text
+    assert "what they had been at step 1, the start." in caplog.text
 
 
 def test_fit_tells_of_it_once(caplog):
