@@ -123,6 +123,100 @@ def sum_over_replicas(tensor):
     return context.all_reduce(tf.distribute.ReduceOp.SUM, tensor)
 
 
+class Holder:
+    """Holds a tensor from one call to another.
+
+    On TensorFlow that is a variable, which one `tf.function`, another and what
+    is outside of both have in common; elsewhere it is the tensor itself.
+
+    Args:
+        shape: Tuple of ints, of the tensor, which is float32.
+    """
+
+    def __init__(self, shape):
+        self._held, self._variable = None, None
+        if keras.backend.backend() == "tensorflow":
+            self._variable = keras.Variable(
+                ops.zeros(shape),
+                trainable=False,
+                dtype="float32",
+                aggregation="only_first_replica",
+            )
+
+    def write(self, tensor):
+        """Holds this tensor."""
+        self._held = tensor
+        if self._variable is not None:
+            # A graph's tensor is of no use elsewhere.
+            self._held = True
+            self._variable.assign(tensor)
+
+    def clear(self):
+        """Holds nothing, which within a graph reads as zeros."""
+        if self._variable is None:
+            self._held = None
+        else:
+            self._variable.assign(ops.zeros_like(self._variable))
+
+    def read(self):
+        """Returns the tensor that is held, or `None`."""
+        if self._held is None or self._variable is None:
+            return self._held
+        import tensorflow as tf
+
+        held = read(self._variable)
+        if tf.executing_eagerly() and not held.numpy().any():
+            return None
+        return held
+
+
+def shown(loss, show):
+    """Returns a loss, after a function has been shown it.
+
+    In JAX the function is called with what is of use outside of what is
+    differentiated: the loss that the backward pass has got.
+
+    Args:
+        loss: Scalar tensor.
+        show: Function of the loss.
+    """
+    loss = ops.convert_to_tensor(loss)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        identity = jax.custom_vjp(lambda loss: loss)
+
+        def backward(loss, upstream):
+            show(loss)
+            return (upstream,)
+
+        identity.defvjp(lambda loss: (loss, loss), backward)
+        loss = identity(loss)
+    show(loss)
+    return loss
+
+
+def belong_together(tensor, others):
+    """Returns whether JAX can compute with a tensor where it does with others.
+
+    Args:
+        tensor: Tensor.
+        others: List of tensors or `None`.
+    """
+    if keras.backend.backend() != "jax":
+        return True
+    import jax
+
+    if not isinstance(tensor, jax.core.Tracer):
+        # Which a compiled function would take for a constant.
+        return not any(isinstance(t, jax.core.Tracer) for t in others)
+    try:
+        tensor + tensor
+    except jax.errors.UnexpectedTracerError:
+        return False
+    return True
+
+
 @functools.cache
 def _has_xla():
     import tensorflow as tf

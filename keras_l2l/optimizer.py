@@ -99,6 +99,7 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         preset = presets_lib.resolve(rule, meta_params)
         super().__init__(
             preset.horizon if horizon is None else horizon,
+            rule=preset.rule,
             learning_rate=learning_rate,
             name=name,
             weight_decay=weight_decay,
@@ -113,7 +114,6 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             **kwargs,
         )
         self.save_state = save_state
-        self.rule = preset.rule
         self._storage = storage.Storage(state_dtype, self.rule.rounds_state)
         # Flat lists only: Keras wraps nested containers in tracked ones.
         self._meta_params = [

@@ -16,8 +16,8 @@ class WholeModelOptimizer(seen_loss.LossSeeingOptimizer):
     """An optimizer that updates all variables of a model in one call.
 
     Subclasses implement `_update(grads, variables, learning_rate, loss,
-    device)`, `loss` being what `take_loss` returns, and `device` a string on
-    TensorFlow, the replica's, and `None` elsewhere.
+    device)`, `loss` being that of the gradients, or `None` if there is none,
+    and `device` a string on TensorFlow, the replica's, and `None` elsewhere.
     """
 
     def build(self, variables):
@@ -81,14 +81,15 @@ class WholeModelOptimizer(seen_loss.LossSeeingOptimizer):
                 grads, trainable_variables, learning_rate
             )
         else:
-            loss = self.take_loss()
-            self._update(grads, trainable_variables, learning_rate, loss, None)
+            self._update(
+                grads, trainable_variables, learning_rate, self._loss, None
+            )
 
     def _distributed_tf_update_step(
         self, distribution, grads_and_vars, learning_rate
     ):
         grads, variables = zip(*grads_and_vars, strict=True)
-        loss = self.take_loss()
+        loss = self._loss
         # Once on each replica, on that replica's part of every variable.
         distribution.extended.update(
             variables[0],

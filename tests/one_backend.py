@@ -29,6 +29,9 @@ TOKENS = RNG.integers(0, 5, size=(32, 3))
 # gradients are all rounding, which the logarithm in the rule magnifies.
 Y = np.where(RNG.random(32) < 0.5, X[:, :3].argmax(axis=1), TOKENS[:, 0] % 3)
 
+# One that goes well, and one that does not.
+GUARDED = {"good": rules.SGD(10.0), "bad": rules.SGD(1e25)}
+
 
 def mixed():
     """Returns an optimizer of all LSTM rules, with random meta-parameters."""
@@ -56,6 +59,12 @@ def celo(name):
     return keras_l2l.LearnedOptimizer(
         rule=rule.for_num_steps(STEPS), meta_params=meta_params
     )
+
+
+def guarded(rule):
+    """Returns an optimizer of a rule that Adam stands behind."""
+    rule = rules.Guarded(rule, rules.Adam(0.01), patience=15)
+    return keras_l2l.LearnedOptimizer(0.1, rule)
 
 
 def classifier(optimizer=None):
@@ -105,6 +114,23 @@ def train(model):
     return {"losses": history.history["loss"], "weights": flat}
 
 
+def without_loss(rule):
+    """Returns the sizes of a parameter in a custom loop that shows no loss.
+
+    From 1 it comes to where all gradients are noise.
+    """
+    optimizer, rng = guarded(rule), np.random.default_rng(3)
+    variable, sizes = keras.Variable(np.ones(8, "float32")), []
+    for _ in range(60):
+        value = keras.ops.convert_to_numpy(variable)
+        gradient = value + 0.1 * rng.normal(size=8)
+        optimizer.apply(
+            [keras.ops.convert_to_tensor(gradient, "float32")], [variable]
+        )
+        sizes.append(np.abs(value).mean())
+    return {"sizes": sizes, "remarks": optimizer.remarks()}
+
+
 def train_all(output):
     """Writes `model.keras` and what came out, one `.npz` per training."""
     model = classifier()
@@ -114,10 +140,13 @@ def train_all(output):
         optimizer = keras_l2l.LearnedOptimizer(rule=name)
         np.savez(output / f"{name}.npz", **train(classifier(optimizer)))
     for name in ("celo", "celo_adam"):
-        try:
-            np.savez(output / f"{name}.npz", **train(classifier(celo(name))))
-        except ValueError as error:
-            (output / f"{name}.txt").write_text(str(error))
+        np.savez(output / f"{name}.npz", **train(classifier(celo(name))))
+    for name, rule in GUARDED.items():
+        guarded_model = classifier(guarded(rule))
+        trained = train(guarded_model)
+        remarks = guarded_model.optimizer.remarks()
+        np.savez(output / f"{name}.npz", **trained, remarks=remarks)
+        np.savez(output / f"{name}_without_loss.npz", **without_loss(rule))
     model.save(output / "model.keras")
     np.savez(output / "continued.npz", **train(model))
 

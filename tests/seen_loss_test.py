@@ -94,12 +94,34 @@ def test_replicas_see_the_loss_of_the_whole_batch(strategy):
     assert received == pytest.approx(expected_after(2), rel=1e-5)
 
 
-def test_accumulated_gradients_are_updated_with_the_last_loss():
+@pytest.mark.parametrize("execution", [{}, {"run_eagerly": True}], ids=str)
+def test_accumulated_gradients_are_updated_with_the_mean_loss(execution):
     optimizer = keras_l2l.LearnedOptimizer(
         rule=ByLoss(), gradient_accumulation_steps=2
     )
-    received = fit(regression(optimizer))
-    assert received == pytest.approx(np.mean(Y[4:] ** 2), rel=1e-5)
+    # Two updates; the weight is the same for both losses of each.
+    received = fit(regression(optimizer, **execution), batches=4)
+    assert received == pytest.approx(expected_after(2), rel=1e-5)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_accumulated_losses_of_a_custom_loop(traced):
+    optimizer = keras_l2l.LearnedOptimizer(
+        rule=ByLoss(), gradient_accumulation_steps=2
+    )
+    variable = keras.Variable(0.0)
+    optimizer.build([variable])
+
+    def apply(gradient):
+        optimizer.apply([gradient], [variable])
+
+    apply = tf.function(apply) if traced else apply
+    received = []
+    for loss in (1.0, 9.0, 3.0, 5.0):
+        optimizer.scale_loss(tf.constant(loss))
+        apply(tf.constant(1.0))
+        received.append(float(variable))
+    assert received == [0.0, 5.0, 5.0, 9.0]
 
 
 def test_custom_loops():
@@ -126,3 +148,69 @@ def test_a_partition_shows_the_loss_to_its_members():
     optimizer.scale_loss(tf.constant(3.0))
     optimizer.apply([tf.constant(1.0), tf.constant(1.0)], [a, b])
     assert (float(a), float(b)) == (0.5, 4.0)
+
+
+SHOW = {
+    "eager": lambda show: show,
+    "graph": lambda show: tf.function(show),
+    "xla": lambda show: tf.function(show, jit_compile=True),
+}
+
+
+@pytest.mark.parametrize("applied", SHOW)
+@pytest.mark.parametrize("shown", SHOW)
+def test_each_update_sees_its_loss_wherever_it_was_shown(shown, applied):
+    optimizer = keras_l2l.LearnedOptimizer(rule=ByLoss())
+    variable = keras.Variable(0.0)
+    optimizer.build([variable])
+    # Neither saved nor counted: files are as they were.
+    assert len(optimizer.variables) == 2
+    show = SHOW[shown](lambda x: optimizer.scale_loss(x * x))
+    apply = SHOW[applied](lambda g: optimizer.apply([g], [variable]))
+    for x in (1.0, 2.0, 3.0):
+        assert float(show(tf.constant(x))) == x * x
+        apply(tf.constant(1.0))
+    assert float(variable) == 1.0 + 4.0 + 9.0
+    if applied == "eager":
+        # Also where it was shown in a graph, a loss is for one update.
+        with pytest.raises(ValueError, match="must see the loss of each step"):
+            apply(tf.constant(1.0))
+
+
+@pytest.mark.parametrize("shown", ["eager", "graph"])
+def test_replicas_see_a_loss_that_was_shown_elsewhere(strategy, shown):
+    with strategy.scope():
+        optimizer = keras_l2l.LearnedOptimizer(rule=ByLoss())
+        variable = keras.Variable(0.0)
+        optimizer.build([variable])
+
+    @tf.function
+    def apply():
+        strategy.run(lambda: optimizer.apply([tf.constant(1.0)], [variable]))
+
+    def show(x):
+        def in_replica():
+            optimizer.scale_loss(x / 2)
+
+        strategy.run(in_replica)
+
+    show = SHOW[shown](show)
+    for x in (1.0, 2.0):
+        show(tf.constant(x))
+        apply()
+    assert variable.numpy() == 3.0
+
+
+def test_a_guard_does_not_take_back_a_model_by_a_loss_of_the_past():
+    # With the first loss for ever, it would have no new low.
+    rule = rules.Guarded(rules.SGD(0.1), rules.SGD(0.0), patience=5)
+    optimizer = keras_l2l.LearnedOptimizer(rule=rule)
+    variable = keras.Variable(3.0)
+    optimizer.build([variable])
+    apply = tf.function(lambda g: optimizer.apply([g], [variable]))
+    for _ in range(40):
+        value = variable.numpy()
+        optimizer.scale_loss(tf.constant(value**2))
+        apply(tf.constant(2 * value))
+    assert float(variable) < 0.01
+    assert optimizer.remarks() == []
