@@ -134,7 +134,7 @@ ARROWS = {
     "analysis": {"arrays", "checks", "gradients", "rules", "tasks"},
     "pictures": {"evaluation", "tasks"},
     "trainer": {"checks", "tasks"},
-    "evaluation": {"checks", "divergence", "results", "runs", "trainer"},
+    "evaluation": {"descriptions", "divergence", "results", "runs", "trainer"},
     "export": {"backends", "checks", "gradients", "nests", "rules", "runs"},
     "plots": {"runs"},
     "recorder": {"divergence", "estimators"},
