@@ -17,6 +17,8 @@ class ByLoss(rules.UpdateRule):
     """Its update is the loss, everywhere."""
 
     uses_loss = True
+    # So that nothing is masked, nor kept for it.
+    rests_without_gradient = True
 
     def init_meta_params(self, seed):
         return {}
