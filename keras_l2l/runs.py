@@ -219,6 +219,48 @@ def write(path, content):
         os.replace(finished, path)
 
 
+def write_new(path, content):
+    """Writes bytes to a file that is never one that exists.
+
+    `require_new` refuses such a file before hours of work. If one has come
+    since, the work is not lost: a number is added to the name, with a warning.
+
+    Returns:
+        `Path` of the file.
+    """
+    wanted = pathlib.Path(path)
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    path, number = wanted, 1
+    with unfinished_folder(wanted.parent) as temporary:
+        finished = temporary / wanted.name
+        finished.write_bytes(content)
+        while not _put(finished, path):
+            number += 1
+            path = wanted.with_stem(f"{wanted.stem}_{number}")
+    if path != wanted:
+        warnings.warn(
+            f"{wanted} was written by another process meanwhile, and stays as "
+            f"it is. This result is in {path}.",
+            stacklevel=2,
+        )
+    return path
+
+
+def _put(finished, path):
+    """Gives a whole file a name; returns whether the name was free."""
+    try:
+        os.link(finished, path)
+    except FileExistsError:
+        return False
+    except OSError:  # There are no links on this file system.
+        try:
+            with path.open("xb") as file:
+                file.write(finished.read_bytes())
+        except FileExistsError:
+            return False
+    return True
+
+
 def versions():
     """Returns the versions that a result depends on, JSON-able."""
     return {

@@ -20,29 +20,43 @@ def start_folder(stack, output_dir, config, resume, replicas):
 
     All workers raise if they are not of one mind.
     """
-    digest, refused = configurations.digest(config), None
-    if replicas.is_chief:
-        try:
-            stack.enter_context(runs.alone_in(output_dir))
-            runs.start(output_dir, config, resume)
-        except (OSError, ValueError) as error:
-            refused = error
-    # The other workers wait for this, and must not wait for ever.
-    digest_of_chief = replicas.from_chief(0 if refused else digest)
-    if refused:
-        raise refused
-    if digest_of_chief == 0:
-        raise ValueError(
-            "The chief must be able to use its folder. Received: a chief "
-            "that could not; see its message."
-        )
-    if digest_of_chief != digest:
+    digest = configurations.digest(config)
+
+    def start():
+        stack.enter_context(runs.alone_in(output_dir))
+        runs.start(output_dir, config, resume)
+        return digest
+
+    if _of_chief(replicas, start) != digest:
         raise ValueError(
             "All workers must be started with the same rule, task and "
             "arguments. Received: others than the chief's, which are in "
             f"{output_dir / 'config.json'}."
         )
     return digest
+
+
+def _of_chief(replicas, function):
+    """Returns what a function of the chief alone returns, an int > 0 or 0.
+
+    Where it raises, all workers do: they wait to be told, and must not wait
+    until they give the chief up.
+    """
+    number, refused = 0, None
+    if replicas.is_chief:
+        try:
+            number = function()
+        except Exception as error:
+            number, refused = -1, error
+    number = replicas.from_chief(number)
+    if refused:
+        raise refused
+    if number < 0:
+        raise ValueError(
+            "The chief must be able to use its folder. Received: a chief "
+            "that could not; see its message."
+        )
+    return number
 
 
 class SavedRun:
@@ -69,17 +83,20 @@ class SavedRun:
 
     def restore(self):
         """Goes back to the newest good checkpoint; returns its meta-step."""
-        found, meta_step = None, 0
-        if self.run.replicas.is_chief:
+        found = None
+
+        def latest():
+            nonlocal found
             found = self._checkpoints.load_latest()
-            meta_step = found[1]["meta_step"] if found else 0
             if not found and self._is_finished():
                 raise CheckpointError(
                     "A finished run must have its checkpoints. Received: "
                     f"{self._output_dir}, with a history.json but without a "
                     "checkpoint. Bring them back, or choose another folder."
                 )
-        meta_step = self.run.replicas.from_chief(meta_step)
+            return found[1]["meta_step"] if found else 0
+
+        meta_step = _of_chief(self.run.replicas, latest)
         if not meta_step:
             return 0
         arrays, progress = found or self._checkpoints.load(meta_step)

@@ -172,7 +172,7 @@ def test_a_worker_that_is_asked_to_stop_stops_all(tmp_path):
 
 @pytest.mark.parametrize(
     "of_chief, message",
-    [(0, "chief that could not"), (12, "others than the chief's")],
+    [(-1, "chief that could not"), (12, "others than the chief's")],
 )
 def test_workers_of_different_minds_stop(
     tmp_path, monkeypatch, of_chief, message

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -103,3 +104,22 @@ def test_only_leftovers_of_the_run_itself_are_removed(tmp_path):
     assert left() == {".unfinished_2", ".unfinished_3", ".unfinished_4"}
     runs.start(tmp_path / "run", config, resume=True)
     assert left() == {".unfinished_3", ".unfinished_4"}
+
+
+def refuse_to_link(*_):
+    raise PermissionError("no links on this file system")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_never_replaces_another(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", refuse_to_link)
+    path = tmp_path / "new" / "file.json"
+    assert runs.write_new(path, b"first") == path
+    for number in (2, 3):
+        with pytest.warns(UserWarning, match=f"is in .*file_{number}.json"):
+            other = runs.write_new(path, b"other")
+        assert other == path.with_name(f"file_{number}.json")
+        assert other.read_bytes() == b"other"
+    assert path.read_bytes() == b"first"
+    assert len(list(path.parent.iterdir())) == 3

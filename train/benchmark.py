@@ -87,20 +87,18 @@ def main():
     values = flags.FLAGS
     output = runs.require_new(values.output)
     rows = BENCHMARKS[values.benchmark](values.repeats)
-    runs.write_json(
-        output,
-        {
-            "benchmark": values.benchmark,
-            "repeats": values.repeats,
-            "cpu": _cpu(),
-            "cores": len(os.sched_getaffinity(0)),
-            "memory_gb": round(
-                os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-            ),
-            "versions": runs.versions(),
-            "rows": rows,
-        },
-    )
+    content = {
+        "benchmark": values.benchmark,
+        "repeats": values.repeats,
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        ),
+        "versions": runs.versions(),
+        "rows": rows,
+    }
+    output = runs.write_new(output, runs.to_json(content))
     print(format_table(rows))
     print(f"Written: {output}")
 

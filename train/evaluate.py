@@ -162,7 +162,7 @@ def compare(
     alone = {"presets": of_presets}
     if len(presets) == 1:
         (alone,) = of_presets.values()
-    runs.write_json(output, {**alone, **result})
+    output = runs.write_new(output, runs.to_json({**alone, **result}))
     print(results.format_table(result))
     print(f"Written: {output}")
 
