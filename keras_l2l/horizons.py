@@ -7,14 +7,14 @@ from keras import ops
 
 from keras_l2l import backends
 from keras_l2l import checks
-from keras_l2l import replicas
+from keras_l2l import skipped
 
 # The paper's rules go on well for two horizons, and diverge at a hundred.
 _FAR = 10
 _LOGGER = logging.getLogger("keras_l2l")
 
 
-class HorizonOptimizer(replicas.WholeModelOptimizer):
+class HorizonOptimizer(skipped.SkipCountingOptimizer):
     """An optimizer that knows for how many steps it was meta-trained.
 
     Args:
@@ -49,13 +49,13 @@ class HorizonOptimizer(replicas.WholeModelOptimizer):
             # An error has ended this `fit`, and is on its way to the user.
             return
         super().finalize_variable_values(var_list)
-        for remark in self.remarks():
+        for remark in [*self.remark_of_skipped_steps(), *self.remarks()]:
             if remark not in self._told:
                 _LOGGER.warning(remark)
                 self._told.append(remark)
         if self.horizon is None or self._warned:
             return
-        steps = int(ops.convert_to_numpy(self.iterations))
+        steps = int(ops.convert_to_numpy(backends.read(self.iterations)))
         if steps > _FAR * self.horizon:
             self._warned = True
             warnings.warn(

@@ -177,9 +177,6 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         self._division = self.rule.divide(shapes)
         spec = [self.rule.state_spec(s) for s in self._division.shapes]
         self._pack_state = nests.packer(spec)
-        # A state that was saved without `seen`, by an earlier version, may
-        # have seen everything.
-        is_loaded = bool(self._loaded)
         with self._where(variables):
             initial = self._storage.initial(
                 lambda: [self.rule.init_state(s) for s in self._division.shapes]
@@ -191,16 +188,18 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
                         name, leaf.shape, lambda p=path: initial(p), dtype
                     )
                 )
+            self.mark_newer()
             if not self.rule.rests_without_gradient:
                 self._seen = [
                     self.add_leaf(
                         f"seen/{i}",
                         shape,
-                        lambda s=shape: ops.full(s, is_loaded, "bool"),
+                        lambda s=shape: ops.zeros(s, "bool"),
                         "bool",
                     )
                     for i, shape in enumerate(shapes)
                 ]
+            self.add_skipped_steps()
         self.check_restored()
 
     def remarks(self):

@@ -27,7 +27,7 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._loaded = ()
+        self._loaded, self._older_count = (), None
 
     def build(self, variables):
         self._unbuilt_count = len(self.variables)
@@ -46,15 +46,22 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
 
         return super().add_variable(shape, initializer, **kwargs)
 
+    def mark_newer(self):
+        """Says that files of earlier versions lack variables made from now."""
+        if self._older_count is None:
+            self._older_count = len(self.variables)
+
     def check_restored(self):
         """Raises if values were loaded for variables that are not there."""
         _check(self._loaded, [])
 
     def save_own_variables(self, store):
-        super().save_own_variables(store)
+        saved = self.variables
         if self.built and not self.save_state:
-            for i in range(self._unbuilt_count, len(self.variables)):
-                del store[str(i)]
+            # What is deleted again would leave holes in the file.
+            saved = saved[: self._unbuilt_count]
+        for i, variable in enumerate(saved):
+            store[str(i)] = variable.numpy()
 
     def load_own_variables(self, store):
         """Restores the variables, or raises where they are not as saved.
@@ -87,8 +94,9 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
             return
         if not self.built:
             values, later = values[: len(variables)], values[len(variables) :]
-        elif len(values) == self._unbuilt_count:
-            # Saved before `build`, or without its state.
+        elif len(values) in (self._unbuilt_count, self._older_count):
+            # Saved before `build`, or without its state, or by an earlier
+            # version.
             variables = variables[: len(values)]
         _check(values, [(v.path, v.shape, v.dtype) for v in variables])
         for variable, value in zip(variables, values, strict=True):

@@ -39,7 +39,7 @@ ARROWS = {
     "arrays": {"backends", "nests"},
     "celo_weights": {"arrays", "nests", "rules"},
     "presets": {"arrays", "celo_weights", "checks", "npz", "rules", "runs"},
-    "horizons": {"backends", "checks", "replicas"},
+    "horizons": {"backends", "checks", "skipped"},
     "gradients": set(),
     "memory": set(),
     "optimizer": {
@@ -56,6 +56,7 @@ ARROWS = {
     },
     "replicas": {"backends", "checks", "rules", "seen_loss"},
     "seen_loss": {"backends", "restoring"},
+    "skipped": {"backends", "replicas"},
     "restoring": set(),
     "tasks": {"checks", "descriptions", "tasks"},
     "recomputation": {"backends"},

@@ -99,7 +99,9 @@ def test_trajectory_and_files_are_those_of_tensorflow(backend, tmp_path):
 
 
 @pytest.mark.parametrize("backend", OTHERS)
-@pytest.mark.parametrize("module", ["every_backend", "floatx", "forged"])
+@pytest.mark.parametrize(
+    "module", ["every_backend", "floatx", "forged", "skipped"]
+)
 def test_what_holds_on_tensorflow_holds_elsewhere(backend, module):
     # Without conftest.py, which needs TensorFlow's backend.
     done = run(

@@ -92,3 +92,17 @@ def test_a_preset_with_a_forged_horizon_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"horizon": 7', '"horizon": -7'))
     with pytest.raises(presets.PresetError, match="`horizon` must be"):
         presets.load_preset(tmp_path / "p")
+
+
+def test_skipped_steps_of_replicas_are_counted_once(strategy):
+    y = Y.copy()
+    y[3] = np.nan
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile(keras_l2l.LearnedOptimizer(rule=rules.SGD()), "mse")
+    # Eleven steps of two replicas.
+    model.fit(X, y, batch_size=2, shuffle=False, verbose=0)
+    (remark,) = model.optimizer.remark_of_skipped_steps()
+    assert "so far: 1. " in remark
+    assert model.optimizer.iterations.numpy() == 11
+    assert np.isfinite(model.get_weights()[0]).all()
