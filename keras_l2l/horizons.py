@@ -45,7 +45,7 @@ class HorizonOptimizer(skipped.SkipCountingOptimizer):
 
     def finalize_variable_values(self, var_list):
         """Tells what there is to tell; Keras calls it at the end of `fit`."""
-        if not backends.has_value(self.iterations):
+        if not backends.has_value(self._iterations):
             # An error has ended this `fit`, and is on its way to the user.
             return
         super().finalize_variable_values(var_list)
@@ -55,7 +55,7 @@ class HorizonOptimizer(skipped.SkipCountingOptimizer):
                 self._told.append(remark)
         if self.horizon is None or self._warned:
             return
-        steps = int(ops.convert_to_numpy(backends.read(self.iterations)))
+        steps = int(ops.convert_to_numpy(self.iterations))
         if steps > _FAR * self.horizon:
             self._warned = True
             warnings.warn(

@@ -165,8 +165,8 @@ def test_each_update_sees_its_loss_wherever_it_was_shown(shown, applied):
     optimizer = keras_l2l.LearnedOptimizer(rule=ByLoss())
     variable = keras.Variable(0.0)
     optimizer.build([variable])
-    # Neither saved nor counted: files are as they were.
-    assert len(optimizer.variables) == 2
+    # Neither saved nor counted: iterations, rate and skipped steps are.
+    assert len(optimizer.variables) == 3
     show = SHOW[shown](lambda x: optimizer.scale_loss(x * x))
     apply = SHOW[applied](lambda g: optimizer.apply([g], [variable]))
     for x in (1.0, 2.0, 3.0):
