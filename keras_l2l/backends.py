@@ -1,5 +1,6 @@
 """What of this package runs on which Keras backend."""
 
+import contextlib
 import functools
 
 import keras
@@ -39,11 +40,85 @@ def compiled(function, jit_compile=True):
     import tensorflow as tf
 
     function = tf.function(
-        function, jit_compile=jit_compile and _has_xla(), autograph=False
+        function, jit_compile=jit_compile and has_xla(), autograph=False
     )
     # Each model has its own, and traces it: nothing to warn of.
     function._omit_frequent_tracing_warning = True
     return function
+
+
+def outside_graphs():
+    """Returns the context in which variables are made at once.
+
+    While a function is traced, TensorFlow would make each with a graph of its
+    own to initialize it, and trace the function a second time.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.distribute.has_strategy():
+            return tf.init_scope()
+    return contextlib.nullcontext()
+
+
+def is_tracing():
+    """Returns whether what is called becomes part of a graph."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.executing_eagerly()
+
+
+def traced(function, args, jit_compile):
+    """Returns a function as a graph, for arguments like these.
+
+    It belongs to no other graph, device or replica, and can be called in all,
+    with other variables. TensorFlow only.
+
+    Args:
+        function: Function of nests of tensors, `tf.Variable`s and `None`.
+        args: Tuple of its arguments.
+        jit_compile: Bool, whether XLA compiles it, where XLA is available.
+    """
+    import tensorflow as tf
+
+    own = [v for v in tf.nest.flatten(args) if isinstance(v, tf.Variable)]
+
+    def spec(leaf):
+        if leaf is None or isinstance(leaf, tf.Variable):
+            return leaf
+        return tf.TensorSpec(leaf.shape, leaf.dtype)
+
+    function = tf.function(
+        function, jit_compile=jit_compile and has_xla(), autograph=False
+    )
+    with tf.init_scope():
+        program = function.get_concrete_function(
+            *tf.nest.map_structure(spec, args)
+        )
+    # Calls would look for those that it was traced with, which may be gone.
+    program.graph.variables = [
+        v for v in program.variables if not any(v is o for o in own)
+    ]
+    return program
+
+
+def of_device(variable, device):
+    """Returns the plain variable that a device holds of a `keras.Variable`.
+
+    Args:
+        variable: `keras.Variable`.
+        device: String, on TensorFlow; `None` elsewhere.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return variable
+    import tensorflow as tf
+
+    held = tf.distribute.get_strategy().experimental_local_results(
+        variable.value
+    )
+    return next((v for v in held if v.device == device), held[0])
 
 
 def read(variable):
@@ -88,7 +163,7 @@ def writes_in_place():
     """Returns whether a slice of a large tensor is written without a copy."""
     match keras.backend.backend():
         case "tensorflow":
-            return _has_xla()
+            return has_xla()
         case "jax":
             return True
     return False
@@ -217,8 +292,16 @@ def belong_together(tensor, others):
     return True
 
 
+def has_gpu():
+    """Returns whether TensorFlow may put what it runs on a GPU."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
 @functools.cache
-def _has_xla():
+def has_xla():
+    """Returns whether XLA is available to TensorFlow."""
     import tensorflow as tf
 
     try:

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 from keras import ops
 
 
@@ -28,6 +29,25 @@ class Whole:
     def join(self, parts):
         """Returns the tensors of which these are the parts."""
         return parts[0]
+
+    def join_state(self, leaves):
+        """Yields the leaves of the state of all coordinates.
+
+        Args:
+            leaves: List of arrays, those of the first part's state, then those
+                of the next.
+        """
+        yield from leaves
+
+    def split_state(self, leaves, number):
+        """Returns the leaves of the states of all parts, as `join_state` takes.
+
+        Args:
+            leaves: List of arrays as `join_state` returns; or as it takes, of
+                parts of any sizes. Others are returned as they are.
+            number: Int, leaves of the state of one part.
+        """
+        return leaves
 
 
 class Vectors:
@@ -78,6 +98,35 @@ class Vectors:
             ops.reshape(_concatenate(found), shape)
             for found, shape in zip(pieces, self._shapes, strict=True)
         ]
+
+    def join_state(self, leaves):
+        yield from _join(leaves, len(leaves) // len(self._parts))
+
+    def split_state(self, leaves, number):
+        sizes = [shape[0] for (shape,) in self.shapes]
+        # Files were once written in parts.
+        pieces = [leaves[i::number] for i in range(number)]
+        if not pieces or not all(_are_one(p, sum(sizes)) for p in pieces):
+            return leaves
+        ends = list(itertools.accumulate(sizes))[:-1]
+        split = [np.split(j, ends, axis=-1) for j in _join(leaves, number)]
+        return [leaf[part] for part in range(len(sizes)) for leaf in split]
+
+
+def _are_one(arrays, size):
+    """Returns whether arrays join to one of a size, in the last axis."""
+    return (
+        all(array.shape for array in arrays)
+        and len({array.shape[:-1] for array in arrays}) == 1
+        and sum(array.shape[-1] for array in arrays) == size
+    )
+
+
+def _join(leaves, number):
+    """Joins every `number`th array to one, along the last axis."""
+    for i in range(number):
+        pieces = [np.asarray(leaf) for leaf in leaves[i::number]]
+        yield pieces[0] if len(pieces) == 1 else np.concatenate(pieces, -1)
 
 
 def _concatenate(vectors):

@@ -1,5 +1,6 @@
 """`LearnedOptimizer`: a Keras optimizer around a learned update rule."""
 
+import functools
 import math
 
 import keras
@@ -7,6 +8,7 @@ from keras import ops
 
 from keras_l2l import arrays
 from keras_l2l import backends
+from keras_l2l import execution
 from keras_l2l import gradients as gradients_lib
 from keras_l2l import horizons
 from keras_l2l import memory
@@ -123,11 +125,11 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             for path, v in nests.named_leaves(preset.meta_params)
         ]
         self._pack_meta_params = nests.packer(preset.meta_params)
-        self._state, self._seen = [], []
-        self._compiled_step = replicas.one_per_device(
-            lambda: backends.compiled(
-                self._step,
-                self.rule.jit_compile and not self.rule.compiles_tensors,
+        self._seen = []
+        # For where nothing else is traced.
+        self._eager_step = replicas.one_per_device(
+            lambda device: backends.compiled(
+                functools.partial(self._step, device), jit_compile=False
             )
         )
 
@@ -168,19 +170,25 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
     def build(self, variables):
         if self.built:
             return
+        # Variables that are made while a train step is traced take longer.
+        with backends.outside_graphs():
+            self._build(variables)
+
+    def _build(self, variables):
         super().build(variables)
         variables = self._updated_variables()
         self.rule = self.rule.for_variables(variables)
         shapes = [tuple(v.shape) for v in variables]
-        needed = self._state_bytes(self.rule, shapes)
+        divided = self.rule.divide(shapes)
+        spec = [self.rule.state_spec(s) for s in divided.shapes]
+        newer = 1 if self.rule.rests_without_gradient else 1 + len(shapes)
+        self.divide_state(divided, len(keras.tree.flatten(spec[0])), newer)
+        needed = self._state_bytes(self.rule, spec, shapes)
         memory.warn_if_scarce(needed, self.memory_share)
-        self._division = self.rule.divide(shapes)
-        spec = [self.rule.state_spec(s) for s in self._division.shapes]
         self._pack_state = nests.packer(spec)
+        self._execution = execution.Execution(self.rule, self._storage)
         with self._where(variables):
-            initial = self._storage.initial(
-                lambda: [self.rule.init_state(s) for s in self._division.shapes]
-            )
+            initial = self._execution.initial(divided.shapes)
             for path, leaf in nests.named_leaves(spec):
                 name, dtype = f"state/{path}", self._storage.variable_dtype
                 self._state.append(
@@ -188,7 +196,6 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
                         name, leaf.shape, lambda p=path: initial(p), dtype
                     )
                 )
-            self.mark_newer()
             if not self.rule.rests_without_gradient:
                 self._seen = [
                     self.add_leaf(
@@ -224,12 +231,11 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             )
         variables = model.trainable_variables
         shapes = [tuple(v.shape) for v in variables]
-        return self._state_bytes(self.rule.for_variables(variables), shapes)
+        rule = self.rule.for_variables(variables)
+        return self._state_bytes(rule, rule.state_spec(shapes), shapes)
 
-    def _state_bytes(self, rule, shapes):
-        found = self._storage.bytes * nests.count_params(
-            rule.state_spec(shapes)
-        )
+    def _state_bytes(self, rule, spec, shapes):
+        found = self._storage.bytes * nests.count_params(spec)
         if not rule.rests_without_gradient:
             found += sum(map(math.prod, shapes))
         return found
@@ -260,7 +266,9 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             self._division.split(received.mask),
             strict=True,
         )
-        step = self._compiled_step(device)
+        step = self._eager_step(device)
+        if backends.is_tracing():
+            step = functools.partial(self._step, device)
         rate = ops.cast(learning_rate, "float32")
         updates = self._division.join(
             [
@@ -273,7 +281,7 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         for state in self._pack_state(self._state):
             self.replace_values(updated, self.rule.replacements(state) or [])
 
-    def _step(self, part, loss, gradients, mask):
+    def _step(self, device, part, loss, gradients, mask):
         """Moves the state of one part on, and returns its updates."""
         params = [
             ops.cast(v, "float32") if self.rule.uses_params else None
@@ -286,20 +294,12 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             iteration=backends.read(self.iterations),
             mask=mask,
         )
-        variables = self._pack_state(self._state)[part]
-        updates, stored = self.rule.step_in_place(
+        state = [backends.of_device(v, device) for v in self._state]
+        return self._execution.step(
             self._pack_meta_params(list(map(backends.read, self._meta_params))),
             inputs,
-            keras.tree.map_structure(backends.read, variables),
-            self._storage,
+            self._pack_state(state)[part],
         )
-        for (_, variable), (_, value) in zip(
-            nests.named_leaves(variables),
-            nests.named_leaves(stored),
-            strict=True,
-        ):
-            self.assign(variable, value)
-        return updates
 
     def get_config(self):
         # With the values: Keras rebuilds an optimizer from this alone in

@@ -85,6 +85,13 @@ class WholeModelOptimizer(seen_loss.LossSeeingOptimizer):
                 grads, trainable_variables, learning_rate, self._loss, None
             )
 
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        # TensorFlow registers a gradient of the sum, which holds the graph and
+        # all its variables for as long as the process lives.
+        if self._distribution_strategy.num_replicas_in_sync == 1:
+            return grads_and_vars
+        return super()._all_reduce_sum_gradients(grads_and_vars)
+
     def _distributed_tf_update_step(
         self, distribution, grads_and_vars, learning_rate
     ):
@@ -102,9 +109,9 @@ class WholeModelOptimizer(seen_loss.LossSeeingOptimizer):
 
 
 def one_per_device(make):
-    """Returns the function device -> `make()`, made once for each.
+    """Returns the function `make(device)`, called once for each device.
 
     What TensorFlow has traced on one replica holds on to that replica's part
     of the variables.
     """
-    return functools.cache(lambda device: make())
+    return functools.cache(make)

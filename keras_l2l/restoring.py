@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_l2l import division
+
 # Variables of a LossScaleOptimizer: iterations, learning rate, steps, scale.
 _WRAPPER = 4
 
@@ -19,6 +21,8 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
     of variables to come are kept until they are made; a real difference
     raises.
 
+    The state is saved as if it were in one part, and loaded in any parts.
+
     Attributes:
         save_state: Bool, whether what `build` made is saved.
     """
@@ -27,11 +31,34 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._loaded, self._older_count = (), None
+        self._loaded = ()
+        # The variables of the state, their layout, and the index of the first.
+        self._state, self._number = [], 0
+        self._division = division.Whole([])
+        self._first = None
 
     def build(self, variables):
         self._unbuilt_count = len(self.variables)
         super().build(variables)
+
+    def divide_state(self, divided, number, newer):
+        """Sets the layout of the state, before its variables are made.
+
+        Args:
+            divided: What `UpdateRule.divide` returns.
+            number: Int, variables of each part.
+            newer: Int, variables made after them, which earlier versions did
+                not have.
+        """
+        self._division, self._number = divided, number
+        self._first = len(self.variables)
+        loaded = list(self._loaded)
+        for cut in (newer, 0):
+            end = max(0, len(loaded) - cut)
+            state = self._split(loaded[:end])
+            if len(state) == number * len(divided.shapes):
+                self._loaded = (*state, *loaded[end:])
+                return
 
     def add_variable(self, shape, initializer="zeros", **kwargs):
         # What was loaded before `build` waits for its variable to be made.
@@ -46,22 +73,43 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
 
         return super().add_variable(shape, initializer, **kwargs)
 
-    def mark_newer(self):
-        """Says that files of earlier versions lack variables made from now."""
-        if self._older_count is None:
-            self._older_count = len(self.variables)
-
     def check_restored(self):
         """Raises if values were loaded for variables that are not there."""
         _check(self._loaded, [])
 
     def save_own_variables(self, store):
-        saved = self.variables
-        if self.built and not self.save_state:
-            # What is deleted again would leave holes in the file.
-            saved = saved[: self._unbuilt_count]
-        for i, variable in enumerate(saved):
-            store[str(i)] = variable.numpy()
+        if self.save_state or not self.built:
+            values = self.joined()
+        else:
+            values = self.variables[: self._unbuilt_count]
+        for i, value in enumerate(values):
+            store[str(i)] = ops.convert_to_numpy(value)
+
+    def joined(self):
+        """Yields the values to save: those of all variables, in one part."""
+        if self._first is None:
+            yield from self.variables
+            return
+        yield from self.variables[: self._first]
+        yield from self._division.join_state(self._state)
+        yield from self.variables[self._first + len(self._state) :]
+
+    def in_parts(self, values):
+        """Returns values of all variables, of a list of such as are saved."""
+        expected = [_kind(v.shape, v.dtype) for v in self._state]
+        values, saved = values[: self._first], values[self._first :]
+        newer = self.variables[self._first + len(self._state) :]
+        for number in (len(newer), 0):
+            state = self._split(saved[: len(saved) - number])
+            if _kinds(state) == expected:
+                # Earlier versions saved nothing else.
+                later = saved[len(saved) - number :] if number else newer
+                later = list(map(ops.convert_to_numpy, later))
+                return [*values, *state, *later]
+        return [*values, *saved]
+
+    def _split(self, saved):
+        return self._division.split_state(list(saved), self._number)
 
     def load_own_variables(self, store):
         """Restores the variables, or raises where they are not as saved.
@@ -94,10 +142,11 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
             return
         if not self.built:
             values, later = values[: len(variables)], values[len(variables) :]
-        elif len(values) in (self._unbuilt_count, self._older_count):
-            # Saved before `build`, or without its state, or by an earlier
-            # version.
+        elif len(values) == self._unbuilt_count:
+            # Saved before `build`, or without its state.
             variables = variables[: len(values)]
+        else:
+            values = self.in_parts(values)
         _check(values, [(v.path, v.shape, v.dtype) for v in variables])
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
@@ -132,7 +181,7 @@ def _check(values, variables):
         variables: List of `(name, shape, dtype)` of the variables.
     """
     expected = [(name, _kind(shape, dtype)) for name, shape, dtype in variables]
-    received = [_kind(value.shape, value.dtype) for value in values]
+    received = _kinds(values)
     if received != [kind for _, kind in expected]:
         pairs = itertools.zip_longest(
             expected, received, fillvalue=("one more", "none")
@@ -151,8 +200,42 @@ def _check(values, variables):
         )
 
 
+def _kinds(values):
+    return [_kind(value.shape, value.dtype) for value in values]
+
+
 def _kind(shape, dtype):
     # Backends differ in how many bits they give to integers and floats. But
     # the bits of a bfloat16 are integers, and no numbers.
     integers = "int" in keras.backend.standardize_dtype(dtype)
     return f"{tuple(shape)}{' of integers' if integers else ''}"
+
+
+def _restore_inner_optimizer(optimizer_class):
+    """Lets `LossScaleOptimizer` save the optimizer in it as that one does."""
+    save, load = (
+        optimizer_class.save_own_variables,
+        optimizer_class.load_own_variables,
+    )
+
+    def save_joined(self, store):
+        inner = self.inner_optimizer
+        if not isinstance(inner, RestorableOptimizer):
+            return save(self, store)
+        for i, value in enumerate([*self._variables, *inner.joined()]):
+            store[str(i)] = ops.convert_to_numpy(value)
+
+    def load_in_parts(self, store):
+        inner = self.inner_optimizer
+        if isinstance(inner, RestorableOptimizer) and inner.built:
+            number = len(self._variables)
+            values = [store[str(i)] for i in range(len(store.keys()))]
+            values = [*values[:number], *inner.in_parts(values[number:])]
+            store = {str(i): value for i, value in enumerate(values)}
+        return load(self, store)
+
+    optimizer_class.save_own_variables = save_joined
+    optimizer_class.load_own_variables = load_in_parts
+
+
+_restore_inner_optimizer(keras.optimizers.LossScaleOptimizer)

@@ -62,7 +62,7 @@ class Storage:
             state,
         )
 
-    def initial(self, init_state):
+    def initial(self, init_state, run):
         """Returns a function from a path in the state to what to store there.
 
         It computes all at once: leaf by leaf, the state of a model of a hundred
@@ -70,12 +70,16 @@ class Storage:
 
         Args:
             init_state: Function without arguments that returns the state.
+            run: Function that calls another one, compiled.
         """
-        # Compiled where the state is rounded: nothing is held in between.
-        compute = backends.compiled(
-            lambda: dict(nests.named_leaves(self.write(init_state()))),
-            jit_compile=self.dtype != "float32",
-        )
+
+        def write():
+            return dict(nests.named_leaves(self.write(init_state())))
+
+        def compute():
+            # Compiled where the state is rounded: nothing is held in between.
+            return write() if self.dtype == "float32" else run(write)
+
         values = {}
 
         def initial(path):

@@ -307,7 +307,7 @@ def test_update_is_the_same_without_xla(monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK", 10)
     model = classifier(lstm(), jit_compile=False)
     fit(model)
-    monkeypatch.setattr(backends, "_has_xla", lambda: False)
+    monkeypatch.setattr(backends, "has_xla", lambda: False)
     plain = classifier(lstm(), jit_compile=False)
     fit(plain)
     for a, b in zip(leaves(model.weights), leaves(plain.weights), strict=True):
@@ -315,17 +315,17 @@ def test_update_is_the_same_without_xla(monkeypatch):
 
 
 def test_xla_is_found_or_missed():
-    assert backends._has_xla()
+    assert backends.has_xla()
 
     def fail(*args, **kwargs):
         raise tf.errors.UnimplementedError(None, None, "no XLA")
 
-    backends._has_xla.cache_clear()
+    backends.has_xla.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf, "function", lambda *args, **kwargs: fail)
-        assert not backends._has_xla()
+        assert not backends.has_xla()
         assert not backends.writes_in_place()
-    backends._has_xla.cache_clear()
+    backends.has_xla.cache_clear()
 
 
 def test_a_large_model_is_updated_in_parts():

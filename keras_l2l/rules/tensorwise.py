@@ -1,14 +1,24 @@
 """Rules that update one optimizee tensor after the other."""
 
+import collections
 import copy
-import functools
+import math
 
+import keras
 from keras import ops
 
 from keras_l2l import backends
 from keras_l2l.rules import base
 from keras_l2l.rules import moments
+from keras_l2l.rules import programs
 from keras_l2l.rules import vectors
+
+# Elements of all tensors of one shape from which XLA saves in a thousand steps
+# what it takes to compile for them, about a second; below, plain graphs do. On
+# GPUs, where each operation of a graph is started by itself, it always pays.
+_LARGE = 2**15
+# What a tensor costs by itself, in elements.
+_OVERHEAD = 2**10
 
 
 class TensorwiseRule(base.UpdateRule):
@@ -62,23 +72,46 @@ class TensorwiseRule(base.UpdateRule):
             after.append(state)
         return updates, after
 
+    def state_spec(self, shapes):
+        # Once for each shape: a deep model has hundreds of tensors.
+        different = list(dict.fromkeys(map(tuple, shapes)))
+        specs = backends.abstract(
+            lambda: [self.init_tensor_state(shape) for shape in different]
+        )
+        known = copy.copy(self)
+        known.init_tensor_state = dict(
+            zip(different, specs, strict=True)
+        ).__getitem__
+        return keras.tree.map_structure(
+            lambda t: keras.KerasTensor(t.shape),
+            known.init_state(list(map(tuple, shapes))),
+        )
+
     def step_in_place(self, meta_params, inputs, stored, storage):
-        return super(TensorwiseRule, self._compiled).step_in_place(
+        compiled = copy.copy(self)
+        compiled._masked_step = self._compiled(inputs.gradients)
+        return super(TensorwiseRule, compiled).step_in_place(
             meta_params, inputs, stored, storage
         )
 
-    @functools.cached_property
-    def _compiled(self):
-        """This rule, the step of one tensor being compiled."""
-        compiled = copy.copy(self)
-        compiled._masked_step = backends.compiled(
-            self._masked_step, self.jit_compile
-        )
-        return compiled
+    def _compiled(self, gradients):
+        """Returns `_masked_step` as it is where it is not differentiated."""
+        shapes = collections.Counter(tuple(g.shape) for g in gradients)
+        shared = programs.Programs("tensor", self)
 
-    def __getstate__(self):
-        # Copies and pickles are of what it is, not of what was compiled.
-        return {k: v for k, v in vars(self).items() if k != "_compiled"}
+        def masked_step(meta_params, gradient, *others):
+            shape = tuple(gradient.shape)
+            work = shapes[shape] * (math.prod(shape) + _OVERHEAD)
+            return shared.run(
+                self._masked_step,
+                meta_params,
+                gradient,
+                *others,
+                jit_compile=self.jit_compile
+                and (work >= _LARGE or backends.has_gpu()),
+            )
+
+        return masked_step
 
     def _masked_step(self, meta_params, gradient, param, mask, before, shared):
         """Is `tensor_step`, but leaves coordinates that are masked alone."""
