@@ -45,7 +45,7 @@ class HorizonOptimizer(skipped.SkipCountingOptimizer):
 
     def finalize_variable_values(self, var_list):
         """Tells what there is to tell; Keras calls it at the end of `fit`."""
-        if not backends.has_value(self._iterations):
+        if not all(map(backends.has_value, self.variables)):
             # An error has ended this `fit`, and is on its way to the user.
             return
         super().finalize_variable_values(var_list)

@@ -178,13 +178,18 @@ def freeze(optimizer):
         print(error)
 freeze(keras.optimizers.Adam())
 guard = presets.guarded("l2l_digits_mlp")
-for arguments in ({}, {"rule": guard}, {"rule": rules.SGD(), "use_ema": True}):
+for arguments in (
+    {},
+    {"rule": guard},
+    {"rule": rules.SGD(), "use_ema": True},
+    {"horizon": 5, "gradient_accumulation_steps": 2},
+):
     freeze(keras_l2l.LearnedOptimizer(**arguments))
 """
     done = run("jax", "-c", code)
     expected, *received = done.stdout.splitlines()
     assert "optimizer was built with 4 variables" in expected, done.stderr
-    assert received == [expected] * 3
+    assert received == [expected] * 4
 
 
 @pytest.mark.skipif(

@@ -52,3 +52,35 @@ def test_without_coordinates_there_is_one_empty_part(shapes):
     parts = divided.split(tensors)
     joined = divided.join(parts) if shapes else []
     assert [tuple(t.shape) for t in joined] == shapes
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 100])
+@pytest.mark.parametrize("saved_size", [3, 7, 100])
+def test_a_state_is_saved_in_one_part_and_loaded_in_any(size, saved_size):
+    n = sum(math.prod(shape) for shape in SHAPES)
+    whole = [np.arange(2 * n).reshape(2, n), np.arange(n)]
+    divided, saved = (division.Vectors(SHAPES, s) for s in (size, saved_size))
+    parts = divided.split_state(whole, 2)
+    assert [leaf.shape[-1] for leaf in parts[::2]] == [
+        shape for ((shape,),) in divided.shapes
+    ]
+    # Files were once written in parts.
+    for leaves in (whole, saved.split_state(whole, 2)):
+        for a, b in zip(divided.split_state(leaves, 2), parts, strict=True):
+            np.testing.assert_array_equal(a, b)
+    for a, b in zip(divided.join_state(parts), whole, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_no_such_state_stays_as_it_is():
+    divided = division.Vectors([(7,)], 4)
+    for leaves in (
+        [],
+        [np.ones(6)],
+        [np.ones(7)] * 2,
+        [np.ones(())],
+        [np.ones((2, 3)), np.ones((3, 4))],
+    ):
+        assert divided.split_state(leaves, 1) is leaves
+        assert divided.split_state(leaves, 0) is leaves
+        assert [*division.Whole([(7,)]).split_state(leaves, 1)] == leaves

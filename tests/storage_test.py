@@ -44,16 +44,12 @@ def test_what_must_not_be_rounded_is_refused():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_initial_values_are_computed_once_for_all(dtype, monkeypatch):
-    held, calls = storage.Storage(dtype), []
-    compiled = storage.backends.compiled
-
-    def counted(function, jit_compile):
-        function = compiled(function, jit_compile)
-        return lambda: calls.append(1) or function()
-
-    monkeypatch.setattr(storage.backends, "compiled", counted)
-    initial = held.initial(lambda: STATE)
+def test_initial_values_are_computed_once_for_all(dtype):
+    held, calls, compiled = storage.Storage(dtype), [], []
+    initial = held.initial(
+        lambda: calls.append(1) or STATE,
+        lambda function: compiled.append(1) or function(),
+    )
     stored = held.write(STATE)
     expected = {"a": stored["a"], "b/0": stored["b"][0]}
     for path, value in expected.items():
@@ -62,3 +58,4 @@ def test_initial_values_are_computed_once_for_all(dtype, monkeypatch):
     # On another device again, from the start.
     np.testing.assert_array_equal(initial("a"), expected["a"])
     assert len(calls) == 2
+    assert len(compiled) == (2 if dtype == "bfloat16" else 0)
