@@ -237,7 +237,9 @@ def evaluate(
         return {**comparison, "results": results}
     return {
         **comparison,
-        "baselines_versions": earlier["versions"],
+        "baselines_versions": earlier.get(
+            "baselines_versions", earlier["versions"]
+        ),
         "results": results + kept,
     }
 
@@ -277,7 +279,9 @@ def _require_same(earlier, comparison):
     """Raises ValueError unless results of baselines can be taken over."""
     # As they are read from a file.
     comparison = json.loads(runs.to_json(comparison))
+    comparison.setdefault("block", 1)
     received = {name: earlier.get(name) for name in comparison}
+    received["block"] = earlier.get("block", 1)
     for one in (comparison, received):
         one["versions"] = {**(one["versions"] or {}), "commit": None}
     different = [

@@ -115,6 +115,10 @@ def test_baselines_of_an_earlier_evaluation(monkeypatch):
     found = evaluation.evaluate(ADAM, **arguments, earlier=earlier)
     assert found.pop("baselines_versions") == earlier["versions"]
     assert found == expected
+    # Which took them from another one.
+    taken = {**earlier, "baselines_versions": {"commit": "1" * 40}}
+    found = evaluation.evaluate(ADAM, **arguments, earlier=taken)
+    assert found["baselines_versions"] == {"commit": "1" * 40}
     kept = [r for r in earlier["results"] if r["optimizer"] != "adam_default"]
     found = evaluation.evaluate(
         ADAM, **arguments, earlier={**earlier, "results": kept}
@@ -131,6 +135,7 @@ def test_baselines_of_an_earlier_evaluation(monkeypatch):
         ("task_config", {}),
         ("versions", {**earlier["versions"], "keras": "3.0"}),
         ("versions", None),
+        ("block", 10),
     ):
         with pytest.raises(ValueError, match=f"Received another: {name}: "):
             evaluation.evaluate(
