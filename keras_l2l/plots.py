@@ -4,8 +4,11 @@ import itertools
 
 import matplotlib.figure
 import numpy as np
+from PIL import Image
 
 from keras_l2l import runs
+from keras_l2l.results import block_means
+from keras_l2l.results import thinned
 
 
 def plot_curves(evaluation, path):
@@ -33,9 +36,10 @@ def plot_curves(evaluation, path):
             f"Received: a dict without {', '.join(sorted(missing))}."
         )
     figure, axes = _figure(height=4.5)
-    recorded, horizon = evaluation.get("block", 1), evaluation["horizon"]
-    block = max(horizon // recorded // 200, 1)
-    steps = _block_means(np.arange(1, horizon + 1), block * recorded)
+    # Which may be of means, or thinned, already.
+    points = len(thinned(evaluation["results"][0]["losses"]))
+    block = evaluation["horizon"] // points
+    steps = block_means(np.arange(1, evaluation["horizon"] + 1), block)
     limits, diverged, styles = [], False, itertools.cycle(("-", "--", ":"))
     for result in evaluation["results"]:
         tuned_for = result["tuned_for"]
@@ -45,8 +49,8 @@ def plot_curves(evaluation, path):
         label = result["optimizer"]
         if not learned:
             label += f" (learning rate {result['learning_rate']:g})"
-        losses = _block_means(result["losses"], block)
-        low, high = _block_means(result["losses_ci95"], block)
+        losses = thinned(result["losses"])
+        low, high = thinned(result["losses_ci95"])
         if np.isfinite(losses).all():  # The bounds of one seed are NaN.
             limits.append(np.nanmin([losses, low]) / 1.5)
             limits.append(np.nanmax([losses, high]) * 1.5)
@@ -72,7 +76,6 @@ def plot_curves(evaluation, path):
         axes.set_ylim(min(limits), max(limits))
     axes.set_xlim(0, evaluation["horizon"])
     axes.set_xlabel("step")
-    block *= recorded
     axes.set_ylabel("loss" if block == 1 else f"loss, means of {block} steps")
     axes.set_title(
         # Two lines: names of tasks can be long.
@@ -82,14 +85,6 @@ def plot_curves(evaluation, path):
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     _save(figure, path)
-
-
-def _block_means(values, block):
-    """Returns means over `block` entries each of the last axis."""
-    values = np.array(values, dtype=float)
-    whole = values.shape[-1] // block * block
-    blocks = values[..., :whole].reshape(*values.shape[:-1], -1, block)
-    return blocks.mean(axis=-1)
 
 
 def plot_frameworks(benchmark, path):
@@ -231,7 +226,7 @@ def plot_meta_training(history, path):
             of matplotlib's.
     """
     path = runs.require_new(path)
-    missing = {"meta_loss", "validation", "seconds"} - set(history)
+    missing = {"validation", "seconds"} - set(history)
     if missing:
         raise ValueError(
             "`history` must be that of a finished run, its history.json. "
@@ -274,10 +269,11 @@ def plot_pictures(pictures, path):
     for column, (name, shown) in enumerate(pictures.items()):
         for row in range(rows):
             axes = grid[row][column]
-            axes.imshow(shown if name == "style" else shown[row])
+            picture = shown if name == "style" else shown[row]
+            axes.imshow(picture, interpolation="nearest")
             axes.set_axis_off()
         grid[0][column].set_title(name, fontsize="medium")
-    _save(figure, path)
+    _save(figure, path, colors=256)
 
 
 def _require_benchmark(benchmark, name):
@@ -295,6 +291,14 @@ def _figure(height):
     return figure, figure.subplots()
 
 
-def _save(figure, path):
+def _save(figure, path, colors=128):
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=120)
+    if path.suffix == ".png":
+        # A quarter of the bytes. What covers the most colors keeps rare ones.
+        method = Image.Quantize.MAXCOVERAGE
+        with Image.open(path) as image:
+            image = image.convert("RGB")
+        image.quantize(colors, method, kmeans=3, dither=0).save(
+            path, optimize=True
+        )

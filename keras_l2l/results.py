@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.stats
+import tabulate
 
 from keras_l2l.divergence import inf_if_diverged
 
@@ -82,12 +83,49 @@ def milestones(evaluation, step=1000):
     return found
 
 
+def with_milestones(evaluation, step=1000):
+    """Returns an evaluation's results, those of a long one with `milestones`.
+
+    Args:
+        evaluation: Dict as from `keras_l2l.evaluation.evaluate`.
+        step: Int.
+    """
+    results = evaluation["results"]
+    if "steps_to_adam" in results[0] or not _has_milestones(evaluation, step):
+        return results
+    found = milestones(evaluation, step)
+    return [
+        {**result, **more} for result, more in zip(results, found, strict=True)
+    ]
+
+
+def thinned(losses):
+    """Returns losses as a figure shows them, in at most 399 points.
+
+    Args:
+        losses: Array `[..., steps]`. Of 400 steps or more, means over a
+            two-hundredth of them are taken.
+    """
+    losses = np.array(losses, dtype=float)
+    return block_means(losses, max(losses.shape[-1] // 200, 1))
+
+
+def block_means(values, block):
+    """Returns means over `block` entries each of the last axis."""
+    whole = values.shape[-1] // block * block
+    blocks = values[..., :whole].reshape(*values.shape[:-1], -1, block)
+    return blocks.mean(axis=-1)
+
+
 def format_table(evaluation):
     """Returns an evaluation's results as an aligned table of text."""
-    if _has_milestones(evaluation):
-        return _format_long_table(evaluation)
+    results = with_milestones(evaluation)
+    if "steps_to_adam" in results[0]:
+        # Losses of a training that goes on until nothing is left are tiny.
+        formats = {"loss_at_1000": ".3g", "final_loss": ".3g"}
+        return _format_table(results, formats, "steps_to_adam")
     formats = {"mean_loss": ".4f", "final_loss": ".5f"}
-    return _format_table(evaluation["results"], formats)
+    return _format_table(results, formats)
 
 
 def format_summary(evaluations, step=1000):
@@ -111,7 +149,7 @@ def format_summary(evaluations, step=1000):
         )
     ]
     for name, evaluation in evaluations.items():
-        results = _with_milestones(evaluation, step)
+        results = with_milestones(evaluation, step)
         learned = next(r for r in results if r["tuned_for"] is None)
         default = next(r for r in results if r["tuned_for"] == [])
         adams = [r for r in results if r["optimizer"] == "adam"]
@@ -141,24 +179,6 @@ def _has_milestones(evaluation, step=1000):
     )
 
 
-def _format_long_table(evaluation):
-    """Is `format_table`, of how long trainings have gone."""
-    # Losses of a training that goes on until nothing is left are tiny.
-    return _format_table(
-        _with_milestones(evaluation),
-        {"loss_at_1000": ".3g", "final_loss": ".3g"},
-        "steps_to_adam",
-    )
-
-
-def _with_milestones(evaluation, step=1000):
-    found = milestones(evaluation, step)
-    return [
-        {**result, **more}
-        for result, more in zip(evaluation["results"], found, strict=True)
-    ]
-
-
 def _format_table(results, formats, last=None):
     # Baselines of an earlier evaluation may lack metrics.
     known = set.intersection(*map(set, results))
@@ -185,13 +205,7 @@ def _format_table(results, formats, last=None):
 
 def _aligned(rows):
     """Returns rows of strings as a table of text."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    )
+    return tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True)
 
 
 def _with_interval(result, name, form):

@@ -137,6 +137,10 @@ ARROWS = {
     "analysis": {"arrays", "checks", "gradients", "rules", "tasks"},
     "pictures": {"evaluation", "tasks"},
     "trainer": {"checks", "tasks"},
+    "export": {"backends", "checks", "gradients", "nests", "rules", "runs"},
+    "plots": {"results", "runs"},
+    "recorder": {"divergence", "estimators"},
+    "results": {"divergence"},
     "evaluation": {
         "checks",
         "descriptions",
@@ -145,10 +149,6 @@ ARROWS = {
         "runs",
         "trainer",
     },
-    "export": {"backends", "checks", "gradients", "nests", "rules", "runs"},
-    "plots": {"runs"},
-    "recorder": {"divergence", "estimators"},
-    "results": {"divergence"},
 }
 TENSORFLOW = {
     "analysis",

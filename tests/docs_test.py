@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import keras_l2l
+from train import committed
 from train import report
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -81,22 +82,33 @@ def test_tables_are_the_committed_results(page):
 
 def test_every_committed_result_has_a_table():
     tables = [
-        path
+        name
         for page in report.PAGES
-        for path in report.tables_in(page.read_text())
+        for name in report.tables_in(page.read_text())
     ]
-    results = [
-        path
-        for pattern in ("*/evaluation*.json", "benchmark/*.json")
-        for path in ROOT.glob(f"train/results/{pattern}")
-    ]
-    assert len(results) > 10
+    names = committed.names()
+    assert len(names) > 40
     # Guarded ones share one: what they are compared with has its own.
-    own = [p for p in results if p.parent.name != "guarded"]
-    assert sorted(path for path in tables if "*" not in path) == sorted(
-        str(p.relative_to(ROOT)) for p in own
-    )
-    assert tables.count("train/results/guarded/evaluation_*.json") == 1
+    own = [name for name in names if not name.startswith("guarded/")]
+    assert sorted(name for name in tables if "*" not in name) == sorted(own)
+    assert sorted(name for name in tables if "*" in name) == [
+        "guarded/*",
+        "long/*",
+    ]
+
+
+def test_figures_are_those_that_pages_show():
+    shown = {
+        figure for page in report.PAGES for figure in report.figures_in(page)
+    }
+    assert len(shown) > 20
+    assert shown == {*committed.RESULTS.rglob("*.png")}
+
+
+def test_what_is_committed_is_small():
+    files = [path for path in committed.RESULTS.rglob("*") if path.is_file()]
+    sizes = {path: path.stat().st_size for path in files}
+    assert max(sizes.values()) < 200_000 and sum(sizes.values()) < 2_000_000
 
 
 def test_readme_scripts_and_files_exist():
@@ -106,11 +118,6 @@ def test_readme_scripts_and_files_exist():
     assert len(paths) > 8
     for path in paths:
         assert (ROOT / path).exists(), path
-
-
-def test_there_are_committed_results():
-    names = {p.parent.name for p in ROOT.glob("train/results/*/config.json")}
-    assert {"digits", "quadratics"} <= names
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -116,6 +116,33 @@ def test_long_curves_are_drawn_by_means(tmp_path, drawn):
     assert axes.get_ylabel() == "loss, means of 2 steps"
 
 
+def test_curves_of_blocks_are_drawn_at_their_steps(tmp_path, drawn):
+    content = {**make_evaluation(horizon=5), "horizon": 250, "block": 50}
+    plots.plot_curves(content, tmp_path / "curves.png")
+    (axes,) = drawn[0].axes
+    steps = axes.get_lines()[0].get_xdata()
+    np.testing.assert_allclose(steps, [25.5, 75.5, 125.5, 175.5, 225.5])
+    assert axes.get_ylabel() == "loss, means of 50 steps"
+
+
+def test_a_palette_keeps_rare_colors(tmp_path, drawn):
+    content = make_evaluation()
+    # Off the axes: its color is in the legend alone.
+    content["results"][3]["losses_ci95"] = [[None] * 5] * 2
+    content["results"][3]["losses"] = [1e9] * 5
+    path = tmp_path / "curves.png"
+    plots.plot_curves(content, path)
+    with plots.Image.open(path) as image:
+        pixels = np.array(image.convert("RGB")).reshape(-1, 3)
+    color = drawn[0].axes[0].get_lines()[2].get_color()
+    expected = 255 * np.array(plots.matplotlib.colors.to_rgb(color))
+    distances = np.abs(np.unique(pixels, axis=0) - expected).max(axis=1)
+    assert distances.min() < 20
+    full = path.with_name("full.png")
+    drawn[0].savefig(full, dpi=120)
+    assert path.stat().st_size < full.stat().st_size / 2
+
+
 def test_what_diverges_does_not_hide_the_others(tmp_path, drawn):
     content = make_evaluation()
     # As from JSON: what is not finite is None.
@@ -221,7 +248,7 @@ def test_a_figure_is_never_overwritten(tmp_path):
 def test_something_else_is_refused(tmp_path):
     with pytest.raises(ValueError, match="without horizon, seeds, task"):
         plots.plot_curves({"results": 3}, tmp_path / "curves.png")
-    with pytest.raises(ValueError, match="without meta_loss, seconds, valid"):
+    with pytest.raises(ValueError, match="without seconds, valid"):
         plots.plot_meta_training({"results": 3}, tmp_path / "run.png")
     with pytest.raises(ValueError, match="dict with results"):
         plots.plot_frameworks({"results": 3}, tmp_path / "curves.png")

@@ -27,6 +27,7 @@ import os
 import pathlib
 import platform
 
+import tabulate
 from absl import flags
 
 from keras_l2l import runs
@@ -51,19 +52,14 @@ BENCHMARKS = {
 
 def format_table(rows):
     """Returns the rows as text in columns, numbers with three digits."""
-
-    def text(value):
-        if value is None:
-            return "-"
-        return value if isinstance(value, str) else f"{value:.3g}"
-
-    cells = [[*rows[0]]] + [[*map(text, row.values())] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        [cell.ljust(w) for cell, w in zip(line, widths, strict=True)]
-        for line in cells
-    ]
-    return "\n".join("  ".join(line).rstrip() for line in lines)
+    return tabulate.tabulate(
+        rows,
+        headers="keys",
+        tablefmt="plain",
+        floatfmt=".3g",
+        missingval="-",
+        numalign="left",
+    )
 
 
 def _cpu():

@@ -21,6 +21,7 @@ from keras_l2l import results
 from keras_l2l import runs
 from keras_l2l import tasks
 from train import cli
+from train import committed
 from train import experiments
 
 
@@ -46,7 +47,8 @@ def define_flags():
     flags.DEFINE_string(
         "baselines",
         None,
-        "JSON file, an evaluation of another preset in the same comparison: "
+        "An evaluation of another preset in the same comparison, a JSON file "
+        "or the name of a result in train/results/, such as long/fashion_conv: "
         "take its baselines, instead of tuning them again.",
     )
     flags.DEFINE_enum(
@@ -107,7 +109,8 @@ def compare(
             of these.
         test: `train.experiments.Test`.
         output: Path of a new JSON file.
-        baselines: Path of the JSON file of an earlier one, or `None`.
+        baselines: Path of the JSON file of an earlier one, or the name of a
+            committed one, or `None`.
         tuned: Names of baselines to tune, of `evaluation.BASELINES`.
 
     Raises:
@@ -131,6 +134,7 @@ def compare(
     ]
     for optimizer in optimizers:
         optimizer.set_num_steps(test.horizon)
+    task = cli.make_task(test.task, test.dataset)
     first = 0 if test.split == "test" else test.seeds
     result = evaluation.evaluate(
         {
@@ -139,7 +143,7 @@ def compare(
             )
             for name, optimizer in zip(names, optimizers, strict=True)
         },
-        cli.make_task(test.task, test.dataset),
+        task,
         test.horizon,
         split=test.split,
         seeds=range(test.seeds),
@@ -147,7 +151,7 @@ def compare(
         tuning_split="meta_valid" if test.split == "test" else test.split,
         tuning_seeds=range(first, first + test.tuning_seeds),
         baselines={name: evaluation.BASELINES[name] for name in tuned},
-        earlier=None if baselines is None else runs.read_json(baselines),
+        earlier=baselines and committed.read_baselines(baselines, task),
         learning_rates=test.learning_rates,
         block=test.block,
         verbose=1,
@@ -162,7 +166,8 @@ def compare(
     alone = {"presets": of_presets}
     if len(presets) == 1:
         (alone,) = of_presets.values()
-    output = runs.write_new(output, runs.to_json({**alone, **result}))
+    content = {**alone, "baselines": baselines, **result}
+    output = runs.write_new(output, runs.to_json(content))
     print(results.format_table(result))
     print(f"Written: {output}")
 

@@ -19,8 +19,8 @@ class Test(typing.NamedTuple):
         block: Int, inner steps whose losses are averaged.
         learning_rates: Floats, what baselines are tuned over.
         guarded: Bool, whether the presets are, by Adam.
-        baselines: String, the committed evaluation in `train/results/` whose
-            baselines are taken; `None` tunes them.
+        baselines: String, the result in `train/results/` whose baselines are
+            taken, such as "long/fashion_conv"; `None` tunes them.
     """
 
     task: str
@@ -73,7 +73,7 @@ def _long_tests():
             split="train",
             block=50,
             learning_rates=LONG_LEARNING_RATES,
-            baselines=f"long/baselines_{name}.json",
+            baselines=f"long/{name}",
         )
         for name in networks.TEST_NETWORKS
     }

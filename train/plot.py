@@ -4,8 +4,12 @@
   updates: what a preset (--preset) would do at which gradient, beside Adam
   pictures: what a preset and the baselines of an evaluation (--preset,
     --input) have made of neural art (--task)
-  meta_training: validation losses of a run (--input: its history.json)
+  meta_training: validation losses of a run (--input: its history.json, or
+    the card.json of a preset, for the last stage)
   frameworks, scaling: benchmarks (--input: JSON of train.benchmark)
+
+An --input of curves, pictures or benchmarks may also be the name of a result
+in train/results/, such as long/fashion_conv.
 
 Examples:
 
@@ -24,6 +28,7 @@ from keras_l2l import plots
 from keras_l2l import presets
 from keras_l2l import runs
 from train import cli
+from train import committed
 
 OF_FILES = {
     "curves": plots.plot_curves,
@@ -43,7 +48,7 @@ def define_flags():
     flags.DEFINE_enum(
         "figure", "curves", [*OF_FILES, "updates", "pictures"], "Which one."
     )
-    flags.DEFINE_string("input", None, "JSON file of results.")
+    flags.DEFINE_string("input", None, "JSON file, or name, of results.")
     flags.DEFINE_string("preset", None, "Preset: its name, or its folder.")
     flags.DEFINE_multi_integer(
         "steps",
@@ -67,7 +72,7 @@ def main():
         draw_pictures(
             values.preset,
             cli.make_task(values.task),
-            runs.read_json(values.input),
+            committed.read(values.input),
             values.output,
         )
     elif values.figure == "updates":
@@ -81,7 +86,10 @@ def main():
         plots.plot_updates(found, values.output)
     else:
         plot = OF_FILES[values.figure]
-        plot(runs.read_json(values.input), values.output)
+        content = committed.read(values.input)
+        # Of a model card, the last stage.
+        content = content.get("meta_training", [content])[-1]
+        plot(content, values.output)
     print(f"Written: {values.output}")
 
 

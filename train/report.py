@@ -1,23 +1,36 @@
-"""Writes the tables of results in README.md and train/results/README.md.
+"""Writes what pages show of the results in train/results/.
 
-Each stands after a comment that names the JSON file that it is made of, a path
-from the project's root; one with a * names those that are made into one table.
-Example:
+A table stands after a comment with the name of its result, such as
+long/fashion_conv, or long/* for one table of all tests of an experiment.
+Figures of curves and benchmarks are drawn where they are missing. With --add,
+what a run has written becomes a result first. Examples:
 
   python -m train.report
+  python -m train.report --add=runs/q/evaluation_base.json \
+      --experiment=quadratics --command="python -m train.reproduce ..."
 """
 
 import pathlib
 import re
 
+from absl import flags
+
+from keras_l2l import plots
 from keras_l2l import results
-from keras_l2l import runs
 from train import benchmark
 from train import cli
+from train import committed
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "train" / "results" / "README.md")
-_TABLE = re.compile(r"(<!-- (\S+\.json) -->\n\n```\n).*?(?=```\n)", re.DOTALL)
+PAGES = (ROOT / "README.md", committed.RESULTS / "README.md")
+_TABLE = re.compile(r"(<!-- (\S+/\S+) -->\n\n```\n).*?(?=```\n)", re.DOTALL)
+_FIGURE = re.compile(r"!\[[^]]*\]\((\S+)\)")
+
+
+def define_flags():
+    flags.DEFINE_multi_string("add", [], "JSON file of a run.")
+    flags.DEFINE_string("experiment", None, "Folder of evaluations to add.")
+    flags.DEFINE_string("command", None, "What has made the files to add.")
 
 
 def with_tables(text):
@@ -26,30 +39,56 @@ def with_tables(text):
 
 
 def tables_in(text):
-    """Returns the paths of the files that a page has tables of."""
-    return [path for _, path in _TABLE.findall(text)]
+    """Returns the names of the results that a page has tables of."""
+    return [name for _, name in _TABLE.findall(text)]
 
 
-def _table(path):
-    if "*" in path:
-        prefix = path.rpartition("/")[2].partition("*")[0]
+def figures_in(page):
+    """Returns the paths of the figures that a page shows."""
+    return [page.parent / path for path in _FIGURE.findall(page.read_text())]
+
+
+def _table(name):
+    if name.endswith("/*"):
+        prefix = name.removesuffix("*")
         return results.format_summary(
             {
-                found.stem.removeprefix(prefix): runs.read_json(found)
-                for found in sorted(ROOT.glob(path))
+                other.removeprefix(prefix): committed.read(other)
+                for other in sorted(committed.names())
+                if other.startswith(prefix)
             }
         )
-    content = runs.read_json(ROOT / path)
+    content = committed.read(name)
     if "benchmark" in content:
         return benchmark.format_table(content["rows"])
     return results.format_table(content)
 
 
+def draw(figure):
+    """Draws a figure that is missing, if it is of one result alone."""
+    benchmarks = {
+        "scaling": plots.plot_scaling,
+        "frameworks": plots.plot_frameworks,
+    }
+    test = figure.stem.removeprefix("curves_")
+    plot = plots.plot_curves if test != figure.stem else benchmarks.get(test)
+    if plot is not None and not figure.exists():
+        plot(committed.read(f"{figure.parent.name}/{test}"), figure)
+        print(f"Written: {figure}")
+
+
 def main():
+    values = flags.FLAGS
+    for path in values.add:
+        name = committed.add(path, values.experiment, values.command)
+        print(f"Added: {name}")
     for page in PAGES:
         page.write_text(with_tables(page.read_text()))
         print(f"Written: {page}")
+        for figure in figures_in(page):
+            draw(figure)
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

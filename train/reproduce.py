@@ -25,8 +25,6 @@ from train import meta_flags
 from train import meta_train
 from train import plot
 
-_RESULTS = pathlib.Path(__file__).parent / "results"
-
 
 def define_flags():
     meta_flags.define_flags()
@@ -57,8 +55,9 @@ def main():
     for name, test in tests.items():
         evaluation = folder / f"evaluation_{name}.json"
         if not evaluation.exists():
-            baselines = test.baselines and _RESULTS / test.baselines
-            evaluate.compare([folder / "preset"], test, evaluation, baselines)
+            evaluate.compare(
+                [folder / "preset"], test, evaluation, test.baselines
+            )
         found = evaluate.read(evaluation, folder / "preset")
         curves = folder / f"curves_{name}.png"
         if not curves.exists():

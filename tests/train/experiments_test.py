@@ -1,4 +1,3 @@
-import pathlib
 import subprocess
 import sys
 
@@ -15,7 +14,6 @@ from train import meta_flags
 from train import registry
 from train import stages as stages_lib
 
-RESULTS = pathlib.Path(experiments.__file__).parent / "results"
 CONV_STAGES = [(100, 20), (1000, 100)]
 CONV_TESTS = {
     "base": ("conv", 1000),
@@ -155,20 +153,6 @@ def test_quick_episodes_are_of_whole_unrolls(name):
         unroll_length = min(unroll_length, experiments.QUICK_UNROLL_LENGTH)
         quick = min(horizon, experiments.QUICK_UNROLLS * unroll_length)
         assert quick % unroll_length == 0
-
-
-def test_baselines_of_an_experiment_are_of_its_comparison():
-    tests = experiments.EXPERIMENTS["long"].tests
-    assert len(tests) == 7
-    for test in tests.values():
-        found = runs.read_json(RESULTS / test.baselines)
-        assert found["horizon"] == test.horizon
-        assert found["block"] == test.block
-        assert found["split"] == test.split
-        assert found["learning_rates"] == list(test.learning_rates)
-        assert len(found["seeds"]) == test.seeds
-        assert len(found["tuning_seeds"]) == test.tuning_seeds
-        assert not set(found["seeds"]) & set(found["tuning_seeds"])
 
 
 def test_quick_sets_what_only_it_does(parse):
