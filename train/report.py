@@ -29,7 +29,7 @@ _FIGURE = re.compile(r"!\[[^]]*\]\((\S+)\)")
 
 def define_flags():
     flags.DEFINE_multi_string("add", [], "JSON file of a run.")
-    flags.DEFINE_string("experiment", None, "Folder of evaluations to add.")
+    flags.DEFINE_string("experiment", None, "Folder of what is added.")
     flags.DEFINE_string("command", None, "What has made the files to add.")
 
 
@@ -79,6 +79,11 @@ def draw(figure):
 
 def main():
     values = flags.FLAGS
+    if values.add and None in (values.experiment, values.command):
+        raise ValueError(
+            "--add must be given with --experiment and --command. Received: "
+            f"--experiment={values.experiment}, --command={values.command}."
+        )
     for path in values.add:
         name = committed.add(path, values.experiment, values.command)
         print(f"Added: {name}")
