@@ -16,7 +16,7 @@ TRAIN = [
     "importlib_resources",  # tensorflow-datasets imports it, undeclared.
     "matplotlib>=3.8",
     "msgpack>=1.0.5",  # To convert the published weights of Celo.
-    "pillow>=9.1",
+    "pillow>=9.4",
     "scikit-image>=0.22",  # Data: l2l_patches and pictures of neural art.
     "scikit-learn>=1.3",
     "scipy>=1.15",
