@@ -1,5 +1,6 @@
 # make demo: meta-train, evaluate and use a learned optimizer (5 minutes).
 # make test: the test suite.      make setup: what both need.
+# make docs: the pages of docs/, in build/docs/.
 # make backends: JAX and PyTorch, so that `make test` tests on them too.
 PYTHON ?= python3
 EXTRAS := test
@@ -10,7 +11,7 @@ RUN := runs/demo
 # TensorFlow's start-up remarks (no GPU, which instructions) are noise here.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: backends demo lint setup test
+.PHONY: backends demo docs lint setup test
 
 setup: $(VENV)/installed
 
@@ -23,6 +24,15 @@ $(VENV)/installed: setup.py .ci/constraints.txt
 backends:
 	rm -f $(VENV)/installed
 	$(MAKE) setup EXTRAS=test,backends
+
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict \
+		--config-file .mkdocs.yml
+
+$(VENV)/docs: $(VENV)/installed
+	$(PY) -m pip install --quiet --constraint .ci/constraints.txt \
+		--editable ".[docs]"
+	touch $@
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -26,6 +26,7 @@ TRAIN = [
     "tensorflow-datasets>=4.9.7",
 ]
 TEST = ["dill", "hypothesis", "pytest>=8", "pytest-xdist", "ruff"]
+DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.28", "ruff"]
 
 setuptools.setup(
     name="keras_l2l",
@@ -33,7 +34,29 @@ setuptools.setup(
     description="Learned optimizers for Keras",
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license="Apache-2.0",  # An SPDX expression, for every setuptools.
+    license_files=["LICENSE"],
+    keywords=[
+        "keras",
+        "optimizer",
+        "learned optimizer",
+        "learning to learn",
+        "meta-learning",
+        "deep learning",
+        "tensorflow",
+        "jax",
+        "pytorch",
+    ],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["keras_l2l", "keras_l2l.*"]),
     package_data={"keras_l2l": ["weights/*/*"]},
@@ -41,6 +64,7 @@ setuptools.setup(
     extras_require={
         "train": TRAIN,
         "test": TRAIN + TEST,
+        "docs": DOCS,
         # To test on: `LearnedOptimizer` itself needs none of them.
         "backends": ["jax", "torch"],
     },

@@ -1,15 +1,13 @@
-"""The README's code and numbers, and the examples in docstrings."""
+"""The code and the tables of README.md and docs/, and docstrings' examples."""
 
 import doctest
 import importlib
 import inspect
-import os
 import pathlib
 import pkgutil
 import re
-import subprocess
-import sys
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -19,14 +17,19 @@ from train import committed
 from train import report
 
 ROOT = pathlib.Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in report.PAGES}
+CODE = {
+    name: blocks
+    for name, text in PAGES.items()
+    if (blocks := re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+}
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(keras_l2l.__path__, "keras_l2l.")
 ]
 
 
-# Before the README's code: a warning would be an error, as in .pytest.ini.
+# Before a page's code: a warning would be an error, as in .pytest.ini.
 STRICT = """
 import warnings
 
@@ -41,37 +44,49 @@ warnings.filterwarnings(
     DeprecationWarning,
 )
 """
-# What must hold after it.
-CHECKS = """
-import pathlib
-
-# Both models were trained, and all is where the text says it is.
+# What must hold after it: models were trained, and files are where they are
+# said to be. Losses of a classifier of ten classes are 2.3 at first.
+CHECKS = {
+    "README.md": """
 assert pathlib.Path("runs/mine/preset").is_dir()
+assert model.evaluate(x, y, verbose=0) < 2
+""",
+    "docs/choosing_an_optimizer.md": """
+assert model.evaluate(x, y, verbose=0) < 2
+assert {"learned", "adam"} <= {r["optimizer"] for r in result["results"]}
+""",
+    "docs/export.md": """
 assert pathlib.Path("exported/step/saved_model.pb").is_file()
-assert result["loss"] < 0.5
+assert result["loss"] < 2
 assert value < 1
-assert model.evaluate(x, y, verbose=0) < 0.5
-# 500 meta-steps are a taste: no race with Adam, but it has learned.
+""",
+    "docs/getting_started.md": """
+assert value < 2
+assert model.optimizer.iterations == 10 * 15 + 10
+""",
+    "docs/long_and_distributed_runs.md": """
+assert first.history["validation"] == again.history["validation"]
+""",
+    "docs/meta_training.md": """
+for name in ("config.json", "preset", "history.json", "logs", "checkpoints"):
+    assert pathlib.Path("runs/mine", name).exists()
 for curves in (learned, adam):
-    assert curves.mean() < 0.25 * curves[:, 0].mean()
-"""
+    assert curves[:, -1].mean() < curves[:, 0].mean()
+""",
+    "docs/writing_a_rule.md": """
+before, *_, after = result.history["validation"]
+assert after["final_loss"] < before["final_loss"]
+""",
+}
 
 
-def test_readme_code_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 6
-    script = tmp_path / "readme.py"
-    script.write_text("\n".join([STRICT, *blocks, CHECKS]))
-    # As a user would: conftest.py has XLA optimize less.
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    done = subprocess.run(
-        [sys.executable, script],
-        cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
+@pytest.mark.parametrize("name", CODE)
+def test_code_of_a_page_runs(name, tmp_path):
+    script = tmp_path / "page.py"
+    script.write_text(
+        "\n".join([STRICT, *CODE[name], "import pathlib", CHECKS[name]])
     )
+    done = forked.run_file(script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -111,13 +126,38 @@ def test_what_is_committed_is_small():
     assert max(sizes.values()) < 200_000 and sum(sizes.values()) < 2_000_000
 
 
-def test_readme_scripts_and_files_exist():
-    for name in re.findall(r"python -m (train\.\w+)", README):
-        assert importlib.util.find_spec(name)
-    paths = re.findall(r"`((?:keras_l2l|train)/[\w/.]*)`", README)
-    assert len(paths) > 8
+@pytest.mark.parametrize("name", PAGES)
+def test_scripts_and_files_of_a_page_exist(name):
+    text = PAGES[name]
+    for script in re.findall(r"python -m (train\.\w+)", text):
+        assert importlib.util.find_spec(script)
+    paths = re.findall(r"`((?:keras_l2l|train|tests)/[\w/.]*)`", text)
     for path in paths:
         assert (ROOT / path).exists(), path
+
+
+def test_flags_of_the_pages_exist():
+    sources = "".join(p.read_text() for p in (ROOT / "train").rglob("*.py"))
+    text = "".join(PAGES.values())
+    found = set(re.findall(r"--(?:no)?(\w+)", text))
+    assert len(found) > 30
+    # Two are absl's own.
+    for flag in found - {"flagfile", "help"}:
+        assert f'"{flag}"' in sources, flag
+
+
+def test_readme_is_short():
+    assert len(PAGES["README.md"].splitlines()) <= 150
+
+
+def test_api_reference_is_complete():
+    documented = re.findall(r"::: ([\w.]+)", "".join(PAGES.values()))
+    documented = {name.rpartition(".")[2] for name in documented}
+    # Packages are pages.
+    packages = {"evaluation", "export", "presets", "rules", "tasks"}
+    for module in (keras_l2l, keras_l2l.rules, keras_l2l.tasks):
+        names = set(module.__all__) - packages - {"SPLITS"}
+        assert names <= documented
 
 
 @pytest.mark.parametrize("name", MODULES)

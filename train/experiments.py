@@ -187,7 +187,7 @@ EXPERIMENTS = {
         flags={
             "task": "neural_art",
             "dataset": "l2l_patches/64",
-            # Not the paper's LSTM: see train/results/README.md.
+            # Not the paper's LSTM: see docs/results/style_transfer.md.
             "rule": "rnnprop_large",
             "horizon": 128,
             "unroll_length": 32,

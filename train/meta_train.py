@@ -168,7 +168,8 @@ def _require_cluster(tf_config):
     if not found:
         raise ValueError(
             "With --distribute=workers, the environment variable TF_CONFIG "
-            'must be JSON with "cluster" and "task", as in the README. '
+            'must be JSON with "cluster" and "task", as in '
+            "docs/long_and_distributed_runs.md. "
             f"Received: TF_CONFIG={tf_config!r}. For the devices of this "
             "machine alone, take --distribute=mirrored."
         )

@@ -22,7 +22,7 @@ from train import cli
 from train import committed
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", committed.RESULTS / "README.md")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 _TABLE = re.compile(r"(<!-- (\S+/\S+) -->\n\n```\n).*?(?=```\n)", re.DOTALL)
 _FIGURE = re.compile(r"!\[[^]]*\]\((\S+)\)")
 
@@ -45,7 +45,10 @@ def tables_in(text):
 
 def figures_in(page):
     """Returns the paths of the figures that a page shows."""
-    return [page.parent / path for path in _FIGURE.findall(page.read_text())]
+    return [
+        (page.parent / path).resolve()
+        for path in _FIGURE.findall(page.read_text())
+    ]
 
 
 def _table(name):

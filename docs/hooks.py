@@ -1,0 +1,42 @@
+"""Hooks of the docs' build: files from other folders, and Keras' docstrings."""
+
+import pathlib
+import re
+import textwrap
+
+import griffe
+from mkdocs.structure.files import File
+
+ROOT = pathlib.Path(__file__).parent.parent
+FIGURES = "train/results/"
+
+
+def on_files(files, config):
+    """Adds the changelog and the figures of the results."""
+    paths = [(ROOT / "CHANGELOG.md", "changelog.md")]
+    for pattern in ("*.png", "*.svg"):
+        paths += [
+            (path, path.relative_to(ROOT).as_posix())
+            for path in sorted((ROOT / FIGURES).rglob(pattern))
+        ]
+    for path, uri in paths:
+        files.append(File.generated(config, uri, abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Makes links to figures relative to docs/, which is the site's root."""
+    return markdown.replace(f"../{FIGURES}", FIGURES)
+
+
+class KerasDocstrings(griffe.Extension):
+    """Makes `Example:`, as Keras has it, Google's `Examples:`, indented."""
+
+    def on_object(self, *, obj, **kwargs):
+        if obj.docstring:
+            obj.docstring.value = re.sub(
+                r"^Example:\n((?:.+\n?)+)",
+                lambda found: f"Examples:\n{textwrap.indent(found[1], '    ')}",
+                obj.docstring.value,
+                flags=re.MULTILINE,
+            )
