@@ -194,7 +194,7 @@ def test_weights_file_where_the_learning_rate_is_a_schedule(tmp_path):
         (RULE, rules.CoordinatewiseLSTM((3, 4))),
         (rules.SGD(), RULE),
     ],
-    ids=str,
+    ids=lambda rule: rule if isinstance(rule, str) else type(rule).__name__,
 )
 def test_weights_of_a_model_of_another_optimizer(
     saved, new, suffix, built, tmp_path
