@@ -129,6 +129,8 @@ class Trainer:
 
     def _run(self, optimizer, variables, split):
         """Returns a function that trains `variables` and returns losses."""
+        # As in the unroll: half precision would round losses.
+        dtype = "float64" if variables[0].dtype == "float64" else "float32"
 
         @tf.function(autograph=False)
         def run(seed, non_trainable):
@@ -136,9 +138,10 @@ class Trainer:
             batches = task.batches(split, seed)
 
             def stateful_loss(step, non_trainable):
-                return task.stateful_loss(
+                loss, non_trainable = task.stateful_loss(
                     [v.value for v in variables], non_trainable, batches(step)
                 )
+                return tf.cast(loss, dtype), non_trainable
 
             def body(step, losses, non_trainable):
                 with tf.GradientTape() as tape:
@@ -149,9 +152,7 @@ class Trainer:
                 losses = losses.write(tf.cast(step, tf.int32), loss)
                 return step + 1, losses, non_trainable
 
-            losses = tf.TensorArray(
-                variables[0].dtype, self._horizon, element_shape=[]
-            )
+            losses = tf.TensorArray(dtype, self._horizon, element_shape=[])
             step, losses, trained = tf.while_loop(
                 lambda step, *_: step < self._horizon,
                 body,

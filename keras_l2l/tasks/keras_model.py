@@ -201,7 +201,7 @@ class KerasModelTask(base.Task):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
         x, y, *weights = self._data[split]
-        return model.evaluate(
+        found = model.evaluate(
             x,
             y,
             batch_size=256,
@@ -209,6 +209,8 @@ class KerasModelTask(base.Task):
             sample_weight=weights[0] if weights else None,
             return_dict=True,
         )
+        # Under a floatx of bfloat16 they are tensors.
+        return {name: float(value) for name, value in found.items()}
 
     def get_config(self):
         weights = self._loss.loss_weights
