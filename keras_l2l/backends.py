@@ -70,38 +70,64 @@ def is_tracing():
     return not tf.executing_eagerly()
 
 
+class _Variable:
+    """A variable that is an argument of a program."""
+
+    def __init__(self, handle, like):
+        self._handle, self.shape, self.dtype = handle, like.shape, like.dtype
+
+    def assign(self, value):
+        import tensorflow as tf
+
+        tf.raw_ops.AssignVariableOp(resource=self._handle, value=value)
+
+    def __tf_tensor__(self, dtype=None, name=None):
+        import tensorflow as tf
+
+        value = tf.raw_ops.ReadVariableOp(
+            resource=self._handle, dtype=self.dtype
+        )
+        return tf.ensure_shape(value, self.shape)
+
+
 def traced(function, args, jit_compile):
     """Returns a function as a graph, for arguments like these.
 
     It belongs to no other graph, device or replica, and can be called in all,
-    with other variables. TensorFlow only.
+    with other variables; and holds none. TensorFlow only.
 
     Args:
-        function: Function of nests of tensors, `tf.Variable`s and `None`.
-        args: Tuple of its arguments.
+        function: Function of nests of tensors, variables and `None`.
+        args: Tuple of its arguments, the variables `tf.Variable`s.
         jit_compile: Bool, whether XLA compiles it, where XLA is available.
     """
     import tensorflow as tf
 
-    own = [v for v in tf.nest.flatten(args) if isinstance(v, tf.Variable)]
-
     def spec(leaf):
-        if leaf is None or isinstance(leaf, tf.Variable):
-            return leaf
-        return tf.TensorSpec(leaf.shape, leaf.dtype)
+        return None if leaf is None else tf.TensorSpec(leaf.shape, leaf.dtype)
 
-    function = tf.function(
-        function, jit_compile=jit_compile and has_xla(), autograph=False
+    def handle(leaf):
+        return leaf.handle if isinstance(leaf, tf.Variable) else leaf
+
+    def argument(leaf, spec):
+        is_handle = leaf is not None and leaf.dtype == tf.resource
+        return _Variable(leaf, spec) if is_handle else leaf
+
+    def of_plain_tensors(*args):
+        return function(*tf.nest.map_structure(argument, args, specs))
+
+    specs = tf.nest.map_structure(spec, args)
+    handles = tf.nest.map_structure(handle, args)
+    compiled = tf.function(
+        of_plain_tensors,
+        jit_compile=jit_compile and has_xla(),
+        autograph=False,
     )
     with tf.init_scope():
-        program = function.get_concrete_function(
-            *tf.nest.map_structure(spec, args)
+        program = compiled.get_concrete_function(
+            *tf.nest.map_structure(spec, handles)
         )
-    # Calls would look for those that it was traced with, which may be gone.
-    program.graph.variables = [
-        v for v in program.variables if not any(v is o for o in own)
-    ]
-    return program
+    return lambda *args: program(*tf.nest.map_structure(handle, args))
 
 
 def of_device(variable, device):
@@ -122,10 +148,14 @@ def of_device(variable, device):
 
 
 def read(variable):
-    """Returns the value of a `keras.Variable`, a plain tensor."""
-    # `convert_to_tensor` returns the variable itself on TensorFlow, and
-    # `tf.function` takes none.
-    return ops.cast(variable, variable.dtype)
+    """Returns the value of a variable, a plain tensor."""
+    if keras.backend.backend() != "tensorflow":
+        return ops.cast(variable, variable.dtype)
+    import tensorflow as tf
+
+    # Keras' functions return the variable itself, and `tf.function` would hold
+    # it.
+    return tf.convert_to_tensor(variable)
 
 
 def has_value(variable):

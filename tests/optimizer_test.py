@@ -430,6 +430,17 @@ class _TensorwiseWithoutXla(rules.MLPRule):
         return super().tensor_step(meta_params, _outside_xla(gradient), *others)
 
 
+def test_variables_are_made_outside_of_the_step_that_is_traced():
+    variable = keras.Variable(np.zeros(3))
+    optimizer = keras_l2l.LearnedOptimizer()
+    step = tf.function(lambda: optimizer.apply([tf.ones(3)], [variable]))
+    kinds = {
+        op.type for op in step.get_concrete_function().graph.get_operations()
+    }
+    # Else each is initialized by one.
+    assert not kinds & {"If", "StatelessIf"}
+
+
 def test_a_rule_that_xla_cannot_compile():
     variable = keras.Variable(np.zeros(3))
     optimizer = keras_l2l.LearnedOptimizer(rule=_WithoutXla(0.5))

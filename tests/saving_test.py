@@ -15,6 +15,7 @@ from conftest import LSTM
 from conftest import leaves
 
 import keras_l2l
+from keras_l2l import chunks
 from keras_l2l import rules
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -397,3 +398,66 @@ def test_state_that_was_left_out_goes_into_an_optimizer_with_state(tmp_path):
     other.load_weights(tmp_path / "model.weights.h5")
     assert_same(other.optimizer.meta_params, meta_params_of(7))
     fit(other)
+
+
+def trained_in_chunks(monkeypatch, chunk, store=None, written=None):
+    """Returns an optimizer after two steps, in parts of two chunks.
+
+    Args:
+        store: Dict to load before the steps, if there is one.
+        written: When to load it, "before" or "after" `build`.
+    """
+    monkeypatch.setattr(chunks, "CHUNK", chunk)
+    twin = optimizer(state_dtype="bfloat16")
+    variables = [keras.Variable(np.ones(s, "float32")) for s in ((7, 3), (4,))]
+    if written == "before":
+        twin.load_own_variables(store)
+    twin.build(variables)
+    if written == "after":
+        twin.load_own_variables(store)
+    for _ in range(2):
+        twin.apply([tf.ones((7, 3)), -tf.ones(4)])
+    return twin, variables
+
+
+@pytest.mark.parametrize("written", ["before", "after"])
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_a_state_saved_in_chunks_of_another_size(
+    in_parts, written, monkeypatch
+):
+    original, _ = trained_in_chunks(monkeypatch, 4)
+    assert len(original._state) == 4 * 4
+    store = {}
+    original.save_own_variables(store)
+    # The plain vector, whatever the chunks.
+    assert len(store) == len(original.variables) - 3 * 4
+    # What follows are two tensors of what was seen, and the skipped steps.
+    assert store[str(len(store) - 1 - 3)].shape == (4, 25)
+    if in_parts:
+        # As files were written once, without those three.
+        written_once = original.variables[:-3]
+        store = {str(i): v.numpy() for i, v in enumerate(written_once)}
+    same, expected = trained_in_chunks(monkeypatch, 4, store, written)
+    other, received = trained_in_chunks(monkeypatch, 7, store, written)
+    assert len(other._state) == 2 * 4
+    for a, b in zip(expected, received, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    for a, b in zip(same.joined(), other.joined(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_scaled_optimizer_is_saved_in_chunks_of_another_size(monkeypatch):
+    inner, variables = trained_in_chunks(monkeypatch, 4)
+    scaled = keras.optimizers.LossScaleOptimizer(inner)
+    scaled.build(variables)
+    store = {}
+    scaled.save_own_variables(store)
+    assert len(store) == 4 + len([*inner.joined()])
+    other, variables = trained_in_chunks(monkeypatch, 7)
+    twin = keras.optimizers.LossScaleOptimizer(other)
+    twin.build(variables)
+    twin.load_own_variables(store)
+    assert_same([*other.joined()], [*inner.joined()])
+    # Under a policy without scaling.
+    plain, _ = trained_in_chunks(monkeypatch, 7, store, "after")
+    assert plain.iterations.numpy() == 4
