@@ -4,6 +4,7 @@ import functools
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_l2l import arrays
@@ -181,7 +182,10 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         shapes = [tuple(v.shape) for v in variables]
         divided = self.rule.divide(shapes)
         spec = [self.rule.state_spec(s) for s in divided.shapes]
-        newer = 1 if self.rule.rests_without_gradient else 1 + len(shapes)
+        # All may have been seen, and how many steps were skipped is unknown.
+        newer = [np.zeros((), "int32")]
+        if not self.rule.rests_without_gradient:
+            newer = [*(np.broadcast_to(True, s) for s in shapes), *newer]
         self.divide_state(divided, len(keras.tree.flatten(spec[0])), newer)
         needed = self._state_bytes(self.rule, spec, shapes)
         memory.warn_if_scarce(needed, self.memory_share)
@@ -278,7 +282,7 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         )
         for variable, update in zip(updated, updates, strict=True):
             self.assign_add(variable, ops.cast(update, variable.dtype))
-        for state in self._pack_state(self._state):
+        for state in self._pack_state(list(map(backends.read, self._state))):
             self.replace_values(updated, self.rule.replacements(state) or [])
 
     def _step(self, device, part, loss, gradients, mask):

@@ -35,7 +35,7 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
         # The variables of the state, their layout, and the index of the first.
         self._state, self._number = [], 0
         self._division = division.Whole([])
-        self._first = None
+        self._first, self._newer = None, []
 
     def build(self, variables):
         self._unbuilt_count = len(self.variables)
@@ -47,18 +47,30 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
         Args:
             divided: What `UpdateRule.divide` returns.
             number: Int, variables of each part.
-            newer: Int, variables made after them, which earlier versions did
-                not have.
+            newer: List of arrays, of the variables made after them: the values
+                that go with files of earlier versions, which lack them.
         """
-        self._division, self._number = divided, number
+        self._division, self._number, self._newer = divided, number, newer
         self._first = len(self.variables)
-        loaded = list(self._loaded)
-        for cut in (newer, 0):
-            end = max(0, len(loaded) - cut)
-            state = self._split(loaded[:end])
-            if len(state) == number * len(divided.shapes):
-                self._loaded = (*state, *loaded[end:])
-                return
+        if self._loaded:
+            self._loaded = tuple(
+                self._complete(self._loaded, number * len(divided.shapes))
+            )
+
+    def _complete(self, saved, number):
+        """Returns saved values in this layout, with those of newer variables.
+
+        Args:
+            saved: List of the arrays of the state and of newer variables, as
+                any version has saved them.
+            number: Int, variables of the state.
+        """
+        for later in (saved[max(0, len(saved) - len(self._newer)) :], ()):
+            state = saved[: len(saved) - len(later)]
+            state = self._division.split_state(list(state), self._number)
+            if len(state) == number:
+                return [*state, *(later or self._newer)]
+        return saved
 
     def add_variable(self, shape, initializer="zeros", **kwargs):
         # What was loaded before `build` waits for its variable to be made.
@@ -96,20 +108,11 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
 
     def in_parts(self, values):
         """Returns values of all variables, of a list of such as are saved."""
-        expected = [_kind(v.shape, v.dtype) for v in self._state]
-        values, saved = values[: self._first], values[self._first :]
-        newer = self.variables[self._first + len(self._state) :]
-        for number in (len(newer), 0):
-            state = self._split(saved[: len(saved) - number])
-            if _kinds(state) == expected:
-                # Earlier versions saved nothing else.
-                later = saved[len(saved) - number :] if number else newer
-                later = list(map(ops.convert_to_numpy, later))
-                return [*values, *state, *later]
-        return [*values, *saved]
-
-    def _split(self, saved):
-        return self._division.split_state(list(saved), self._number)
+        first = self._first
+        return [
+            *values[:first],
+            *self._complete(values[first:], len(self._state)),
+        ]
 
     def load_own_variables(self, store):
         """Restores the variables, or raises where they are not as saved.

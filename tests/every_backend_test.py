@@ -98,6 +98,21 @@ def test_apply_leaves_the_meta_parameters_alone():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        rules.Guarded(rules.SGD(0.01), rules.Guarded(rules.Adam(0.01))),
+        rules.Guarded(rules.Guarded(rules.SGD(0.01))),
+    ],
+    ids=["fallback", "rule"],
+)
+def test_a_guard_within_a_guard_trains(rule):
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    model.compile(keras_l2l.LearnedOptimizer(rule=rule), LOSS)
+    history = model.fit(FEATURES, LABELS, epochs=5, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
 def test_rules_assign_nothing_in_place():
     folder = pathlib.Path(rules.__file__).parent
     files = [*folder.glob("*.py"), folder.parent / "cells.py"]

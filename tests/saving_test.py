@@ -400,8 +400,8 @@ def test_state_that_was_left_out_goes_into_an_optimizer_with_state(tmp_path):
     fit(other)
 
 
-def trained_in_chunks(monkeypatch, chunk, store=None, written=None):
-    """Returns an optimizer after two steps, in parts of two chunks.
+def trained_in_chunks(monkeypatch, chunk, store=None, written=None, steps=2):
+    """Returns an optimizer after some steps, in two parts of chunks.
 
     Args:
         store: Dict to load before the steps, if there is one.
@@ -415,7 +415,7 @@ def trained_in_chunks(monkeypatch, chunk, store=None, written=None):
     twin.build(variables)
     if written == "after":
         twin.load_own_variables(store)
-    for _ in range(2):
+    for _ in range(steps):
         twin.apply([tf.ones((7, 3)), -tf.ones(4)])
     return twin, variables
 
@@ -437,6 +437,8 @@ def test_a_state_saved_in_chunks_of_another_size(
         # As files were written once, without those three.
         written_once = original.variables[:-3]
         store = {str(i): v.numpy() for i, v in enumerate(written_once)}
+        seen = trained_in_chunks(monkeypatch, 4, store, written, steps=0)[0]
+        assert all(np.all(s) for s in seen._seen)
     same, expected = trained_in_chunks(monkeypatch, 4, store, written)
     other, received = trained_in_chunks(monkeypatch, 7, store, written)
     assert [v.shape[-1] for v in other._state] == [14] * 4 + [11] * 4

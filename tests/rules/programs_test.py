@@ -85,7 +85,11 @@ def test_replicas_share_programs(strategy, traced):
 
 
 @pytest.mark.parametrize("rule", [None, LSTM])
-@pytest.mark.parametrize("arguments", [{}, {"run_eagerly": True}], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"run_eagerly": True}],
+    ids=lambda value: type(value).__name__,
+)
 def test_nothing_holds_a_model_that_is_dropped(rule, arguments):
     model = train(keras_l2l.LearnedOptimizer(rule=rule), **arguments)
     held = [
@@ -151,7 +155,11 @@ def test_other_rules_have_other_programs(traced):
     assert programs.Programs("", rule)._key != before
 
 
-@pytest.mark.parametrize("thing", [lambda: 0, object(), tf.ones(1)], ids=str)
+@pytest.mark.parametrize(
+    "thing",
+    [lambda: 0, object(), tf.ones(1)],
+    ids=lambda value: type(value).__name__,
+)
 def test_a_rule_of_more_than_plain_data_shares_nothing(thing, traced):
     for number in (1, 2):
         variable = keras.Variable(np.ones(3))
