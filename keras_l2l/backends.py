@@ -324,6 +324,8 @@ def belong_together(tensor, others):
 
 def has_gpu():
     """Returns whether TensorFlow may put what it runs on a GPU."""
+    if keras.backend.backend() != "tensorflow":
+        return False
     import tensorflow as tf
 
     return bool(tf.config.list_logical_devices("GPU"))
