@@ -130,6 +130,16 @@ def traced(function, args, jit_compile):
     return lambda *args: program(*tf.nest.map_structure(handle, args))
 
 
+def context():
+    """Returns what traced functions belong to, another one after a reset.
+
+    TensorFlow only, whose own tests and those of Keras reset it.
+    """
+    from tensorflow.python.eager import context
+
+    return context.context()
+
+
 def of_device(variable, device):
     """Returns the plain variable that a device holds of a `keras.Variable`.
 

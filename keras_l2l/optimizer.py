@@ -288,7 +288,9 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
     def _step(self, device, part, loss, gradients, mask):
         """Moves the state of one part on, and returns its updates."""
         params = [
-            ops.cast(v, "float32") if self.rule.uses_params else None
+            ops.cast(backends.read(v), "float32")
+            if self.rule.uses_params
+            else None
             for v in self._updated_variables()
         ]
         inputs = base.StepInputs(

@@ -26,6 +26,7 @@ from keras_l2l import rules
 class MinusGradient(rules.CoordinatewiseRule):
     # Hundreds of small models are trained for a step or two.
     jit_compile = False
+    rests_without_gradient = True
 
     def init_meta_params(self, seed):
         return {}
@@ -113,6 +114,9 @@ FAILURES = {
     "SGDTest.test_config": ARGUMENT,
     "SGDTest.test_correctness_with_golden": ARGUMENT,
     "SGDTest.test_invalid_momentum": ARGUMENT,
+    "SGDTest.test_single_step": (
+        "counts variables; here that of skipped steps is among them"
+    ),
     "SavingBattleTest.test_legacy_load_skips_missing_nested_containers": SELF,
     "TestTrainer.test_fit_with_data_adapter_grain_dataloader": SELF,
     "TestTrainer.test_fit_with_data_adapter_grain_dataset": SELF,

@@ -52,6 +52,7 @@ class Programs:
             _frozen(keras.tree.map_structure(_kind, args)),
             jit_compile and backends.has_xla(),
             keras.config.floatx(),
+            backends.context(),
         )
         if key not in self._programs:
             program = backends.traced(function, args, jit_compile)
