@@ -19,7 +19,7 @@ def warn_if_scarce(needed, share):
             "memory. Ways out: a rule with fewer units; a rules.Partition "
             "that gives the largest variables to a hand-designed rule; frozen "
             "layers. The limit is LearnedOptimizer.memory_share.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

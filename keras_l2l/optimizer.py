@@ -190,9 +190,9 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         needed = self._state_bytes(self.rule, spec, shapes)
         memory.warn_if_scarce(needed, self.memory_share)
         self._pack_state = nests.packer(spec)
-        self._execution = execution.Execution(self.rule, self._storage)
+        run = execution.Execution(self.rule, self._storage)
         with self._where(variables):
-            initial = self._execution.initial(divided.shapes)
+            initial = run.initial(divided.shapes)
             for path, leaf in nests.named_leaves(spec):
                 name, dtype = f"state/{path}", self._storage.variable_dtype
                 self._state.append(
@@ -301,7 +301,9 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             mask=mask,
         )
         state = [backends.of_device(v, device) for v in self._state]
-        return self._execution.step(
+        # Of the rule that it is now: `set_num_steps` may have replaced it.
+        run = execution.Execution(self.rule, self._storage)
+        return run.step(
             self._pack_meta_params(list(map(backends.read, self._meta_params))),
             inputs,
             self._pack_state(state)[part],

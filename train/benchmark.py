@@ -6,6 +6,8 @@ slows all alike. Benchmarks:
 
   startup: seconds to import the package, to build the optimizer for a model
       of 100 variables, and to trace its train step, beside Adam.
+  first_step: CPU seconds until a model has taken its first step, and until
+      the next model of the same shapes has, beside Adam.
   update: nanoseconds per coordinate of one update, and memory, by the number
       and size of variables, beside Adam.
   rules: one update of a million parameters by each rule, beside Adam, the
@@ -41,6 +43,7 @@ from train.benchmarks import update
 # Each is a function of the number of repeats that returns a table's rows.
 BENCHMARKS = {
     "startup": startup.startup,
+    "first_step": startup.first_step,
     "update": update.update,
     "rules": update.rules,
     "frameworks": update.frameworks,

@@ -4,6 +4,7 @@ import collections
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_l2l import backends
 from keras_l2l.rules import base
@@ -47,6 +48,7 @@ class Programs:
         """
         if keras.backend.backend() != "tensorflow":
             return function(*args)
+        args = keras.tree.map_structure(_as_tensor, args)
         key = (
             self._key,
             _frozen(keras.tree.map_structure(_kind, args)),
@@ -62,6 +64,13 @@ class Programs:
             while len(_programs) > _KEPT:
                 _programs.popitem(last=False)
         return self._programs[key](*args)
+
+
+def _as_tensor(leaf):
+    # A number would be a constant of the program.
+    if leaf is None or hasattr(leaf, "shape"):
+        return leaf
+    return ops.convert_to_tensor(leaf)
 
 
 def _kind(leaf):

@@ -3,6 +3,7 @@
 import os
 import time
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +14,7 @@ from keras_l2l import rules
 from train.benchmarks import meta_training
 from train.benchmarks import other_frameworks
 from train.benchmarks import scaling
+from train.benchmarks import startup
 from train.benchmarks import timing
 from train.benchmarks import update
 
@@ -160,3 +162,12 @@ def test_peak_of_memory():
     del held
     assert 60 < timing.peak_mb() - before < 100
     assert timing.reset_peak_mb() < before + 30
+
+
+def test_first_steps_are_of_a_model_and_the_next():
+    first, second = startup._first_steps("mlp", "learned", 1)
+    assert 0 < second < first
+    sizes = {"mlp": 4, "conv": 26, "deep": 252}
+    for network, make in startup.NETWORKS.items():
+        model = keras.Sequential([*make(), keras.layers.Dense(10)])
+        assert len(model.trainable_variables) == sizes[network]
