@@ -159,7 +159,7 @@ class Wide:
         ("mse", "'mse'"),
         ([1, 2.5, None], "[1, 2.5, None]"),
         ({"a": (1,)}, "{'a': (1,)}"),
-        (np.float32(2.5), "np.float32(2.5)"),
+        (np.float32(2.5), repr(np.float32(2.5))),
         (np.zeros((2, 3)), "<ndarray of shape (2, 3), float64>"),
         ([np.zeros(1, "f4")], "[<ndarray of shape (1,), float32>]"),
         (list(range(10**6)), "[0, 1, 2, 3, 4, 5, ...]"),
