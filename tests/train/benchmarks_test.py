@@ -76,11 +76,11 @@ def test_every_rule_is_beside_adam(monkeypatch):
     assert [*rows] == ["adam", *update.RULES]
     assert all(row["update_ms"] > 0 for row in rows.values())
     assert rows["adam"]["times_adam"] == 1
-    # Besides: the iteration and the learning rate.
-    assert rows["adam"]["floats_per_parameter"] == (2 * 8 + 2) / 8
+    # Besides: the learning rate.
+    assert rows["adam"]["floats_per_parameter"] == (2 * 8 + 1) / 8
     for name, make in update.RULES.items():
         state = nests.count_params(make().state_spec([(3, 2), (2,)]))
-        assert rows[name]["floats_per_parameter"] == (state + 2) / 8
+        assert rows[name]["floats_per_parameter"] == (state + 1) / 8
 
 
 @pytest.mark.parametrize(

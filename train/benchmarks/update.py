@@ -86,7 +86,12 @@ def rules(repeats):
             start = time.perf_counter()
             work[name] = _apply_to(optimizer, variables, gradients)
             first[name] = time.perf_counter() - start
-            floats = sum(np.prod(v.shape) for v in optimizer.variables)
+            # Not counters, nor a bit for each parameter.
+            floats = sum(
+                np.prod(v.shape)
+                for v in optimizer.variables
+                if v.dtype not in ("bool", "int64")
+            )
             if name != "adam":
                 floats -= sum(np.prod(v.shape) for v in optimizer._meta_params)
             state[name] = floats / count
