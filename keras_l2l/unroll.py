@@ -98,7 +98,7 @@ def unroll(
 def unroll_and_record(
     rule, task, meta_params, carry, batches, unroll_length, coordinates
 ):
-    """Is `unroll`, not differentiable, but tells what the rule saw.
+    """Unrolls without derivatives, and returns what the rule saw.
 
     Args:
         rule, task, meta_params, carry, batches, unroll_length: As there.
