@@ -7,7 +7,7 @@ import setuptools
 
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(
-    r'__version__ = "(.+)"', (ROOT / "keras_l2l/__init__.py").read_text()
+    r'__version__ = "(.+)"', (ROOT / "keras_l2l/version.py").read_text()
 )[1]
 
 # Meta-training, tasks and evaluation; using an optimizer needs none of it.
@@ -59,7 +59,7 @@ setuptools.setup(
     ],
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["keras_l2l", "keras_l2l.*"]),
-    package_data={"keras_l2l": ["weights/*/*"]},
+    package_data={"keras_l2l": ["presets/weights/*/*"]},
     install_requires=["keras>=3.10", "numpy>=1.26"],
     extras_require={
         "train": TRAIN,

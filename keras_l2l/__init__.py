@@ -2,17 +2,17 @@
 
 import importlib
 
-from keras_l2l import backends
 from keras_l2l import presets
 from keras_l2l import rules
-from keras_l2l.callbacks import TrainingLength
-from keras_l2l.optimizer import LearnedOptimizer
+from keras_l2l.optimizer.callbacks import TrainingLength
+from keras_l2l.optimizer.learned_optimizer import LearnedOptimizer
 from keras_l2l.rules import CoordinatewiseLSTM
 from keras_l2l.rules import CoordinatewiseRule
 from keras_l2l.rules import StepInputs
 from keras_l2l.rules import UpdateRule
+from keras_l2l.utils import backends
+from keras_l2l.version import __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "CoordinatewiseLSTM",
     "CoordinatewiseRule",
@@ -20,6 +20,7 @@ __all__ = [
     "StepInputs",
     "TrainingLength",
     "UpdateRule",
+    "__version__",
     "evaluation",
     "export",
     "meta_train",
@@ -34,7 +35,8 @@ def __getattr__(name):
     if name in ("evaluation", "export", "meta_train", "tasks"):
         backends.require_tensorflow(f"keras_l2l.{name}")
     if name == "meta_train":
-        return importlib.import_module("keras_l2l.meta_training").meta_train
+        module = importlib.import_module("keras_l2l.meta_training.meta_train")
+        return module.meta_train
     if name in ("evaluation", "export", "tasks"):
         return importlib.import_module(f"keras_l2l.{name}")
     raise AttributeError(f"module 'keras_l2l' has no attribute {name!r}")

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_l2l import backends
-from keras_l2l import checks
-from keras_l2l import gradients as gradients_lib
-from keras_l2l import nests
-from keras_l2l import runs
 from keras_l2l.rules import base
+from keras_l2l.rules import gradients as gradients_lib
+from keras_l2l.utils import backends
+from keras_l2l.utils import checks
+from keras_l2l.utils import files
+from keras_l2l.utils import nests
 
 
 def export_training_step(model, path, batch):
@@ -49,7 +49,7 @@ def export_training_step(model, path, batch):
         ValueError: if the model is not built or compiled or is distributed,
             or `batch` is not such a pair.
     """
-    runs.require_empty(path)
+    files.require_empty(path)
     _require_trainable(model)
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise ValueError(
@@ -120,7 +120,7 @@ def export_update_rule(optimizer, path):
         FileExistsError: if the folder holds something.
         ValueError: if `optimizer` is something else.
     """
-    runs.require_empty(path)
+    files.require_empty(path)
     rule = getattr(optimizer, "rule", None)
     if not isinstance(rule, base.CoordinatewiseRule):
         raise ValueError(
@@ -256,7 +256,7 @@ def _name(path):
 
 def _save(module, path, signatures):
     """Writes a SavedModel, whole or not at all."""
-    with runs.new_folder(path) as folder:
+    with files.new_folder(path) as folder:
         try:
             tf.saved_model.save(module, str(folder), signatures)
         except AssertionError as error:

@@ -9,8 +9,8 @@ from plain_tensorflow import in_plain_tensorflow
 
 import keras_l2l
 from keras_l2l import export
-from keras_l2l import nests
 from keras_l2l import rules
+from keras_l2l.utils import nests
 
 RNG = np.random.default_rng(0)
 UPDATES = """

@@ -17,9 +17,9 @@ import keras
 import numpy as np
 
 import keras_l2l
-from keras_l2l import celo_weights
-from keras_l2l import nests
 from keras_l2l import rules
+from keras_l2l.presets import celo_weights
+from keras_l2l.utils import nests
 
 STEPS = 20
 RNG = np.random.default_rng(0)

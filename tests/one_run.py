@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import keras_l2l
 from keras_l2l import tasks
-from keras_l2l.recorder import Recorder
+from keras_l2l.meta_training.history import Recorder
 
 
 @keras.saving.register_keras_serializable(package="tests")

@@ -8,7 +8,6 @@ import keras
 import pytest
 
 from keras_l2l import rules
-from keras_l2l.rules.tensorwise import TensorwiseRule
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -31,8 +30,9 @@ ARGUMENTS = {
 
 # Bases that are not in a module `base`.
 ABSTRACT = {
+    rules.TensorwiseRule,
     rules.VectorRule,
-    TensorwiseRule,
+    rules.WrapperRule,
 }
 
 

@@ -15,8 +15,9 @@ import sys
 
 from absl import flags
 
-from keras_l2l import runs
-from keras_l2l.divergence import inf_if_diverged
+from keras_l2l.utils import files
+from keras_l2l.utils.divergence import inf_if_diverged
+from keras_l2l.utils.versions import versions
 from train import benchmark
 from train import cli
 
@@ -61,13 +62,13 @@ def main():
         run = folder / name.replace(" ", "_")
         if not (run / "history.json").exists():
             _meta_train(values, given, run)
-        rows.append(_row(name, given, runs.read_json(run / "history.json")))
-    runs.write_json(
+        rows.append(_row(name, given, files.read_json(run / "history.json")))
+    files.write_json(
         folder / "ablations.json",
         {
             "benchmark": "ablations",
             "command": " ".join(("train.meta_train", *BASE)),
-            "versions": runs.versions(),
+            "versions": versions(),
             "rows": rows,
         },
     )

@@ -32,7 +32,8 @@ import platform
 import tabulate
 from absl import flags
 
-from keras_l2l import runs
+from keras_l2l.utils import files
+from keras_l2l.utils.versions import versions
 from train import cli
 from train.benchmarks import meta_training
 from train.benchmarks import overhead
@@ -84,7 +85,7 @@ def define_flags():
 
 def main():
     values = flags.FLAGS
-    output = runs.require_new(values.output)
+    output = files.require_new(values.output)
     rows = BENCHMARKS[values.benchmark](values.repeats)
     content = {
         "benchmark": values.benchmark,
@@ -94,10 +95,10 @@ def main():
         "memory_gb": round(
             os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
         ),
-        "versions": runs.versions(),
+        "versions": versions(),
         "rows": rows,
     }
-    output = runs.write_new(output, runs.to_json(content))
+    output = files.write_new(output, files.to_json(content))
     print(format_table(rows))
     print(f"Written: {output}")
 

@@ -10,10 +10,10 @@ from absl import app
 from absl import flags
 from absl import logging
 
-from keras_l2l import tf_errors
-from keras_l2l.distribution import WorkerLostError
-from keras_l2l.interruption import Interrupted
-from keras_l2l.watch import MetaTrainingError
+from keras_l2l.meta_training import tf_errors
+from keras_l2l.meta_training.interruption import Interrupted
+from keras_l2l.meta_training.replicas import WorkerLostError
+from keras_l2l.meta_training.watch import MetaTrainingError
 from train import registry
 
 # What a user, a data set or the machine is to blame for.

@@ -20,8 +20,8 @@ import pathlib
 
 import numpy as np
 
-from keras_l2l import results as results_lib
-from keras_l2l import runs
+from keras_l2l.evaluation import summary as results_lib
+from keras_l2l.utils import files
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 # Of a benchmark, after its own columns.
@@ -33,7 +33,7 @@ def names():
     tests = (
         f"{path.parent.name}/{test}"
         for path in sorted(RESULTS.glob("*/tests.json"))
-        for test in runs.read_json(path)
+        for test in files.read_json(path)
     )
     tables = sorted(RESULTS.glob("benchmark/*.csv"))
     return [*tests, *(f"benchmark/{path.stem}" for path in tables)]
@@ -46,7 +46,7 @@ def read(name):
         name: One of `names`, or the path of a JSON file.
     """
     if name not in names():
-        return runs.read_json(name)
+        return files.read_json(name)
     experiment, _, test = name.partition("/")
     if experiment == "benchmark":
         return _read_benchmark(test)
@@ -82,7 +82,7 @@ def read_baselines(name, task):
         for milestone in ("loss_at_1000", "loss_at_1000_ci95", "steps_to_adam"):
             result.pop(milestone, None)
     # But for the model, which is that of the network that is named.
-    config = runs.from_json(runs.to_json(task.get_config()), task.name)
+    config = files.from_json(files.to_json(task.get_config()), task.name)
     return {**found, "task_config": {**config, **found["task_config"]}}
 
 
@@ -102,7 +102,7 @@ def add(path, experiment, command):
     Raises:
         ValueError: if others have taken its baselines, and it has new ones.
     """
-    content = runs.read_json(path)
+    content = files.read_json(path)
     if "benchmark" in content:
         return _add_benchmark(content, command)
     test = pathlib.Path(path).stem.removeprefix("evaluation").strip("_")
@@ -148,7 +148,7 @@ def _load(experiment):
         return tests
     rows = _read_csv(folder / "results.csv")
     with np.load(folder / "curves.npz") as curves:
-        for test, about in runs.read_json(folder / "tests.json").items():
+        for test, about in files.read_json(folder / "tests.json").items():
             of_test = (row for row in rows if row["test"] == test)
             groups = itertools.groupby(of_test, _key)
             tests[test] = (
@@ -173,9 +173,9 @@ def _save(experiment, tests):
     _write_csv(folder / "results.csv", rows)
     content = io.BytesIO()
     np.savez_compressed(content, **curves)
-    runs.write(folder / "curves.npz", content.getvalue())
+    files.write(folder / "curves.npz", content.getvalue())
     content = "{\n" + ",\n".join(lines) + "\n}\n"
-    runs.write(folder / "tests.json", content.encode())
+    files.write(folder / "tests.json", content.encode())
 
 
 def _key(row):
@@ -278,7 +278,7 @@ def _write_csv(path, rows):
     writer = csv.DictWriter(content, [*rows[0]], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    runs.write(path, content.getvalue().encode())
+    files.write(path, content.getvalue().encode())
 
 
 def _number(text):

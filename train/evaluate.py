@@ -14,12 +14,12 @@ import pathlib
 from absl import flags
 
 import keras_l2l
-from keras_l2l import arrays
 from keras_l2l import evaluation
 from keras_l2l import presets as presets_lib
-from keras_l2l import results
-from keras_l2l import runs
 from keras_l2l import tasks
+from keras_l2l.evaluation import summary
+from keras_l2l.presets import named_arrays
+from keras_l2l.utils import files
 from train import cli
 from train import committed
 from train import experiments
@@ -116,7 +116,7 @@ def compare(
     Raises:
         ValueError: if presets would have one name, or that of a baseline.
     """
-    output = runs.require_new(output)
+    output = files.require_new(output)
     names = [pathlib.Path(preset).name for preset in presets]
     if len(names) == 1:
         names = ["guarded" if test.guarded else "learned"]
@@ -167,8 +167,8 @@ def compare(
     if len(presets) == 1:
         (alone,) = of_presets.values()
     content = {**alone, "baselines": baselines, **result}
-    output = runs.write_new(output, runs.to_json(content))
-    print(results.format_table(result))
+    output = files.write_new(output, files.to_json(content))
+    print(summary.format_table(result))
     print(f"Written: {output}")
 
 
@@ -182,7 +182,7 @@ def read(path, preset):
     Raises:
         ValueError: if it is of other meta-parameters than the preset's.
     """
-    evaluation = runs.read_json(path)
+    evaluation = files.read_json(path)
     sha256 = _sha256(keras_l2l.LearnedOptimizer.from_preset(preset))
     if evaluation.get("meta_params_sha256") != sha256:
         raise ValueError(
@@ -193,7 +193,7 @@ def read(path, preset):
 
 
 def _sha256(optimizer):
-    _, sha256 = arrays.checked(optimizer.rule, optimizer.meta_params)
+    _, sha256 = named_arrays.checked(optimizer.rule, optimizer.meta_params)
     return sha256
 
 

@@ -9,7 +9,7 @@ import keras
 from absl import flags
 
 import keras_l2l
-from keras_l2l.tasks import datasets
+from keras_l2l.tasks.data import datasets
 from train import cli
 
 

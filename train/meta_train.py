@@ -20,12 +20,12 @@ import pathlib
 from absl import flags
 
 import keras_l2l
-from keras_l2l import distribution
-from keras_l2l import inspection
-from keras_l2l import meta_search
 from keras_l2l import presets
-from keras_l2l import replay
-from keras_l2l import runs
+from keras_l2l.meta_training import replay
+from keras_l2l.meta_training import replicas
+from keras_l2l.meta_training import search
+from keras_l2l.meta_training import task_check
+from keras_l2l.utils import files
 from train import cli
 from train import meta_flags
 from train import registry
@@ -49,21 +49,21 @@ def main():
     stages_lib.set_missing(stage)
     if values.replay is not None:
         found = replay.replay(rule, task, values.output_dir, values.replay)
-        print(runs.to_json(found).decode())
+        print(files.to_json(found).decode())
         return
     if values.check:
-        found = inspection.inspect_task(
+        found = task_check.inspect_task(
             rule,
             task,
             validation_task=stages_lib.validation_task(values),
             **stages_lib.arguments(values),
         )
-        print(runs.to_json(found).decode())
+        print(files.to_json(found).decode())
         return
     if values.search is not None:
         arguments = stages_lib.arguments(values)
         del arguments["meta_learning_rate"]
-        meta_search.meta_search(
+        search.meta_search(
             rule,
             task,
             values.output_dir,
@@ -123,9 +123,9 @@ def _require_compatible(values, stages):
 def _run_stages(values, stages, rule, meta_params, strategy):
     """Meta-trains in `stage_1`, `stage_2`, ..., and keeps the last preset."""
     output_dir = pathlib.Path(values.output_dir)
-    is_chief = distribution.Replicas(strategy).is_chief
+    is_chief = replicas.Replicas(strategy).is_chief
     if is_chief and not (values.resume and (output_dir / "stage_1").exists()):
-        runs.require_empty(output_dir)
+        files.require_empty(output_dir)
     for number, (stage, task) in enumerate(stages, 1):
         stages_lib.set_missing(stage)
         print(f"Stage {number} of {len(stages)}")

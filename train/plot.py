@@ -22,11 +22,11 @@ Examples:
 from absl import flags
 
 import keras_l2l
-from keras_l2l import analysis
-from keras_l2l import pictures
-from keras_l2l import plots
 from keras_l2l import presets
-from keras_l2l import runs
+from keras_l2l.evaluation import plots
+from keras_l2l.evaluation import proposed_updates
+from keras_l2l.evaluation import style_transfer
+from keras_l2l.utils import files
 from train import cli
 from train import committed
 
@@ -67,7 +67,7 @@ def main():
                 f"--figure={values.figure} must be drawn from --{source}. "
                 "Received: none."
             )
-    runs.require_new(values.output)
+    files.require_new(values.output)
     if values.figure == "pictures":
         draw_pictures(
             values.preset,
@@ -77,7 +77,7 @@ def main():
         )
     elif values.figure == "updates":
         preset = presets.load_preset(values.preset)
-        found = analysis.proposed_updates(
+        found = proposed_updates.proposed_updates(
             preset.rule,
             preset.meta_params,
             cli.make_task(values.task),
@@ -105,7 +105,7 @@ def draw_pictures(preset, task, results, output):
     optimizer = keras_l2l.LearnedOptimizer.from_preset(preset)
     optimizer.set_num_steps(results["horizon"])
     config = optimizer.get_config()
-    found = pictures.pictures(
+    found = style_transfer.pictures(
         task, lambda: keras_l2l.LearnedOptimizer.from_config(config), results
     )
     plots.plot_pictures(found, output)

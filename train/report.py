@@ -15,8 +15,8 @@ import re
 
 from absl import flags
 
-from keras_l2l import plots
-from keras_l2l import results
+from keras_l2l.evaluation import plots
+from keras_l2l.evaluation import summary
 from train import benchmark
 from train import cli
 from train import committed
@@ -54,7 +54,7 @@ def figures_in(page):
 def _table(name):
     if name.endswith("/*"):
         prefix = name.removesuffix("*")
-        return results.format_summary(
+        return summary.format_summary(
             {
                 other.removeprefix(prefix): committed.read(other)
                 for other in sorted(committed.names())
@@ -64,7 +64,7 @@ def _table(name):
     content = committed.read(name)
     if "benchmark" in content:
         return benchmark.format_table(content["rows"])
-    return results.format_table(content)
+    return summary.format_table(content)
 
 
 def draw(figure):

@@ -16,8 +16,8 @@ import pathlib
 
 from absl import flags
 
-from keras_l2l import plots
-from keras_l2l import runs
+from keras_l2l.evaluation import plots
+from keras_l2l.utils import files
 from train import cli
 from train import evaluate
 from train import experiments
@@ -47,7 +47,7 @@ def main():
     for run in [folder, *sorted(folder.glob("stage_*"))]:
         history, figure = run / "history.json", run / "meta_training.png"
         if history.exists() and not figure.exists():
-            plots.plot_meta_training(runs.read_json(history), figure)
+            plots.plot_meta_training(files.read_json(history), figure)
     tests = experiments.EXPERIMENTS[values.experiment].tests
     if values.quick:
         name, test = next(iter(tests.items()))

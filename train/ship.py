@@ -13,7 +13,7 @@ import shutil
 from absl import flags
 
 from keras_l2l import presets
-from keras_l2l import runs
+from keras_l2l.utils import files
 from train import cli
 from train import evaluate
 
@@ -34,11 +34,11 @@ def main():
     values = flags.FLAGS
     run_dir = pathlib.Path(values.run_dir)
     card = make_card(run_dir, values.command, values.description, values.limits)
-    directory = runs.require_empty(
+    directory = files.require_empty(
         pathlib.Path(presets.__file__).parent / "weights" / values.name
     )
     shutil.copytree(run_dir / "preset", directory)
-    runs.write_json(directory / "card.json", card)
+    files.write_json(directory / "card.json", card)
     print(f"Written: {directory}")
 
 
@@ -76,7 +76,7 @@ def make_card(run_dir, command, description, limits):
 def _stage(folder):
     """Returns a dict of how a run, or a stage of it, went."""
     config, history = (
-        runs.read_json(folder / f"{name}.json")
+        files.read_json(folder / f"{name}.json")
         for name in ("config", "history")
     )
     for name in ("task", "validation_task"):

@@ -2,13 +2,13 @@
 
 import inspect
 
-from keras_l2l import checks
 from keras_l2l.estimators.base import Episode
 from keras_l2l.estimators.base import GradientEstimator
 from keras_l2l.estimators.evolution_strategies import EvolutionStrategies
 from keras_l2l.estimators.evolution_strategies import PersistentES
 from keras_l2l.estimators.imitation import Imitation
 from keras_l2l.estimators.truncated_backprop import TruncatedBackprop
+from keras_l2l.utils import checks
 
 __all__ = [
     "Episode",

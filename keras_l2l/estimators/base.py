@@ -4,11 +4,11 @@ import typing
 
 import tensorflow as tf
 
-from keras_l2l import checks
-from keras_l2l import unroll as unroll_lib
+from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.rules.base import UpdateRule
 from keras_l2l.tasks.base import check_task
 from keras_l2l.tasks.base import split_seed
+from keras_l2l.utils import checks
 
 
 class Episode(typing.NamedTuple):
@@ -16,7 +16,7 @@ class Episode(typing.NamedTuple):
 
     Attributes:
         seed: Scalar int64 tensor, the episode seed.
-        carry: `keras_l2l.unroll.Carry`.
+        carry: `keras_l2l.estimators.unroll.Carry`.
     """
 
     seed: typing.Any

@@ -2,12 +2,12 @@
 
 import tensorflow as tf
 
-from keras_l2l import checks
-from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import base
+from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.estimators.meta_loss import MetaLoss
 from keras_l2l.tasks.base import RANDOM
 from keras_l2l.tasks.base import random_key
+from keras_l2l.utils import checks
 
 
 class EvolutionStrategies(base.UnrollEstimator):

@@ -4,9 +4,10 @@ import math
 
 import tensorflow as tf
 
-from keras_l2l import checks
 from keras_l2l.estimators import truncated_backprop
 from keras_l2l.rules.base import UpdateRule
+from keras_l2l.rules.wrapper import WrapperRule
+from keras_l2l.utils import checks
 
 
 class Imitation(truncated_backprop.TruncatedBackprop):
@@ -90,7 +91,7 @@ class Imitation(truncated_backprop.TruncatedBackprop):
         )
 
 
-class _Taught(UpdateRule):
+class _Taught(WrapperRule):
     """A rule, beside which a teacher is told of the same gradients.
 
     The updates are the rule's, the state is that of both and the sums of
@@ -101,27 +102,21 @@ class _Taught(UpdateRule):
         self._rule, self._teacher = rule, teacher
         # Elements of each tensor, of which updates may be a sample.
         self._sizes = sizes
-        self.uses_params = rule.uses_params or teacher.uses_params
-        self.uses_loss = rule.uses_loss or teacher.uses_loss
-        self.jit_compile = rule.jit_compile and teacher.jit_compile
+
+    def inner_rules(self):
+        return {"rule": self._rule, "teacher": self._teacher}
+
+    def with_inner_rules(self, rules):
+        return _Taught(**rules, sizes=self._sizes)
 
     @property
     def unused(self):
         return self._rule.unused
 
     def for_variables(self, variables):
-        return _Taught(
-            self._rule.for_variables(variables),
-            self._teacher.for_variables(variables),
-            [math.prod(v.shape) for v in variables],
-        )
-
-    def for_num_steps(self, num_steps):
-        return _Taught(
-            self._rule.for_num_steps(num_steps),
-            self._teacher.for_num_steps(num_steps),
-            self._sizes,
-        )
+        bound = super().for_variables(variables)
+        bound._sizes = [math.prod(v.shape) for v in variables]
+        return bound
 
     def init_meta_params(self, seed):
         return self._rule.init_meta_params(seed)

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from keras_l2l import checks
+from keras_l2l.utils import checks
 
 # Added to losses before their logarithm: else tasks whose losses go to 0 would
 # be all that counts in the end.

@@ -4,13 +4,13 @@ import math
 
 import tensorflow as tf
 
-from keras_l2l import backends
-from keras_l2l import checks
-from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import base
+from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.estimators.meta_loss import MetaLoss
 from keras_l2l.tasks.base import RANDOM
 from keras_l2l.tasks.base import check_second_derivatives
+from keras_l2l.utils import backends
+from keras_l2l.utils import checks
 
 
 class TruncatedBackprop(base.UnrollEstimator):
@@ -24,7 +24,7 @@ class TruncatedBackprop(base.UnrollEstimator):
     Args:
         rule, task, horizon, unroll_length, compile_unroll: As for
             `keras_l2l.estimators.base.UnrollEstimator`.
-        second_derivatives: Bool, see `keras_l2l.unroll.unroll`.
+        second_derivatives: Bool, see `keras_l2l.estimators.unroll.unroll`.
         loss_weights: How the losses of an episode count, `"sum"` by default,
             see `keras_l2l.estimators.meta_loss.MetaLoss`.
         sampled_coordinates: Int, or `None` for all. The meta-gradient is then

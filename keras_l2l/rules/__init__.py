@@ -1,6 +1,5 @@
 """Update rules. A new rule is one module here and one line below."""
 
-from keras_l2l.nests import count_params
 from keras_l2l.rules.base import CoordinatewiseRule
 from keras_l2l.rules.base import StepInputs
 from keras_l2l.rules.base import UpdateRule
@@ -19,7 +18,10 @@ from keras_l2l.rules.partition import Partition
 from keras_l2l.rules.rnnprop import RNNprop
 from keras_l2l.rules.serialization import deserialize
 from keras_l2l.rules.serialization import serialize
+from keras_l2l.rules.tensorwise import TensorwiseRule
 from keras_l2l.rules.vector_rule import VectorRule
+from keras_l2l.rules.wrapper import WrapperRule
+from keras_l2l.utils.nests import count_params
 
 __all__ = [
     "NTMBFGS",
@@ -37,8 +39,10 @@ __all__ = [
     "Partition",
     "RNNprop",
     "StepInputs",
+    "TensorwiseRule",
     "UpdateRule",
     "VectorRule",
+    "WrapperRule",
     "count_params",
     "deserialize",
     "serialize",

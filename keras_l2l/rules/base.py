@@ -2,12 +2,8 @@
 
 import math
 
-import keras
 from keras import ops
 
-from keras_l2l import backends
-from keras_l2l import chunks
-from keras_l2l import division
 from keras_l2l.rules import updates
 from keras_l2l.rules import vectors
 
@@ -31,8 +27,6 @@ class UpdateRule:
         uses_loss: Bool, whether it looks at `StepInputs.loss`.
         jit_compile: Bool, whether XLA may compile the rule. It is faster, but
             there are operations that it cannot compile.
-        compiles_tensors: Bool, whether `step_in_place` compiles the step of
-            each tensor, so that nothing else need be.
         rests_without_gradient: Bool, whether the update of a coordinate is 0
             for as long as its gradients have all been 0, as Adam's. Where it
             is `False`, callers mask such coordinates, and keep a byte for
@@ -44,7 +38,6 @@ class UpdateRule:
     uses_params = True
     uses_loss = False
     jit_compile = True
-    compiles_tensors = False
     rests_without_gradient = False
     rounds_state = False
 
@@ -90,16 +83,6 @@ class UpdateRule:
                 tensors, in the order of `StepInputs.gradients`.
         """
         raise NotImplementedError
-
-    def state_spec(self, shapes):
-        """Returns a nest of `keras.KerasTensor` like `init_state(shapes)`.
-
-        Nothing is allocated.
-        """
-        return keras.tree.map_structure(
-            lambda t: keras.KerasTensor(t.shape),
-            backends.abstract(lambda: self.init_state(shapes)),
-        )
 
     def step(self, meta_params, inputs, state):
         """Computes one update of every optimizee tensor.
@@ -154,34 +137,6 @@ class UpdateRule:
             f"Received: {type(self).__name__}. Leave out "
             "`sampled_coordinates` and `teacher`."
         )
-
-    def divide(self, shapes):
-        """Returns how the tensors can be divided into parts.
-
-        `LearnedOptimizer` steps the parts side by side, each with a state as
-        from `init_state` for its shapes. By default there is one part.
-
-        Args:
-            shapes: As for `init_state`.
-        """
-        return division.Whole(shapes)
-
-    def step_in_place(self, meta_params, inputs, stored, storage):
-        """Is `step` where it is not differentiated, as in `fit`.
-
-        Rules with a large state take care here that little memory is
-        transient when XLA compiles it: `stored` is not used again.
-
-        Args:
-            meta_params, inputs: As for `step`.
-            stored: Nest like the state, of its tensors as they are stored.
-            storage: `keras_l2l.storage.Storage` to read and write them.
-
-        Returns:
-            Tuple `(updates, stored)`.
-        """
-        updates, state = self.step(meta_params, inputs, storage.read(stored))
-        return updates, storage.write(state)
 
     def remarks(self, state):
         """Returns what to tell a user after a training, a list of strings."""
@@ -240,46 +195,14 @@ class CoordinatewiseRule(UpdateRule):
     def init_state(self, shapes):
         return self.init_coordinate_state(sum(map(math.prod, shapes)))
 
-    def state_spec(self, shapes):
-        n = sum(map(math.prod, shapes))
-        return keras.tree.map_structure(
-            lambda t: keras.KerasTensor((*t.shape[:-1], n)),
-            self.init_coordinate_state(1),
-        )
-
     def take(self, state, shapes, coordinates):
         return vectors.take(state, shapes, coordinates)
 
-    def divide(self, shapes):
-        n = sum(map(math.prod, shapes))
-        return division.Vectors(shapes, chunks.part_size(n))
-
     def step(self, meta_params, inputs, state):
-        return self._step(
-            meta_params,
-            inputs,
-            lambda step, gradient, mask: step(gradient, state, mask),
-        )
-
-    def step_in_place(self, meta_params, inputs, stored, storage):
-        def run(step, gradient, mask):
-            def stored_step(gradient, stored, mask):
-                update, state = step(gradient, storage.read(stored), mask)
-                return update, storage.write(state)
-
-            return chunks.map_in_chunks(stored_step, gradient, stored, mask)
-
-        return self._step(meta_params, inputs, run)
-
-    def _step(self, meta_params, inputs, run):
         return vectors.on_vectors(
             inputs,
-            lambda gradient, mask: run(
-                lambda gradient, state, mask: self.masked_coordinate_step(
-                    meta_params, gradient, state, inputs.iteration, mask
-                ),
-                gradient,
-                mask,
+            lambda gradient, mask: self.masked_coordinate_step(
+                meta_params, gradient, state, inputs.iteration, mask
             ),
         )
 

@@ -4,12 +4,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_l2l import checks
 from keras_l2l.rules import accumulators
 from keras_l2l.rules import celo_schedule
 from keras_l2l.rules import moments
 from keras_l2l.rules import tensorwise
 from keras_l2l.rules import vectors
+from keras_l2l.utils import checks
 
 
 class _Scheduled(tensorwise.TensorwiseRule):

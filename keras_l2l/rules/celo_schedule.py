@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_l2l import cells
+from keras_l2l.rules import cells
 
 _UNITS = 64
 _AVERAGES = 10

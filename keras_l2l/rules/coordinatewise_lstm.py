@@ -24,8 +24,8 @@ class CoordinatewiseLSTM(lstm_stack.GradientLSTMStack, base.CoordinatewiseRule):
             Defaults to `(20, 20)`.
         preprocessing: `"log_and_sign"` (the default) or `None`, which feeds
             the raw gradient (the paper's quadratics).
-        p: Positive float, see `keras_l2l.preprocess.log_and_sign`. Defaults
-            to 10.0. Unused when `preprocessing` is `None`.
+        p: Positive float, see `keras_l2l.rules.preprocessing.log_and_sign`.
+            Defaults to 10.0. Unused when `preprocessing` is `None`.
         output_scale: Positive float, factor on the linear output. Defaults to
             0.1, the paper's for neural networks.
 

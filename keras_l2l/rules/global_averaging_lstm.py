@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from keras_l2l import checks
 from keras_l2l.rules import lstm_stack
 from keras_l2l.rules import vector_rule
 from keras_l2l.rules import vectors
+from keras_l2l.utils import checks
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")

@@ -3,17 +3,18 @@
 import keras
 from keras import ops
 
-from keras_l2l import checks
 from keras_l2l.rules import base
 from keras_l2l.rules import hand_designed
 from keras_l2l.rules import monitor
 from keras_l2l.rules import serialization
 from keras_l2l.rules import updates as updates_lib
 from keras_l2l.rules import vectors
+from keras_l2l.rules import wrapper
+from keras_l2l.utils import checks
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
-class Guarded(base.UpdateRule):
+class Guarded(wrapper.WrapperRule):
     """Lets a rule update the parameters for as long as the loss falls.
 
     ```
@@ -68,6 +69,7 @@ class Guarded(base.UpdateRule):
 
     uses_params = True
     uses_loss = True
+    rounds_state = False
 
     def __init__(self, rule, fallback=None, patience=100):
         fallback = hand_designed.Adam() if fallback is None else fallback
@@ -83,42 +85,15 @@ class Guarded(base.UpdateRule):
         self.fallback = fallback
         self.patience = checks.require_int("patience", patience)
 
-    @property
-    def needs_loss(self):
-        return self.rule.needs_loss or self.fallback.needs_loss
+    def inner_rules(self):
+        return {"rule": self.rule, "fallback": self.fallback}
 
-    @property
-    def jit_compile(self):
-        return self.rule.jit_compile and self.fallback.jit_compile
-
-    @property
-    def rests_without_gradient(self):
-        return (
-            self.rule.rests_without_gradient
-            and self.fallback.rests_without_gradient
-        )
+    def with_inner_rules(self, rules):
+        return type(self)(**rules, patience=self.patience)
 
     @property
     def unused(self):
         return self.rule.unused
-
-    def _with(self, method, argument):
-        rule, fallback = (
-            getattr(r, method)(argument) for r in (self.rule, self.fallback)
-        )
-        return type(self)(rule, fallback, self.patience)
-
-    def for_variables(self, variables):
-        return self._with("for_variables", variables)
-
-    def for_num_steps(self, num_steps):
-        return self._with("for_num_steps", num_steps)
-
-    def init_meta_params(self, seed):
-        return {
-            "rule": self.rule.init_meta_params(seed),
-            "fallback": self.fallback.init_meta_params(seed),
-        }
 
     def init_state(self, shapes):
         def zeros():

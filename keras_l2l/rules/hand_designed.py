@@ -8,8 +8,8 @@ import math
 import keras
 from keras import ops
 
-from keras_l2l import checks
 from keras_l2l.rules import base
+from keras_l2l.utils import checks
 
 # Where they would never forget, or blow up.
 _BELOW = {"momentum": 1, "beta_1": 1, "beta_2": 1}

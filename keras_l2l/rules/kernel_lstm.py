@@ -5,10 +5,10 @@ import math
 import keras
 from keras import ops
 
-from keras_l2l import checks
 from keras_l2l.rules import base
 from keras_l2l.rules import lstm_stack
 from keras_l2l.rules import vectors
+from keras_l2l.utils import checks
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")

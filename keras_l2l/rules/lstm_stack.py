@@ -2,9 +2,9 @@
 
 from keras import ops
 
-from keras_l2l import cells
-from keras_l2l import checks
-from keras_l2l import preprocess
+from keras_l2l.rules import cells
+from keras_l2l.rules import preprocessing
+from keras_l2l.utils import checks
 
 
 class LSTMStack:
@@ -89,7 +89,7 @@ class GradientLSTMStack(LSTMStack):
     Args:
         units, output_scale: As for `LSTMStack`.
         preprocessing: `"log_and_sign"` or `None`, which feeds raw gradients.
-        p: Positive float, see `keras_l2l.preprocess.log_and_sign`.
+        p: Positive float, see `keras_l2l.rules.preprocessing.log_and_sign`.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -113,7 +113,7 @@ class GradientLSTMStack(LSTMStack):
         """Returns `[k * features_per_gradient, n]` of gradients `[k, n]`."""
         if self.preprocessing is None:
             return gradient
-        features = preprocess.log_and_sign(gradient, self.p)
+        features = preprocessing.log_and_sign(gradient, self.p)
         # The number of columns may be unknown, as in an exported rule.
         return ops.reshape(features, (2 * gradient.shape[0], -1))
 

@@ -6,8 +6,8 @@ import math
 import numpy as np
 from keras import ops
 
-from keras_l2l import cells
 from keras_l2l.rules import accumulators
+from keras_l2l.rules import cells
 
 DECAYS = (0.9, 0.99, 0.999)
 # What a gradient is cut off at.

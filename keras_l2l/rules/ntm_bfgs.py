@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_l2l import checks
 from keras_l2l.rules import global_averaging_lstm
 from keras_l2l.rules import vectors
+from keras_l2l.utils import checks
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")

@@ -6,10 +6,11 @@ import keras
 
 from keras_l2l.rules import base
 from keras_l2l.rules import serialization
+from keras_l2l.rules import wrapper
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
-class Partition(base.UpdateRule):
+class Partition(wrapper.WrapperRule):
     """Updates each variable by the first rule whose selector chooses it.
 
     Args:
@@ -59,145 +60,114 @@ class Partition(base.UpdateRule):
         self.default = default
         self._indices = None
 
-    @property
-    def uses_params(self):
-        return any(rule.uses_params for rule in self._rules().values())
-
-    @property
-    def uses_loss(self):
-        return any(rule.uses_loss for rule in self._rules().values())
-
-    @property
-    def needs_loss(self):
-        return any(rule.needs_loss for rule in self._rules().values())
-
-    @property
-    def jit_compile(self):
-        return all(rule.jit_compile for rule in self._rules().values())
-
-    @property
-    def rests_without_gradient(self):
-        return all(
-            rule.rests_without_gradient for rule in self._rules().values()
-        )
-
-    @property
-    def rounds_state(self):
-        return all(rule.rounds_state for rule in self._rules().values())
-
-    def _rules(self):
+    def inner_rules(self):
         """Returns the rules by name, in the order of selection."""
-        names = [f"member_{i}" for i in range(len(self.members))]
-        chosen = [rule for _, rule in self.members]
-        return dict(
-            zip([*names, "default"], [*chosen, self.default], strict=True)
-        )
+        rules = {f"member_{i}": r for i, (_, r) in enumerate(self.members)}
+        return {**rules, "default": self.default}
+
+    def with_inner_rules(self, rules):
+        *members, default = rules.values()
+        selectors = [selector for selector, _ in self.members]
+        found = type(self)(list(zip(selectors, members, strict=True)), default)
+        found._indices = self._indices
+        return found
 
     def for_variables(self, variables):
-        bound = type(self)(self.members, self.default)
         selectors = [*(s for s, _ in self.members), lambda variable: True]
         chosen = [
             next(i for i, s in enumerate(selectors) if _selects(s, variable))
             for variable in variables
         ]
-        bound._indices = {
+        indices = {
             name: [i for i, c in enumerate(chosen) if c == number]
-            for number, name in enumerate(self._rules())
+            for number, name in enumerate(self.inner_rules())
         }
+        bound = self.with_inner_rules(
+            {
+                name: rule.for_variables([variables[i] for i in indices[name]])
+                for name, rule in self.inner_rules().items()
+            }
+        )
+        bound._indices = indices
         return bound
 
-    def for_num_steps(self, num_steps):
-        members = [
-            (s, rule.for_num_steps(num_steps)) for s, rule in self.members
-        ]
-        told = type(self)(members, self.default.for_num_steps(num_steps))
-        told._indices = self._indices
-        return told
+    def bound_members(self):
+        """Returns `(name, rule, indices)` of each member with variables.
 
-    def init_meta_params(self, seed):
-        return {
-            name: rule.init_meta_params(seed)
-            for name, rule in self._rules().items()
-        }
+        Raises:
+            ValueError: if `for_variables` was not called.
+        """
+        if self._indices is None:
+            raise ValueError(
+                "A Partition must know the variables before it is used. Call "
+                "rule.for_variables(variables) and use what it returns."
+            )
+        return [
+            (name, rule, self._indices[name])
+            for name, rule in self.inner_rules().items()
+            if self._indices[name]
+        ]
 
     def init_state(self, shapes):
-        return self._of_members("init_state", shapes)
-
-    def state_spec(self, shapes):
-        return self._of_members("state_spec", shapes)
-
-    def _of_members(self, method, shapes):
         return {
-            name: getattr(self._rules()[name], method)(
-                [shapes[i] for i in indices]
-            )
-            for name, indices in self._bound().items()
+            name: rule.init_state([shapes[i] for i in indices])
+            for name, rule, indices in self.bound_members()
         }
 
     def take(self, state, shapes, coordinates):
         return {
-            name: self._rules()[name].take(
+            name: rule.take(
                 state[name],
                 [shapes[i] for i in indices],
                 [coordinates[i] for i in indices],
             )
-            for name, indices in self._bound().items()
+            for name, rule, indices in self.bound_members()
         }
 
     def step(self, meta_params, inputs, state):
-        return self._step("step", meta_params, inputs, state)
+        return self.step_members(
+            lambda rule: rule.step, meta_params, inputs, state
+        )
 
-    def step_in_place(self, meta_params, inputs, stored, storage):
-        return self._step("step_in_place", meta_params, inputs, stored, storage)
+    def step_members(self, step_of, meta_params, inputs, state):
+        """Computes `step`, with a given step of each member.
 
-    def _step(self, method, meta_params, inputs, state, *args):
+        Args:
+            step_of: Function from a rule to a function like its `step`.
+            meta_params, inputs, state: As for `step`.
+        """
         updates, new_state = [None] * len(inputs.gradients), {}
-        for name, indices in self._bound().items():
-            step = getattr(self._rules()[name], method)
-            member_updates, new_state[name] = step(
-                meta_params[name], _choose(inputs, indices), state[name], *args
+        for name, rule, indices in self.bound_members():
+            member_updates, new_state[name] = step_of(rule)(
+                meta_params[name], _choose(inputs, indices), state[name]
             )
             for i, update in zip(indices, member_updates, strict=True):
                 updates[i] = update
         return updates, new_state
 
     def replacements(self, state):
-        found = {
-            i: replacement
-            for name, indices in self._bound().items()
-            for i, replacement in zip(
-                indices,
-                self._rules()[name].replacements(state[name]) or [],
-                strict=False,
-            )
-        }
-        n = sum(map(len, self._bound().values()))
-        return [found.get(i) for i in range(n)] if found else None
+        found, number = {}, 0
+        for name, rule, indices in self.bound_members():
+            of_member = rule.replacements(state[name]) or []
+            found |= dict(zip(indices, of_member, strict=False))
+            number += len(indices)
+        return [found.get(i) for i in range(number)] if found else None
 
     def remarks(self, state):
         return [
             f"{name}: {remark}"
-            for name in self._bound()
-            for remark in self._rules()[name].remarks(state[name])
+            for name, rule, _ in self.bound_members()
+            for remark in rule.remarks(state[name])
         ]
 
     @property
     def unused(self):
-        bound = self._bound()
+        bound = {name for name, _, _ in self.bound_members()}
         return [
             name
-            for name, rule in self._rules().items()
+            for name, rule in self.inner_rules().items()
             if name not in bound and rule.init_meta_params(0)
         ]
-
-    def _bound(self):
-        """Returns member names -> indices, of members with variables."""
-        if self._indices is None:
-            raise ValueError(
-                "A Partition must know the variables before it is used. Call "
-                "rule.for_variables(variables) and use what it returns."
-            )
-        return {name: i for name, i in self._indices.items() if i}
 
     def get_config(self):
         return {

@@ -59,7 +59,8 @@ def where(mask, new, old):
 
 
 def _join(tensors):
-    return ops.concatenate([ops.reshape(t, (-1,)) for t in tensors])
+    flat = [ops.reshape(t, (-1,)) for t in tensors]
+    return flat[0] if len(flat) == 1 else ops.concatenate(flat)
 
 
 def _split(vector, shapes):

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_l2l import checks
+from keras_l2l.utils import checks
 
 SPLITS = ("train", "meta_valid", "test")
 # The algorithm of random numbers. Left to TensorFlow, XLA takes another.

@@ -2,9 +2,9 @@
 
 import keras
 
-from keras_l2l import checks
-from keras_l2l.tasks import datasets
 from keras_l2l.tasks import keras_model
+from keras_l2l.tasks.data import datasets
+from keras_l2l.utils import checks
 
 
 class ConvNetClassification(keras_model.KerasModelTask):

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_l2l import checks
 from keras_l2l.tasks import base
+from keras_l2l.utils import checks
 
 _FORMS = (
     "a pair (x, y) or a triple (x, y, sample_weight), a tf.data.Dataset or "

@@ -4,8 +4,8 @@ import math
 
 import tensorflow as tf
 
-from keras_l2l import checks
 from keras_l2l.tasks import base
+from keras_l2l.utils import checks
 
 
 def _rosenbrock(x):

@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
-from keras_l2l import checks
 from keras_l2l.tasks import base
-from keras_l2l.tasks import datasets
+from keras_l2l.tasks.data import datasets
+from keras_l2l.utils import checks
 
 
 class ImageClassification(base.Task):

@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_l2l import checks
-from keras_l2l.descriptions import NOTE
-from keras_l2l.descriptions import described
-from keras_l2l.descriptions import of_keras
 from keras_l2l.tasks import base
 from keras_l2l.tasks import examples
 from keras_l2l.tasks import isolation
 from keras_l2l.tasks.model_loss import ModelLoss
+from keras_l2l.utils import checks
+from keras_l2l.utils.descriptions import NOTE
+from keras_l2l.utils.descriptions import described
+from keras_l2l.utils.descriptions import of_keras
 
 
 class KerasModelTask(base.Task):

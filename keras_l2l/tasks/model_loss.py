@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_l2l import checks
+from keras_l2l.utils import checks
 
 
 class ModelLoss:

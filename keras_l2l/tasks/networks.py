@@ -9,10 +9,10 @@ import typing
 import keras
 from keras import ops
 
-from keras_l2l import checks
-from keras_l2l.tasks import datasets
 from keras_l2l.tasks import keras_model
-from keras_l2l.tasks import text
+from keras_l2l.tasks.data import datasets
+from keras_l2l.tasks.data import text
+from keras_l2l.utils import checks
 
 CHARACTERS = "characters"
 
@@ -27,7 +27,7 @@ class Network(typing.NamedTuple):
         depth: Int, hidden layers, convolutions or transformer blocks.
         activation: String, a Keras activation.
         dataset: String, a TFDS data set of labelled images, or
-            `"characters"`, the text of `keras_l2l.tasks.text`.
+            `"characters"`, the text of `keras_l2l.tasks.data.text`.
         batch_size: Int.
         init_scale: Float, by which kernels are larger than Glorot's.
         pooling: Int, pixels a side that are averaged into one before.

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_l2l import checks
 from keras_l2l.tasks import base
-from keras_l2l.tasks import datasets
+from keras_l2l.tasks.data import datasets
+from keras_l2l.utils import checks
 
 CONTENT_LAYER = "block4_conv2"
 STYLE_LAYERS = tuple(f"block{i}_conv1" for i in range(1, 6))

@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from keras_l2l import checks
 from keras_l2l.tasks import base
+from keras_l2l.utils import checks
 
 
 class Quadratics(base.TaskFamily):

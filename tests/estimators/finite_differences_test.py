@@ -9,8 +9,8 @@ from conftest import float64_quadratic
 from conftest import to_float64
 
 from keras_l2l import rules
-from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import TruncatedBackprop
+from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.rules.updates import apply_updates
 
 

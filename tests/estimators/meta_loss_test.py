@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 import keras_l2l
-from keras_l2l import inspection
 from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.estimators.meta_loss import MetaLoss
+from keras_l2l.meta_training import task_check
 
 
 class Lowered(tasks.Quadratics):
@@ -52,7 +52,7 @@ def test_negative_losses_are_said_to_be_the_cause(
 
 
 def test_inspection_says_so_too():
-    report = inspection.inspect_task(
+    report = task_check.inspect_task(
         rules.Momentum(),
         Lowered(3),
         horizon=4,

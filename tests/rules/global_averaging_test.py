@@ -7,6 +7,7 @@ from conftest import log_and_sign_in_numpy
 from conftest import lstm_cell_in_numpy
 
 from keras_l2l import rules
+from keras_l2l.optimizer.execution import execution_of
 
 LAYERS = {"lstm_0": 4, "lstm_1": 3}
 
@@ -110,7 +111,8 @@ def test_ntm_bfgs_equals_an_independent_numpy_computation():
 
 def test_a_large_memory_is_described_without_being_there():
     # Of 160 GB.
-    spec = rules.NTMBFGS().state_spec([(100_000,), (100_000,)])
+    run = execution_of(rules.NTMBFGS(), None)
+    spec = run.state_spec([(100_000,), (100_000,)])
     assert spec["memory"].shape == (200_000, 200_000)
 
 

@@ -6,11 +6,11 @@ from conftest import leaves
 from conftest import regression_task
 
 import keras_l2l
-from keras_l2l import inspection
-from keras_l2l import nests
 from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l import tasks
+from keras_l2l.meta_training import task_check
+from keras_l2l.utils import nests
 
 X = np.random.default_rng(0).integers(0, 9, size=(32, 4))
 Y = X.sum(axis=1, keepdims=True) / 9
@@ -193,7 +193,7 @@ def test_a_preset_and_a_look_at_a_task_are_of_the_rule_as_given(tmp_path):
         default=rules.SGD(),
     )
     short = {"horizon": 4, "unroll_length": 2, "validation_episodes": 1}
-    report = inspection.inspect_task(rule, regression_task(), **short)
+    report = task_check.inspect_task(rule, regression_task(), **short)
     assert report["params"] == 3 * 4 + 4 + 4 + 1
     result = keras_l2l.meta_train(
         rule, regression_task(), tmp_path, meta_steps=2, verbose=0, **short

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_l2l import analysis
 from keras_l2l import rules
 from keras_l2l import tasks
-from keras_l2l import unroll as unroll_lib
 from keras_l2l.estimators import imitation
+from keras_l2l.estimators import unroll as unroll_lib
+from keras_l2l.evaluation import proposed_updates
 from keras_l2l.rules import updates
 
 TASK = tasks.Quadratic(tf.eye(2), tf.constant([1.0, -1.0]))
@@ -51,7 +51,7 @@ def test_an_unroll_sets_parameters_back(wrap):
 
 
 def test_proposed_updates_follow_replacements():
-    data = analysis.proposed_updates(
+    data = proposed_updates.proposed_updates(
         GUARDED, GUARDED.init_meta_params(0), TASK, (0, 5, 11), points=3
     )
     first, diverged, back = (panel[0]["gradient"] for panel in data["panels"])

@@ -68,7 +68,7 @@ def test_each_lstm_of_the_paper_has_its_variables(task):
     assert isinstance(rule, rules.Partition)
     names = {
         member: [variables[i].path.split("/")[1] for i in indices]
-        for member, indices in rule._bound().items()
+        for member, _, indices in rule.bound_members()
     }
     # Normalizations have the names of theirs in Keras, and so the default.
     assert names["member_0"] == ["conv_0", "conv_1", "conv_2"]

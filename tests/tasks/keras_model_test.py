@@ -9,8 +9,8 @@ from conftest import regression_task
 
 import keras_l2l
 from keras_l2l import evaluation
-from keras_l2l import runs
 from keras_l2l import tasks
+from keras_l2l.utils import files
 
 X = np.arange(300.0).reshape(100, 3) / 100
 Y = X.sum(axis=1, keepdims=True)
@@ -346,7 +346,7 @@ def test_a_subclass_without_a_config_is_described():
     # Older versions of Keras have a configuration of it, newer ones not.
     assert description["class_name"] == "Model"
     assert description.get("shapes", [[3, 1], [1]]) == [[3, 1], [1]]
-    assert runs.to_json(description)
+    assert files.to_json(description)
     batch = task.batches("train", 0)(tf.constant(0))
     assert np.isfinite(task.loss(task.init_params(1), batch))
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_l2l import chunks
-from keras_l2l import nests
 from keras_l2l import rules
+from keras_l2l.optimizer import chunks
+from keras_l2l.optimizer.execution import execution_of
+from keras_l2l.utils import nests
 from train.benchmarks import meta_training
 from train.benchmarks import other_frameworks
 from train.benchmarks import scaling
@@ -79,7 +80,8 @@ def test_every_rule_is_beside_adam(monkeypatch):
     # Besides: the learning rate.
     assert rows["adam"]["floats_per_parameter"] == (2 * 8 + 1) / 8
     for name, make in update.RULES.items():
-        state = nests.count_params(make().state_spec([(3, 2), (2,)]))
+        run = execution_of(make(), None)
+        state = nests.count_params(run.state_spec([(3, 2), (2,)]))
         assert rows[name]["floats_per_parameter"] == (state + 1) / 8
 
 

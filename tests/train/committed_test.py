@@ -6,9 +6,9 @@ import shlex
 import numpy as np
 import pytest
 
-from keras_l2l import plots
-from keras_l2l import results
-from keras_l2l import runs
+from keras_l2l.evaluation import plots
+from keras_l2l.evaluation import summary
+from keras_l2l.utils import files
 from train import committed
 from train import experiments
 from train import registry
@@ -23,7 +23,7 @@ def entry(optimizer, rate, tuned_for, seed, steps):
         "optimizer": optimizer,
         "learning_rate": rate,
         "tuned_for": tuned_for,
-        **results.summarize(curves, metrics),
+        **summary.summarize(curves, metrics),
     }
 
 
@@ -55,7 +55,7 @@ def add(tmp_path, monkeypatch):
     def add(content, name, command="make it"):
         experiment, _, test = name.partition("/")
         path = tmp_path / f"evaluation_{test}.json"
-        runs.write_json(path, content)
+        files.write_json(path, content)
         return committed.add(path, experiment, command)
 
     return add
@@ -86,10 +86,10 @@ def test_all_that_is_shown_is_kept_to_the_last_digit(add):
             np.array(result["losses"]),
             np.array(expected["losses"], dtype=float).astype("float32"),
         )
-    assert results.format_table(found) == results.format_table(content)
+    assert summary.format_table(found) == summary.format_table(content)
     long = evaluation(horizon=2000, block=50)
-    table = results.format_table(committed.read("a/long"))
-    assert table == results.format_table(long) and "steps to adam" in table
+    table = summary.format_table(committed.read("a/long"))
+    assert table == summary.format_table(long) and "steps to adam" in table
     assert {row["commit"] for row in rows("a")} == {"commit0"}
     assert {row["seeds"] for row in rows("a")} == {"3"}
 
@@ -124,7 +124,7 @@ def test_baselines_of_others_are_not_repeated(add):
         "adam_default",
     ]
     found = committed.read("c/d")
-    assert results.format_table(found) == results.format_table(second)
+    assert summary.format_table(found) == summary.format_table(second)
     # With its own it keeps who made them.
     again = evaluation(2, baselines="a/b")
     del again["results"][1]
@@ -160,7 +160,7 @@ def test_benchmarks_are_tables(add, tmp_path):
     ]
     content = {"benchmark": "startup", "cores": 2, "rows": rows}
     content["versions"] = {"keras": "3.0", "commit": "7e5"}
-    runs.write_json(tmp_path / "x.json", content)
+    files.write_json(tmp_path / "x.json", content)
     assert committed.add(tmp_path / "x.json", None, "y") == "benchmark/startup"
     found = committed.read("benchmark/startup")
     assert found == {k: content[k] for k in ("benchmark", "cores", "rows")}
@@ -184,7 +184,7 @@ def test_committed_baselines_are_of_what_is_tested():
     data = registry.Data("l2l_digits", None, False, None)
     task = registry.TASKS["digits_relu"](data)
     found = committed.read_baselines("long/digits_relu", task)
-    config = runs.from_json(runs.to_json(task.get_config()), "task")
+    config = files.from_json(files.to_json(task.get_config()), "task")
     assert found["task_config"] == config
     assert not any("steps_to_adam" in result for result in found["results"])
 

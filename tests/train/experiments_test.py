@@ -7,8 +7,8 @@ from absl import flags
 from absl.testing import flagsaver
 
 import keras_l2l
-from keras_l2l import arrays
-from keras_l2l import runs
+from keras_l2l.presets import named_arrays
+from keras_l2l.utils import files
 from train import experiments
 from train import meta_flags
 from train import registry
@@ -179,12 +179,12 @@ def test_one_command_reproduces_an_experiment(tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    config = runs.read_json(tmp_path / "run" / "config.json")
+    config = files.read_json(tmp_path / "run" / "config.json")
     # The flag that is given wins over the experiment's and over --quick's.
     assert config["unroll_length"] == 50
     assert config["meta_steps"] == experiments.QUICK["meta_steps"]
     assert config["meta_batch_size"] == 8
-    evaluation = runs.read_json(tmp_path / "run" / "evaluation_base.json")
+    evaluation = files.read_json(tmp_path / "run" / "evaluation_base.json")
     assert len(evaluation["seeds"]) == 2 and evaluation["horizon"] == 10
     assert (tmp_path / "run" / "curves_base.png").stat().st_size > 10_000
 
@@ -201,7 +201,7 @@ def test_stages_go_on_from_each_other(tmp_path):
     done = forked.run("meta_train", *flags)
     assert done.returncode == 0, done.stderr
     first, last = (
-        runs.read_json(tmp_path / f"run/stage_{i}/config.json") for i in (1, 3)
+        files.read_json(tmp_path / f"run/stage_{i}/config.json") for i in (1, 3)
     )
     # Of the last stage, of none, of the first, and as given.
     rates = first["meta_learning_rate"], last["meta_learning_rate"]
@@ -211,17 +211,17 @@ def test_stages_go_on_from_each_other(tmp_path):
     assert last["sampled_coordinates"] == 2048
     assert (first["meta_batch_size"], last["meta_batch_size"]) == (1, 1)
     kept, of_last = (
-        runs.read_json(tmp_path / f"run/{name}/metadata.json")
+        files.read_json(tmp_path / f"run/{name}/metadata.json")
         for name in ("preset", "stage_3/preset")
     )
     assert kept == of_last
     assert "meta_params_sha256" not in first
     loaded = keras_l2l.presets.load_preset(tmp_path / "run/stage_2/preset")
-    _, expected = arrays.checked(loaded.rule, loaded.meta_params)
+    _, expected = named_arrays.checked(loaded.rule, loaded.meta_params)
     assert last["meta_params_sha256"] == expected
     # Nothing is overwritten; what is finished is not done again.
     refused = forked.run("meta_train", *flags)
     assert refused.returncode == 1 and "new or empty" in refused.stderr
     resumed = forked.run("meta_train", *flags, "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert kept == runs.read_json(tmp_path / "run/preset/metadata.json")
+    assert kept == files.read_json(tmp_path / "run/preset/metadata.json")

@@ -54,12 +54,14 @@ def test_lstm_kernel_has_an_lstm_for_each_filter():
     )
     rule = registry.RULES["lstm_kernel"]()
     rule = rule.for_variables(model.trainable_variables)
-    ((_, of_kernels),) = rule.members
+    (of_kernels, kernels), (_, others) = (
+        (member, indices) for _, member, indices in rule.bound_members()
+    )
     assert type(of_kernels) is rules.KernelLSTM
     assert of_kernels.kernel_shape == (3, 3)
     assert type(rule.default) is rules.CoordinatewiseLSTM
     # The kernel of the convolution alone, not its bias nor the dense layer.
-    assert rule._bound() == {"member_0": [0], "default": [1, 2, 3]}
+    assert (kernels, others) == ([0], [1, 2, 3])
 
 
 @pytest.mark.parametrize("network", ["conv", "small_conv"])

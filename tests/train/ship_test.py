@@ -3,12 +3,12 @@ import shutil
 import pytest
 
 import keras_l2l
-from keras_l2l import arrays
 from keras_l2l import evaluation
 from keras_l2l import presets
 from keras_l2l import rules
-from keras_l2l import runs
 from keras_l2l import tasks
+from keras_l2l.presets import named_arrays
+from keras_l2l.utils import files
 from train import ship
 
 
@@ -37,8 +37,8 @@ def run_dir(tmp_path):
         learning_rates=[0.001, 0.01, 0.1],
         baselines={"sgd": evaluation.BASELINES["sgd"]},
     )
-    _, sha256 = arrays.checked(preset.rule, preset.meta_params)
-    runs.write_json(
+    _, sha256 = named_arrays.checked(preset.rule, preset.meta_params)
+    files.write_json(
         tmp_path / "run" / "evaluation_base.json",
         {"meta_params_sha256": sha256, **result},
     )
@@ -63,9 +63,9 @@ def test_a_card_says_how_it_was_made_and_how_good_it_is(run_dir):
 @pytest.mark.filterwarnings("ignore:The best learning rate")
 def test_an_evaluation_of_something_else_is_refused(run_dir):
     path = run_dir / "evaluation_base.json"
-    content = runs.read_json(path)
+    content = files.read_json(path)
     path.unlink()
-    runs.write_json(path, {**content, "meta_params_sha256": "0" * 64})
+    files.write_json(path, {**content, "meta_params_sha256": "0" * 64})
     with pytest.raises(ValueError, match="must be of its preset.*base.json"):
         ship.make_card(run_dir, "make it", "What.", "Not what.")
 
@@ -95,9 +95,9 @@ def test_a_card_says_what_networks_are_and_not_how_keras_makes_them(run_dir):
         ),
     ):
         path = run_dir / f"{name}.json"
-        content = runs.read_json(path)
+        content = files.read_json(path)
         path.unlink()
-        runs.write_json(path, {**content, **change})
+        files.write_json(path, {**content, **change})
     card = ship.make_card(run_dir, "make it", "What.", "Not what.")
     (stage,) = card["meta_training"]
     short = {"network": {"units": 3}}

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 import keras_l2l
-from keras_l2l import chunks
 from keras_l2l import rules as rules_lib
+from keras_l2l.optimizer import chunks
 from train.benchmarks import other_frameworks
 from train.benchmarks import timing
 

@@ -1,0 +1,21 @@
+"""Training curves, comparisons and figures of optimizers."""
+
+from keras_l2l.evaluation.comparison import BASELINES
+from keras_l2l.evaluation.comparison import LEARNING_RATES
+from keras_l2l.evaluation.comparison import UNTUNED
+from keras_l2l.evaluation.comparison import evaluate
+from keras_l2l.evaluation.comparison import final_params
+from keras_l2l.evaluation.comparison import training_curve
+from keras_l2l.evaluation.comparison import training_curves
+from keras_l2l.evaluation.comparison import tune_learning_rate
+
+__all__ = [
+    "BASELINES",
+    "LEARNING_RATES",
+    "UNTUNED",
+    "evaluate",
+    "final_params",
+    "training_curve",
+    "training_curves",
+    "tune_learning_rate",
+]

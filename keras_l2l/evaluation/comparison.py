@@ -1,0 +1,299 @@
+"""Training curves of any Keras optimizer on any task, by one path.
+
+Learned or hand-designed, tuned or not, reported or only searched over: every
+number about an optimizer comes out of `Trainer`.
+"""
+
+import functools
+import json
+import warnings
+
+import keras
+import numpy as np
+
+from keras_l2l.evaluation.summary import CRITERIA
+from keras_l2l.evaluation.summary import summarize
+from keras_l2l.evaluation.trainer import Trainer
+from keras_l2l.evaluation.trainer import require_function
+from keras_l2l.utils import checks
+from keras_l2l.utils import files
+from keras_l2l.utils.descriptions import json_able
+from keras_l2l.utils.divergence import inf_if_diverged
+from keras_l2l.utils.versions import versions
+
+# The paper's baselines, each a function of the learning rate.
+BASELINES = {
+    "sgd": keras.optimizers.SGD,
+    "rmsprop": keras.optimizers.RMSprop,
+    "adam": keras.optimizers.Adam,
+    "nag": functools.partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+}
+# Reported as they come.
+UNTUNED = {"adam_default": keras.optimizers.Adam}
+# Four decades, four values in each.
+LEARNING_RATES = tuple(float(f"{10 ** (k / 4):.3g}") for k in range(-12, 5))
+
+
+def training_curve(make_optimizer, task, horizon, split, seed):
+    """Returns one training curve; see `training_curves`."""
+    return training_curves(make_optimizer, task, horizon, split, [seed])[0]
+
+
+def training_curves(make_optimizer, task, horizon, split, seeds):
+    """Trains fresh optimizees with one optimizer and returns their losses.
+
+    Args:
+        make_optimizer: Function without arguments that returns a new
+            `keras.optimizers.Optimizer`.
+        task: `Task` or `TaskFamily`.
+        horizon: Int, inner steps.
+        split: One of `keras_l2l.tasks.SPLITS`.
+        seeds: Ints; each is one optimizee, with the same initialization and
+            batches for every optimizer. The optimizer starts anew for each.
+
+    Returns:
+        Array of shape `[len(seeds), horizon]`; entry `t` is the loss after
+        `t + 1` updates, on the batch that the next update would use.
+
+    Raises:
+        ValueError: if an argument is of a wrong type or out of its range.
+    """
+    return Trainer(task, horizon).curves(make_optimizer, split, seeds)
+
+
+def final_params(make_optimizer, task, horizon, split, seeds):
+    """Returns what `training_curves` trains: for each seed its parameters.
+
+    Args and Raises: as there.
+
+    Returns:
+        List, for each seed a list of arrays.
+    """
+    trained = Trainer(task, horizon).train(make_optimizer, split, seeds)
+    return [one.params for one in trained]
+
+
+def tune_learning_rate(
+    make_optimizer,
+    task,
+    horizon,
+    split="meta_valid",
+    seeds=range(10),
+    learning_rates=LEARNING_RATES,
+):
+    """Finds the best learning rate for each of `CRITERIA`.
+
+    Args:
+        make_optimizer: Function learning rate -> new optimizer.
+        task, horizon, split, seeds: as in `training_curves`. Tune on seeds
+            or a split that you do not report.
+        learning_rates: Floats.
+
+    Returns:
+        Dict from each criterion to the learning rate with the lowest mean of
+        it over the seeds. A rate that diverges on any seed is never the best.
+        Warns if the best is the first or last of the grid, since a better one
+        may then lie outside.
+
+    Raises:
+        ValueError: if every learning rate diverges.
+    """
+    return _tune(
+        Trainer(task, horizon), make_optimizer, split, seeds, learning_rates
+    )
+
+
+def _tune(trainer, make_optimizer, split, seeds, learning_rates):
+    """Is `tune_learning_rate`, with a `Trainer`."""
+    require_function(make_optimizer)
+    curves = np.stack(
+        [
+            trainer.curves(
+                functools.partial(make_optimizer, rate), split, seeds
+            )
+            for rate in learning_rates
+        ]
+    )
+    best = {}
+    for criterion, score in CRITERIA.items():
+        scores = np.mean(score(inf_if_diverged(curves)), axis=1)
+        index = int(np.argmin(scores))
+        if not np.isfinite(scores[index]):
+            raise ValueError(
+                "At least one learning rate must not diverge. Received: "
+                f"learning_rates={checks.shown(list(learning_rates))}. Add "
+                "smaller ones."
+            )
+        if index in (0, len(scores) - 1):
+            warnings.warn(
+                f"The best learning rate for {criterion}, "
+                f"{learning_rates[index]}, is at the edge of the grid: a "
+                "better one may lie outside. Widen `learning_rates`.",
+                stacklevel=3,
+            )
+        best[criterion] = learning_rates[index]
+    return best
+
+
+def evaluate(
+    learned,
+    task,
+    horizon,
+    split="test",
+    seeds=range(20),
+    tuning_split="meta_valid",
+    tuning_seeds=range(10),
+    learning_rates=LEARNING_RATES,
+    baselines=None,
+    earlier=None,
+    block=1,
+    verbose=0,
+):
+    """Compares learned optimizers with tuned baselines on one task.
+
+    Args:
+        learned: Function without arguments that returns a new learned
+            optimizer, or a dict from names to several; nothing about them is
+            tuned here.
+        task: `Task` or `TaskFamily`.
+        horizon: Int, inner steps.
+        split, seeds: what is reported. The default is of data that nothing
+            was meta-trained on. On `"train"`, models have more data, and
+            their metrics are of the test data.
+        tuning_split, tuning_seeds: what the baselines are tuned on, for each
+            of `CRITERIA` separately.
+        learning_rates: Floats, the grid.
+        baselines: Dict from name to a function learning rate -> optimizer;
+            defaults to `BASELINES`. Keras' Adam at its default is always
+            reported, too.
+        earlier: What this function returned for another learned optimizer and
+            all the same otherwise, but for the commit: its results of the
+            baselines are taken instead of finding them again, which takes most
+            of the time.
+        block: Int, a divisor of `horizon`. Losses are means of so many steps,
+            the final loss is that of the last of them: that of one batch is
+            noisy.
+        verbose: 0 for silence, 1 for a progress bar of optimizees.
+
+    Returns:
+        JSON-able dict; the entries of `"results"` are described at
+        `keras_l2l.evaluation.summary.summarize`, with the task's `metrics` on
+        a split that the optimizee was not trained on, as `"test_accuracy"`.
+        With `earlier`, its versions are `"baselines_versions"`.
+
+    Raises:
+        ValueError: if the baselines would be tuned on what is reported, or
+            `earlier` is of another comparison.
+    """
+    if split == tuning_split and set(seeds) & set(tuning_seeds):
+        raise ValueError(
+            "Baselines must be tuned on seeds that are not reported. "
+            f"Received: {checks.shown(sorted(set(seeds) & set(tuning_seeds)))} "
+            f"in both, on the split {split!r}. Use another tuning split or "
+            "other seeds."
+        )
+    if not isinstance(learned, dict):
+        learned = {"learned": learned}
+    if baselines is None:
+        baselines = BASELINES
+    kept = [] if earlier is None else earlier["results"]
+    kept = [r for r in kept if r["tuned_for"] is not None]
+    untuned = set(UNTUNED) - {r["optimizer"] for r in kept}
+    untuned = {name: UNTUNED[name] for name in sorted(untuned)}
+    of_baseline = len(learning_rates) * len(tuning_seeds)
+    of_baseline += len(CRITERIA) * len(seeds)
+    progress = keras.utils.Progbar(
+        (len(learned) + len(untuned)) * len(seeds)
+        + (0 if earlier else len(baselines) * of_baseline),
+        verbose=verbose,
+        unit_name="optimizee",
+    )
+    trainer = Trainer(task, horizon, block, progress)
+    comparison = {
+        "task": task.name,
+        "task_config": json_able(task.get_config()),
+        "horizon": horizon,
+        "split": split,
+        "seeds": list(seeds),
+        "tuning_split": tuning_split,
+        "tuning_seeds": list(tuning_seeds),
+        "learning_rates": list(learning_rates),
+        **({} if block == 1 else {"block": block}),
+        "versions": versions(),
+    }
+    if earlier is not None:
+        _require_same(earlier, comparison)
+    results = [
+        {
+            "optimizer": name,
+            "learning_rate": float(make().learning_rate),
+            "tuned_for": tuned_for,
+            **summarize(*trainer.results(make, split, seeds)),
+        }
+        for makers, tuned_for in ((learned, None), (untuned, []))
+        for name, make in makers.items()
+    ]
+    if earlier is None:
+        results += _baseline_results(trainer, baselines, comparison, progress)
+        return {**comparison, "results": results}
+    return {
+        **comparison,
+        "baselines_versions": earlier.get(
+            "baselines_versions", earlier["versions"]
+        ),
+        "results": results + kept,
+    }
+
+
+def _baseline_results(trainer, baselines, comparison, progress):
+    """Tunes baselines and returns the entries of their results."""
+    results = []
+    for name, make_optimizer in baselines.items():
+        best = _tune(
+            trainer,
+            make_optimizer,
+            comparison["tuning_split"],
+            comparison["tuning_seeds"],
+            comparison["learning_rates"],
+        )
+        # One entry per learning rate: both criteria may choose the same.
+        rates = dict.fromkeys(best.values())
+        progress.add((len(best) - len(rates)) * len(comparison["seeds"]))
+        for rate in rates:
+            found = trainer.results(
+                functools.partial(make_optimizer, rate),
+                comparison["split"],
+                comparison["seeds"],
+            )
+            results.append(
+                {
+                    "optimizer": name,
+                    "learning_rate": rate,
+                    "tuned_for": [c for c in best if best[c] == rate],
+                    **summarize(*found),
+                }
+            )
+    return results
+
+
+def _require_same(earlier, comparison):
+    """Raises ValueError unless results of baselines can be taken over."""
+    # As they are read from a file.
+    comparison = json.loads(files.to_json(comparison))
+    comparison.setdefault("block", 1)
+    received = {name: earlier.get(name) for name in comparison}
+    received["block"] = earlier.get("block", 1)
+    for one in (comparison, received):
+        one["versions"] = {**(one["versions"] or {}), "commit": None}
+    different = [
+        f"{name}: {received[name]} -> {value}"
+        for name, value in comparison.items()
+        if received[name] != value
+    ]
+    if different:
+        raise ValueError(
+            "An earlier evaluation whose baselines are taken must be of the "
+            "same comparison. Received another: "
+            f"{checks.shortened('; '.join(different), 320)}. "
+            "Evaluate without it."
+        )

@@ -1,0 +1,201 @@
+"""What a learned optimizer has learned: its update, seen as a function."""
+
+import numpy as np
+import tensorflow as tf
+
+from keras_l2l.presets import named_arrays
+from keras_l2l.rules import Adam
+from keras_l2l.rules import StepInputs
+from keras_l2l.rules import UpdateRule
+from keras_l2l.rules import gradients as gradients_lib
+from keras_l2l.rules.updates import apply_updates
+from keras_l2l.tasks.base import check_task
+from keras_l2l.tasks.base import split_seed
+from keras_l2l.utils import checks
+
+
+def proposed_updates(
+    rule,
+    meta_params,
+    task,
+    steps=(0, 10, 30, 90),
+    coordinates=2,
+    points=101,
+    seed=0,
+):
+    """Returns the updates that a rule would propose, by the current gradient.
+
+    An optimizee is trained with the rule. At some steps it is asked, for a
+    few coordinates with the history that they have, which update each of a
+    range of gradients would lead to. Adam, at its default learning rate, is
+    given the same history of gradients and asked the same.
+
+    Args:
+        rule: `UpdateRule`.
+        meta_params: Nest of tensors, the rule's.
+        task: `Task` or `TaskFamily`.
+        steps: Ints in increasing order, the inner steps at which to ask.
+        coordinates: Int, how many: those with the largest gradients at the
+            start.
+        points: Int, gradients in the range.
+        seed: Int >= 0, of the optimizee, in the split `test`.
+
+    Returns:
+        JSON-able dict: `task`, `rule` (names), `steps`, `coordinates` (their
+        indices), and `panels`: for each step a list with, for each coordinate,
+        a dict of `gradient` (the real one), and the lists `gradients`,
+        `learned` and `adam` of `points` numbers.
+
+    Raises:
+        ValueError: if an argument is of a wrong type or out of its range.
+
+    Reference:
+        Andrychowicz et al., 2016 (arXiv 1606.04474), appendix.
+    """
+    if not isinstance(rule, UpdateRule):
+        raise ValueError(
+            "`rule` must be a keras_l2l.UpdateRule. Received: "
+            f"{checks.shown(rule)}"
+        )
+    check_task(task)
+    if (
+        not isinstance(steps, (tuple, list))
+        or not all(checks.is_int(step) and step >= 0 for step in steps)
+        or list(steps) != sorted(set(steps))
+        or not steps
+    ):
+        raise ValueError(
+            "`steps` must be different ints from 0 on, in increasing order. "
+            f"Received: steps={checks.shown(steps)}"
+        )
+    steps = list(map(int, steps))
+    meta_params, _ = named_arrays.checked(rule, meta_params)
+    coordinates = checks.require_int("coordinates", coordinates)
+    points = checks.require_int("points", points, 2)
+    seed = tf.constant(split_seed("test", seed), tf.int64)
+    variables, task = task.variables(), task.sample(seed)
+    batches = task.batches("test", seed)
+    params = task.init_params(seed)
+    non_trainable = task.init_non_trainable(seed)
+    adam = Adam()
+    watched = {
+        "learned": _Watched(
+            rule.for_num_steps(max(steps) + 1), meta_params, variables
+        ),
+        "adam": _Watched(adam, adam.init_meta_params(0), variables),
+    }
+    inputs_at = _inputs_at(task, batches)
+    chosen, panels = None, []
+    for step in range(max(steps) + 1):
+        inputs, non_trainable = inputs_at(
+            tf.constant(step, tf.int64), params, non_trainable
+        )
+        if chosen is None:
+            chosen = np.argsort(-np.abs(_flat(inputs.gradients)))
+            chosen = chosen[:coordinates]
+        if step in steps:
+            panels.append(
+                [_panel(watched, inputs, int(i), points) for i in chosen]
+            )
+        moved = {name: each.step(inputs) for name, each in watched.items()}
+        params = moved["learned"]
+    return {
+        "task": task.name,
+        "rule": type(rule).__name__,
+        "steps": steps,
+        "coordinates": chosen.tolist(),
+        "panels": panels,
+    }
+
+
+def _inputs_at(task, batches):
+    """Returns a function: what is known at a step, of all coordinates."""
+
+    @tf.function(autograph=False)
+    def inputs_at(iteration, params, non_trainable):
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            loss, non_trainable = task.stateful_loss(
+                params, non_trainable, batches(iteration)
+            )
+        gradients = [
+            gradients_lib.dense(g, p.shape)
+            for g, p in zip(tape.gradient(loss, params), params, strict=True)
+        ]
+        return StepInputs(gradients, params, loss, iteration), non_trainable
+
+    return inputs_at
+
+
+class _Watched:
+    """A rule with the state that a history of gradients has led to."""
+
+    def __init__(self, rule, meta_params, variables):
+        self._rule = rule.for_variables(variables)
+        self._meta_params = meta_params
+        shapes = [tuple(v.shape) for v in variables]
+        self._state = self._rule.init_state(shapes)
+        self._seen = gradients_lib.init_seen(self._rule, shapes)
+
+    def step(self, inputs):
+        """Returns the parameters after a step."""
+        updates, self._state, self._seen = self._step(
+            inputs, self._state, self._seen
+        )
+        return apply_updates(self._rule, inputs.params, updates, self._state)
+
+    @tf.function(autograph=False)
+    def _step(self, inputs, state, seen):
+        found = gradients_lib.received(
+            inputs.gradients, [g.shape for g in inputs.gradients], seen
+        )
+        inputs = inputs._replace(gradients=found.gradients, mask=found.mask)
+        return *self._rule.step(self._meta_params, inputs, state), found.seen
+
+    def ask(self, inputs, index, tried):
+        """Returns the updates of one coordinate, by its gradient."""
+        return self._ask(
+            inputs, self._state, self._seen, tf.constant(index), tried
+        )
+
+    @tf.function(autograph=False)
+    def _ask(self, inputs, state, seen, index, tried):
+        gradient = _flat(inputs.gradients)
+
+        def update(value):
+            changed = tf.tensor_scatter_nd_update(gradient, [[index]], [value])
+            gradients = _split_like(changed, inputs.gradients)
+            updates, *_ = self._step(
+                inputs._replace(gradients=gradients), state, seen
+            )
+            return _flat(updates)[index]
+
+        return tf.map_fn(update, tried)
+
+
+def _panel(watched, inputs, index, points):
+    """Returns the updates of one coordinate over a range of gradients."""
+    # Around 0, some way beyond what the coordinates have now.
+    gradient = _flat(inputs.gradients)
+    largest = float(tf.reduce_max(tf.abs(gradient)))
+    tried = tf.linspace(-largest, largest, points)
+    return {
+        "gradient": float(gradient[index]),
+        "gradients": tried.numpy().tolist(),
+        **{
+            name: each.ask(inputs, index, tried).numpy().tolist()
+            for name, each in watched.items()
+        },
+    }
+
+
+def _flat(tensors):
+    return tf.concat([tf.reshape(t, [-1]) for t in tensors], 0)
+
+
+def _split_like(vector, tensors):
+    sizes = [t.shape.num_elements() for t in tensors]
+    return [
+        tf.reshape(part, t.shape)
+        for part, t in zip(tf.split(vector, sizes), tensors, strict=True)
+    ]

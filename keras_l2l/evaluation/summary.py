@@ -1,0 +1,236 @@
+"""Statistics of training curves over seeds, and their table."""
+
+import numpy as np
+import scipy.stats
+import tabulate
+
+from keras_l2l.utils.divergence import inf_if_diverged
+
+# What an optimizer is judged by: losses [..., horizon] -> [...].
+CRITERIA = {
+    "mean_loss": lambda losses: np.mean(losses, axis=-1),
+    "final_loss": lambda losses: losses[..., -1],
+}
+
+
+def summarize(curves, metrics=()):
+    """Summarizes the training curves of one optimizer over seeds.
+
+    Args:
+        curves: Array `[seeds, horizon]`, as from `training_curves`, or of
+            means over blocks of steps.
+        metrics: For each seed a dict from names to floats, or nothing.
+
+    Returns:
+        Dict with `losses` (the mean curve, a list of as many floats, the
+        first after one update), `losses_ci95` (a pair of lists), and for each
+        of `CRITERIA`: its mean over the seeds, `NAME_median`, and `NAME_ci95`
+        (`[low, high]`: 95 % bootstrap intervals of the mean); the same for
+        each of the metrics. Where a seed has diverged, the mean is inf and its
+        interval is NaN.
+    """
+    curves = inf_if_diverged(curves)
+    scores = {name: score(curves) for name, score in CRITERIA.items()}
+    for name in metrics[0] if metrics else ():
+        scores[name] = np.array([one[name] for one in metrics])
+    summary = {}
+    for name, values in scores.items():
+        summary[name] = float(np.mean(values))
+        summary[f"{name}_median"] = float(np.median(values))
+        summary[f"{name}_ci95"] = [float(b) for b in _mean_ci95(values)]
+    summary["losses"] = np.mean(curves, axis=0).tolist()
+    summary["losses_ci95"] = [b.tolist() for b in _mean_ci95(curves)]
+    return summary
+
+
+def milestones(evaluation, step=1000):
+    """Returns what a long evaluation tells of the way to its final losses.
+
+    Args:
+        evaluation: Dict as from `keras_l2l.evaluation.evaluate`, with a
+            `block`, and with results of Adam tuned for the final loss.
+        step: Int.
+
+    Returns:
+        List, for each result a dict of the mean loss of the block that ends at
+        that step, `loss_at_STEP` and its `_ci95`, and of `steps_to_adam`: at
+        the end of which block the mean loss was first as low as that Adam's
+        final loss, or `None`.
+    """
+    block, results = evaluation["block"], evaluation["results"]
+    target = next(
+        r["final_loss"]
+        for r in results
+        if r["optimizer"] == "adam" and "final_loss" in r["tuned_for"]
+    )
+    # NaN, which no loss is as low as.
+    target = np.nan if np.isinf(inf_if_diverged(target)) else target
+    index, found = step // block - 1, []
+    for result in results:
+        losses = inf_if_diverged(result["losses"])
+        reached = np.flatnonzero(losses <= target)
+        found.append(
+            {
+                f"loss_at_{step}": losses[index],
+                f"loss_at_{step}_ci95": [
+                    bound[index] for bound in result["losses_ci95"]
+                ],
+                "steps_to_adam": (
+                    int(reached[0] + 1) * block if reached.size else None
+                ),
+            }
+        )
+    return found
+
+
+def with_milestones(evaluation, step=1000):
+    """Returns an evaluation's results, those of a long one with `milestones`.
+
+    Args:
+        evaluation: Dict as from `keras_l2l.evaluation.evaluate`.
+        step: Int.
+    """
+    results = evaluation["results"]
+    if "steps_to_adam" in results[0] or not _has_milestones(evaluation, step):
+        return results
+    found = milestones(evaluation, step)
+    return [
+        {**result, **more} for result, more in zip(results, found, strict=True)
+    ]
+
+
+def thinned(losses):
+    """Returns losses as a figure shows them, in at most 399 points.
+
+    Args:
+        losses: Array `[..., steps]`. Of 400 steps or more, means over a
+            two-hundredth of them are taken.
+    """
+    losses = np.array(losses, dtype=float)
+    return block_means(losses, max(losses.shape[-1] // 200, 1))
+
+
+def block_means(values, block):
+    """Returns means over `block` entries each of the last axis."""
+    whole = values.shape[-1] // block * block
+    blocks = values[..., :whole].reshape(*values.shape[:-1], -1, block)
+    return blocks.mean(axis=-1)
+
+
+def format_table(evaluation):
+    """Returns an evaluation's results as an aligned table of text."""
+    results = with_milestones(evaluation)
+    if "steps_to_adam" in results[0]:
+        # Losses of a training that goes on until nothing is left are tiny.
+        formats = {"loss_at_1000": ".3g", "final_loss": ".3g"}
+        return _format_table(results, formats, "steps_to_adam")
+    formats = {"mean_loss": ".4f", "final_loss": ".5f"}
+    return _format_table(results, formats)
+
+
+def format_summary(evaluations, step=1000):
+    """Returns long evaluations of several tasks as one table of text.
+
+    Args:
+        evaluations: Dict from names to evaluations of one learned optimizer
+            each, as for `milestones`.
+        step: Int.
+
+    Returns:
+        String, two rows for each: the losses at that step and at the end, of
+        the learned optimizer, of Adam as it is lowest there of all that was
+        tuned, and of Adam at its default; and in how many steps the learned one
+        was where tuned Adam is at the end.
+    """
+    rows = [
+        (
+            *("task", "step", "learned [95 %]", "adam, tuned [95 %]"),
+            *("adam, default [95 %]", "steps to tuned adam"),
+        )
+    ]
+    for name, evaluation in evaluations.items():
+        results = with_milestones(evaluation, step)
+        learned = next(r for r in results if r["tuned_for"] is None)
+        default = next(r for r in results if r["tuned_for"] == [])
+        adams = [r for r in results if r["optimizer"] == "adam"]
+        for at, key, steps in (
+            (step, f"loss_at_{step}", ""),
+            (evaluation["horizon"], "final_loss", learned["steps_to_adam"]),
+        ):
+            tuned = min(adams, key=lambda r, key=key: inf_if_diverged(r[key]))
+            shown = (
+                _with_interval(r, key, ".3g") for r in (learned, tuned, default)
+            )
+            cell = "-" if steps is None else str(steps)
+            rows.append((name, str(at), *shown, cell))
+    return _aligned(rows)
+
+
+def _has_milestones(evaluation, step=1000):
+    block = evaluation.get("block")
+    return (
+        block is not None
+        and step % block == 0
+        and step <= evaluation["horizon"]
+        and any(
+            r["optimizer"] == "adam" and "final_loss" in r["tuned_for"]
+            for r in evaluation["results"]
+        )
+    )
+
+
+def _format_table(results, formats, last=None):
+    # Baselines of an earlier evaluation may lack metrics.
+    known = set.intersection(*map(set, results))
+    for name in sorted(known - {"losses"}):
+        if f"{name}_ci95" in known and not (last and name == "mean_loss"):
+            formats.setdefault(name, ".4f")
+    titles = [f"{name.replace('_', ' ')} [95 %]" for name in formats]
+    rows = [("optimizer", "rate", *titles)]
+    for result in results:
+        rows.append(
+            (
+                result["optimizer"],
+                f"{result['learning_rate']:g}",
+                *(_with_interval(result, n, f) for n, f in formats.items()),
+            )
+        )
+    if last is not None:
+        cells = [last.replace("_", " "), *(r[last] or "-" for r in results)]
+        rows = [
+            (*row, str(cell)) for row, cell in zip(rows, cells, strict=True)
+        ]
+    return _aligned(rows)
+
+
+def _aligned(rows):
+    """Returns rows of strings as a table of text."""
+    return tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True)
+
+
+def _with_interval(result, name, form):
+    if np.isinf(inf_if_diverged(result[name])):
+        return "diverges"
+    # From JSON, what is not finite comes back as None.
+    values = np.array([result[name], *result[f"{name}_ci95"]], dtype=float)
+    value, low, high = (format(v, form) for v in values)
+    return f"{value} [{low}, {high}]"
+
+
+def _mean_ci95(values):
+    """Returns the bounds of the mean over axis 0.
+
+    They are NaN for one seed, and where a seed has diverged.
+    """
+    bounds = np.full((2, *values.shape[1:]), np.nan)
+    finite = np.isfinite(values).all(axis=0)
+    if len(values) > 1 and finite.any():
+        bounds[:, finite] = scipy.stats.bootstrap(
+            (values[:, finite],),
+            np.mean,
+            axis=0,
+            n_resamples=2000,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+    return bounds

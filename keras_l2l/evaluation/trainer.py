@@ -1,0 +1,193 @@
+"""Trains optimizees with any Keras optimizer."""
+
+import typing
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_l2l.tasks.base import check_task
+from keras_l2l.tasks.base import split_seed
+from keras_l2l.utils import checks
+
+
+class Trained(typing.NamedTuple):
+    """What has become of an optimizee.
+
+    Attributes:
+        losses: Array `[horizon / block]`, the loss after each update, or the
+            means of each block of them.
+        params: List of arrays.
+        non_trainable: List of tensors, as `Task.stateful_loss` returns them.
+    """
+
+    losses: np.ndarray
+    params: list
+    non_trainable: list
+
+
+class Trainer:
+    """Trains optimizees of a task, and traces no optimizer a second time.
+
+    Args:
+        task: `Task` or `TaskFamily`.
+        horizon: Int, inner steps.
+        block: Int, a divisor of it: inner steps whose losses are averaged.
+        progress: `keras.utils.Progbar` of optimizees, or `None`.
+
+    Raises:
+        ValueError: if an argument is of a wrong type or out of its range.
+    """
+
+    def __init__(self, task, horizon, block=1, progress=None):
+        check_task(task)
+        horizon = checks.require_int("horizon", horizon)
+        block = checks.require_int("block", block)
+        if horizon % block:
+            raise ValueError(
+                "`block` must divide `horizon`. Received: "
+                f"horizon={horizon}, block={block}."
+            )
+        self._task = task
+        self._horizon = horizon
+        self._block = block
+        self._progress = progress
+        self._traced = {}
+
+    def curves(self, make_optimizer, split, seeds):
+        """Is `keras_l2l.evaluation.training_curves`."""
+        trained = self.train(make_optimizer, split, seeds)
+        return np.stack([one.losses for one in trained])
+
+    def results(self, make_optimizer, split, seeds):
+        """Returns the curves, and for each seed the task's metrics at the end.
+
+        These are of data that the optimizee was not trained on, whose split is
+        in their names, as in `"test_accuracy"`.
+
+        Args:
+            make_optimizer, split, seeds: As for `curves`.
+        """
+        held_out = "meta_valid" if split == "test" else "test"
+        curves, metrics = [], []
+        for seed, one in zip(
+            seeds, self.train(make_optimizer, split, seeds), strict=True
+        ):
+            task = self._task.sample(split_seed(split, int(seed)))
+            curves.append(one.losses)
+            found = task.metrics(one.params, one.non_trainable, held_out)
+            metrics.append({f"{held_out}_{k}": v for k, v in found.items()})
+        return np.stack(curves), metrics
+
+    def train(self, make_optimizer, split, seeds):
+        """Yields a `Trained` for each optimizee.
+
+        Args:
+            make_optimizer, split, seeds: As for `curves`.
+        """
+        if len(seeds) == 0:
+            raise ValueError(
+                f"There must be seeds. Received: seeds={checks.shown(seeds)}"
+            )
+        require_function(make_optimizer)
+        seeds = [
+            tf.constant(split_seed(split, int(s)), tf.int64) for s in seeds
+        ]
+        optimizer, variables = make_optimizer(), self._task.variables()
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise ValueError(
+                "`make_optimizer` must return a new keras.optimizers.Optimizer."
+                f" Received: {checks.shown(optimizer)}"
+            )
+        optimizer.build(variables)
+        start = [v.numpy() for v in optimizer.variables]
+        # A configuration need not tell all that a function has set.
+        function = getattr(make_optimizer, "func", make_optimizer)
+        key = split, function, _all_but_the_learning_rate(optimizer)
+        if key[-1] is None or key not in self._traced:
+            self._traced[key] = (
+                optimizer,
+                variables,
+                self._run(optimizer, variables, split),
+            )
+        optimizer, variables, run = self._traced[key]
+        for seed in seeds:
+            task = self._task.sample(seed)
+            for v, value in zip(variables, task.init_params(seed), strict=True):
+                v.assign(value)
+            for v, value in zip(optimizer.variables, start, strict=True):
+                v.assign(value)
+            losses, non_trainable = run(seed, task.init_non_trainable(seed))
+            losses = losses.numpy().reshape(-1, self._block)
+            # What has diverged is nothing to warn of.
+            with np.errstate(over="ignore", invalid="ignore"):
+                losses = losses.mean(axis=1)
+            params = [v.numpy() for v in variables]
+            if self._progress is not None:
+                self._progress.add(1)
+            yield Trained(losses, params, non_trainable)
+
+    def _run(self, optimizer, variables, split):
+        """Returns a function that trains `variables` and returns losses."""
+        # As in the unroll: half precision would round losses.
+        dtype = "float64" if variables[0].dtype == "float64" else "float32"
+
+        @tf.function(autograph=False)
+        def run(seed, non_trainable):
+            task = self._task.sample(seed)
+            batches = task.batches(split, seed)
+
+            def stateful_loss(step, non_trainable):
+                loss, non_trainable = task.stateful_loss(
+                    [v.value for v in variables], non_trainable, batches(step)
+                )
+                return tf.cast(loss, dtype), non_trainable
+
+            def body(step, losses, non_trainable):
+                with tf.GradientTape() as tape:
+                    loss, non_trainable = stateful_loss(step, non_trainable)
+                    scaled = optimizer.scale_loss(loss)
+                gradients = tape.gradient(scaled, [v.value for v in variables])
+                optimizer.apply(gradients, variables)
+                losses = losses.write(tf.cast(step, tf.int32), loss)
+                return step + 1, losses, non_trainable
+
+            losses = tf.TensorArray(dtype, self._horizon, element_shape=[])
+            step, losses, trained = tf.while_loop(
+                lambda step, *_: step < self._horizon,
+                body,
+                (tf.constant(0, tf.int64), losses, non_trainable),
+            )
+            # The loop saw the losses before each update: shift them by one.
+            last, _ = stateful_loss(step, trained)
+            return tf.concat([losses.stack()[1:], last[None]], 0), trained
+
+        # Each optimizer has its own: nothing to warn of.
+        run._omit_frequent_tracing_warning = True
+        return run
+
+
+def _all_but_the_learning_rate(optimizer):
+    """Returns what makes two optimizers the same but for their variables.
+
+    `None` where that is unknown: only Keras' own surely tell all that they are
+    in their configuration.
+    """
+    if not type(optimizer).__module__.startswith("keras."):
+        return None
+    config = optimizer.get_config()
+    del config["name"]  # Keras numbers them.
+    if isinstance(config["learning_rate"], float):  # Else it is a schedule.
+        del config["learning_rate"]
+    return type(optimizer), repr(config)
+
+
+def require_function(make_optimizer):
+    """Raises ValueError unless it can be called."""
+    if not callable(make_optimizer):
+        raise ValueError(
+            "`make_optimizer` must be a function that returns a new "
+            "keras.optimizers.Optimizer, or a class of them. Received: "
+            f"{checks.shown(make_optimizer)}. Pass lambda: "
+            "keras.optimizers.Adam(0.01), for example."
+        )

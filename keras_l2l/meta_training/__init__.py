@@ -1,0 +1,1 @@
+"""`meta_train`, and all that a run of it consists of."""

@@ -1,0 +1,298 @@
+"""The state of a meta-training run, and one meta-step of it."""
+
+import itertools
+import typing
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_l2l.meta_training import validation as validation_lib
+from keras_l2l.meta_training.checkpoints import CheckpointError
+
+
+class MetaStep(typing.NamedTuple):
+    """What came of one meta-step.
+
+    Attributes:
+        meta_loss: Float, mean over the meta-batch.
+        meta_gradient_norm: Float, before it is clipped.
+        seeds: List of ints, the seeds of the episodes.
+        finite: Bool; if False, nothing has changed.
+        stop: Bool, whether a worker was asked to stop before it.
+    """
+
+    meta_loss: float
+    meta_gradient_norm: float
+    seeds: list
+    finite: bool
+    stop: bool
+
+
+class MetaRun:
+    """Meta-parameters, meta-optimizer and episodes of a run.
+
+    Args:
+        replicas: `Replicas`, which the episodes are divided over. Everything
+            else is the same in every worker process.
+        estimators: List of `GradientEstimator`, one for each task, all of one
+            rule and horizon.
+        meta_optimizer: `keras.optimizers.Optimizer`.
+        meta_batch_size: Int, episodes that run side by side: on each replica
+            as many of every task.
+        validation: `keras_l2l.meta_training.validation.Validation`.
+        lengths: `keras_l2l.meta_training.curriculum.EpisodeLengths`.
+        seed: Int >= 0.
+        meta_params: Nest of tensors to start from; `None` draws them.
+        episode_clipnorm: Float, largest norm of the meta-gradient of one
+            episode; `None` for no limit.
+
+    Attributes:
+        replicas, estimators: As given.
+        best: Nest of tensors, the best meta-parameters validated so far.
+        best_loss: Float, their validation loss.
+    """
+
+    def __init__(
+        self,
+        replicas,
+        estimators,
+        meta_optimizer,
+        meta_batch_size,
+        validation,
+        lengths,
+        seed,
+        meta_params=None,
+        episode_clipnorm=None,
+    ):
+        self.replicas = replicas
+        self.estimators = estimators
+        self._validation = validation
+        self._lengths = lengths
+        self._episode_clipnorm = episode_clipnorm
+        self._meta_optimizer = meta_optimizer
+        self._meta_batch_size = meta_batch_size
+        self._seed = seed
+        # Of the groups of episodes, the current one and what is left of it.
+        self._group = -1
+        self._unrolls_left = 0
+        self._episodes = []
+        if meta_params is None:
+            meta_params = estimators[0].rule.init_meta_params(seed)
+        self._structure = meta_params
+        self._variables = [
+            keras.Variable(value) for value in tf.nest.flatten(meta_params)
+        ]
+        meta_optimizer.build(self._variables)
+        self.best, self.best_loss = self.meta_params(), float("inf")
+
+    def meta_params(self):
+        """Returns the meta-parameters, a nest of tensors."""
+        return tf.nest.pack_sequence_as(
+            self._structure,
+            [tf.identity(v.value) for v in self._variables],
+        )
+
+    def meta_step(self, meta_step, stop=False):
+        """Takes one meta-step, if loss and gradient turn out finite.
+
+        Args:
+            meta_step: Int, how many were taken before.
+            stop: Bool, to be told to all workers.
+
+        Returns:
+            `MetaStep`.
+        """
+        self._start_episodes(meta_step)
+        with self.replicas.answering():
+            gradient, meta_loss, norm, stop, episodes = self._estimate(
+                self._episodes, tf.constant(meta_step), tf.constant(float(stop))
+            )
+        meta_loss, norm = float(meta_loss), float(norm)
+        finite = bool(np.isfinite(meta_loss) and np.isfinite(norm))
+        if finite:
+            self._apply(gradient)
+            self._episodes = episodes
+            self._unrolls_left -= 1
+        return MetaStep(meta_loss, norm, self._seeds(), finite, float(stop) > 0)
+
+    def losses(self, meta_step):
+        """Returns a dict from each episode's seed to its next losses.
+
+        Those of the inner steps that the meta-step unrolls, as lists.
+        """
+        self._start_episodes(meta_step)
+        meta_params = self.meta_params()
+        return {
+            seed: tf.function(validation_lib.losses, autograph=False)(
+                estimator.rule,
+                estimator.task,
+                estimator.episode_of(episode),
+                meta_params,
+                estimator.unroll_length,
+                "train",
+            )
+            .numpy()
+            .tolist()
+            for seed, (estimator, episode) in zip(
+                self._seeds(), self._by_estimator(self._episodes), strict=True
+            )
+        }
+
+    def abandon_episodes(self):
+        """Lets the next meta-step start with fresh episodes."""
+        self._unrolls_left = 0
+
+    def keep_if_best(self, loss):
+        """Keeps the meta-parameters if their validation loss is the lowest."""
+        if loss < self.best_loss:
+            self.best, self.best_loss = self.meta_params(), loss
+
+    def _seeds(self):
+        # Runs with different seeds share no episode.
+        first = self._seed * 2**32 + self._group * self._meta_batch_size
+        return list(range(first, first + self._meta_batch_size))
+
+    def _start_episodes(self, meta_step):
+        if not self._unrolls_left:
+            self._group += 1
+            self._unrolls_left = self._lengths.unrolls(self._group, meta_step)
+            self._episodes = self._new_episodes()
+
+    def _new_episodes(self):
+        return self.replicas.divide(
+            lambda item: item[0].init(item[1]),
+            list(self._by_estimator(self._seeds())),
+        )
+
+    def _by_estimator(self, items):
+        """Yields pairs of an estimator and the item that it is for."""
+        return zip(itertools.cycle(self.estimators), items, strict=False)
+
+    @tf.function(autograph=False)
+    def _estimate(self, episodes, seed, stop):
+        meta_params = self.meta_params()
+
+        def of_replica(episodes):
+            # Calls of one traced function: they run side by side on the
+            # cores, and the trace does not grow with the meta-batch.
+            gradients, meta_losses, episodes = zip(
+                *[
+                    estimator.estimate(meta_params, episode, seed)
+                    for estimator, episode in self._by_estimator(episodes)
+                ],
+                strict=True,
+            )
+            gradient = [
+                tf.add_n(g)
+                for g in zip(*map(self._clipped, gradients), strict=True)
+            ]
+            meta_loss = tf.cast(tf.add_n(meta_losses), gradient[0].dtype)
+            asked = tf.cast(stop, gradient[0].dtype)
+            return [*gradient, meta_loss, asked], list(episodes)
+
+        (*gradient, meta_loss, stop), episodes = self.replicas.sum(
+            of_replica, episodes
+        )
+        gradient = [g / self._meta_batch_size for g in gradient]
+        return (
+            gradient,
+            meta_loss / self._meta_batch_size,
+            tf.linalg.global_norm(gradient),
+            stop,
+            episodes,
+        )
+
+    def _clipped(self, gradient):
+        """Returns the list of tensors of one episode's meta-gradient."""
+        flat = tf.nest.flatten(gradient)
+        if self._episode_clipnorm is None:
+            return flat
+        return tf.clip_by_global_norm(flat, self._episode_clipnorm)[0]
+
+    @tf.function(autograph=False)
+    def _apply(self, gradient):
+        self._meta_optimizer.apply(gradient, self._variables)
+
+    def validate(self):
+        """Returns the losses of all validation episodes, `[n, horizon]`."""
+        return self._validation.losses(self.meta_params())
+
+    def state(self):
+        """Returns `(arrays, progress)`: all that `restore` needs."""
+        arrays = {
+            name: np.asarray(tf.cast(tensor, _stored_dtype(tensor)))
+            for name, tensor in self._tensors().items()
+        }
+        return arrays, {
+            "group": self._group,
+            "unrolls_left": self._unrolls_left,
+            "best_loss": self.best_loss,
+        }
+
+    def restore(self, arrays, progress):
+        """Goes back to what `state` returned.
+
+        Raises:
+            CheckpointError: if it is of another run, by its names and shapes.
+        """
+        self._group = progress["group"]
+        self._unrolls_left = progress["unrolls_left"]
+        if self._unrolls_left and not self._episodes:
+            self._episodes = self._new_episodes()  # For their shapes.
+        tensors = self._tensors()
+        _check_like(tensors, arrays)
+        restored = [
+            tf.cast(arrays[name], tensor.dtype)
+            for name, tensor in tensors.items()
+        ]
+        variables = [*self._variables, *self._meta_optimizer.variables]
+        for variable in variables:
+            variable.assign(restored.pop(0))
+        size = len(tf.nest.flatten(self.best))
+        self.best = tf.nest.pack_sequence_as(self.best, restored[:size])
+        if self._unrolls_left:
+            episodes = tf.nest.pack_sequence_as(
+                self._gathered(), restored[size:]
+            )
+            self._episodes = self.replicas.divide(lambda e: e, episodes)
+        self.best_loss = progress["best_loss"]
+
+    def _gathered(self):
+        return self.replicas.gather(self._episodes, len(self.estimators))
+
+    def _tensors(self):
+        """Returns a dict of all that changes, variables first."""
+        nests = {
+            "meta_params": self._variables,
+            "meta_optimizer": self._meta_optimizer.variables,
+            "best": self.best,
+        }
+        # Between episodes there are none to keep, nor to send around.
+        if self._unrolls_left:
+            nests["episodes"] = self._gathered()
+        return {
+            f"{name}/{i}": tf.convert_to_tensor(leaf)
+            for name, nest in nests.items()
+            for i, leaf in enumerate(tf.nest.flatten(nest))
+        }
+
+
+def _stored_dtype(tensor):
+    # NumPy has no bfloat16 of its own; float32 holds it exactly.
+    return tf.float32 if tensor.dtype == tf.bfloat16 else tensor.dtype
+
+
+def _check_like(tensors, arrays):
+    expected = {
+        n: (tuple(t.shape), _stored_dtype(t).name) for n, t in tensors.items()
+    }
+    received = {n: (a.shape, a.dtype.name) for n, a in arrays.items()}
+    for name in sorted(set(expected) | set(received)):
+        if expected.get(name) != received.get(name):
+            raise CheckpointError(
+                "A checkpoint must hold the tensors of this run. Received: "
+                f"{name} of shape and dtype {received.get(name)}, here "
+                f"{expected.get(name)}. Resume with the rule and the task "
+                "that the run was started with."
+            )

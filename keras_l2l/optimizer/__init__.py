@@ -1,0 +1,1 @@
+"""`LearnedOptimizer`, and how it runs a rule."""

@@ -1,0 +1,52 @@
+"""Keras callbacks."""
+
+import keras
+
+from keras_l2l.optimizer import horizons
+
+
+class TrainingLength(keras.callbacks.Callback):
+    """Tells the learned optimizer how many steps a `fit` will take.
+
+    For rules that depend on it, such as `keras_l2l.rules.Celo`, and have not
+    been told `num_steps`. It is `steps_per_epoch * epochs` of the first `fit`.
+
+    Raises:
+        ValueError: if the model has no learned optimizer, or the data are of
+            unknown length.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> rule = keras_l2l.rules.CeloAdam()
+    >>> model.compile(keras_l2l.LearnedOptimizer(rule=rule), loss="mse")
+    >>> history = model.fit(
+    ...     np.ones((8, 3)),
+    ...     np.ones((8, 1)),
+    ...     epochs=10,
+    ...     callbacks=[keras_l2l.TrainingLength()],
+    ...     verbose=0,
+    ... )
+    >>> model.optimizer.rule.num_steps
+    10
+    """
+
+    def on_train_begin(self, logs=None):
+        optimizer = self.model.optimizer
+        # A LossScaleOptimizer, for example.
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        if not isinstance(optimizer, horizons.HorizonOptimizer):
+            raise ValueError(
+                "With TrainingLength, the model's optimizer must be a "
+                f"LearnedOptimizer. Received: {optimizer!r}. Leave the "
+                "callback out."
+            )
+        steps, epochs = self.params["steps"], self.params["epochs"]
+        if steps is None:
+            raise ValueError(
+                "TrainingLength must know how many batches an epoch has. "
+                "Received: data of unknown length. Pass steps_per_epoch to "
+                "fit, or num_steps to the rule instead of the callback."
+            )
+        # As the optimizer counts them.
+        batches = optimizer.gradient_accumulation_steps or 1
+        optimizer.set_num_steps(max(1, steps * epochs // batches))

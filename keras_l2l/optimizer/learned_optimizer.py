@@ -1,0 +1,333 @@
+"""`LearnedOptimizer`: a Keras optimizer around a learned update rule."""
+
+import functools
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_l2l import presets as presets_lib
+from keras_l2l.optimizer import execution
+from keras_l2l.optimizer import horizons
+from keras_l2l.optimizer import memory
+from keras_l2l.optimizer import state_storage
+from keras_l2l.optimizer import update_hook
+from keras_l2l.presets import named_arrays
+from keras_l2l.rules import base
+from keras_l2l.rules import gradients as gradients_lib
+from keras_l2l.rules import serialization
+from keras_l2l.utils import backends
+from keras_l2l.utils import nests
+
+
+@keras.saving.register_keras_serializable(package="keras_l2l")
+class LearnedOptimizer(horizons.HorizonOptimizer):
+    """Optimizer whose update is emitted by a learned rule.
+
+    ```
+    updates, state = rule.step(meta_params, gradients, state)
+    variable = variable + learning_rate * update
+    ```
+
+    Without arguments it is the preset `"l2l_networks"`: a small network on
+    moments of gradients, for trainings of up to 10,000 steps. For the first
+    hundred of a small model, the LSTM `"l2l_fashion_mnist_mlp"` is quicker.
+
+    Args:
+        learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`
+            or callable without arguments; multiplies the emitted update.
+            Defaults to 1.0, the rate that rules are meta-trained with.
+        rule: `keras_l2l.UpdateRule`; or a string or path, the name of a
+            preset (see `LearnedOptimizer.presets`) or a preset folder; a
+            `keras_l2l.presets.Preset`; or `None`, the default preset.
+        meta_params: Nest of tensors as from `rule.init_meta_params`. Only
+            with `rule` an `UpdateRule`; `None` draws fresh ones, which have
+            learned nothing yet.
+        weight_decay: Float. Each step subtracts
+            `variable * weight_decay * learning_rate`: with a learning rate of
+            1.0, 0.004 means 0.4 % a step.
+        clipnorm, clipvalue, global_clipnorm, use_ema, ema_momentum,
+            ema_overwrite_frequency, loss_scale_factor,
+            gradient_accumulation_steps: as in `keras.optimizers.Adam`.
+        save_state: Bool, whether saved models hold the rule's state, which is
+            80 times the weights for the paper's LSTM. Without it, training
+            goes on with a fresh state. A `LossScaleOptimizer` around this one
+            saves it all the same. Defaults to `True`.
+        horizon: Int, the steps that the rule was meta-trained for; a `fit`
+            that ends ten times beyond warns. `None`: what the preset says.
+        state_dtype: `"float32"` (the default), or `"bfloat16"`, which takes
+            half of the memory and rounds the state to 8 bits after each step;
+            for rules that allow it, such as `CoordinatewiseLSTM`.
+        name: String.
+
+    Raises:
+        ValueError: if `rule`, `state_dtype` or `horizon` is none of the above
+            or not for this rule, or `meta_params` are not the rule's.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> model.compile(keras_l2l.LearnedOptimizer(), loss="mse")
+    >>> history = model.fit(np.ones((8, 3)), np.ones((8, 1)), verbose=0)
+
+    Reference:
+        Andrychowicz et al., 2016 (arXiv 1606.04474), section 2; of the default,
+        Metz et al., 2022 (arXiv 2203.11860).
+    """
+
+    presets = presets_lib.ShippedPresets()
+    # Share of the free memory above which building the state warns.
+    memory_share = 0.5
+
+    def __init__(
+        self,
+        learning_rate=1.0,
+        rule=None,
+        meta_params=None,
+        weight_decay=None,
+        clipnorm=None,
+        clipvalue=None,
+        global_clipnorm=None,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
+        loss_scale_factor=None,
+        gradient_accumulation_steps=None,
+        save_state=True,
+        state_dtype="float32",
+        horizon=None,
+        name=None,
+        **kwargs,
+    ):
+        preset = presets_lib.resolve(rule, meta_params)
+        super().__init__(
+            preset.horizon if horizon is None else horizon,
+            rule=preset.rule,
+            learning_rate=learning_rate,
+            name=name,
+            weight_decay=weight_decay,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            use_ema=use_ema,
+            ema_momentum=ema_momentum,
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=loss_scale_factor,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            **kwargs,
+        )
+        self.save_state = save_state
+        self._storage = state_storage.Storage(
+            state_dtype, self.rule.rounds_state
+        )
+        # Flat lists only: Keras wraps nested containers in tracked ones.
+        self._meta_params = [
+            self.add_leaf(
+                f"meta_params/{path}", v.shape, lambda v=v: v, "float32"
+            )
+            for path, v in nests.named_leaves(preset.meta_params)
+        ]
+        self._pack_meta_params = nests.packer(preset.meta_params)
+        self._seen = []
+        # For where nothing else is traced.
+        self._eager_step = update_hook.one_per_device(
+            lambda device: backends.compiled(
+                functools.partial(self._step, device), jit_compile=False
+            )
+        )
+
+    @classmethod
+    def from_preset(cls, name_or_dir, **kwargs):
+        """Returns an optimizer with a preset's rule and meta-parameters.
+
+        Args:
+            name_or_dir: Name of a preset in `LearnedOptimizer.presets`, or a
+                preset folder.
+            **kwargs: Other arguments of `LearnedOptimizer`, and of the rule:
+                `num_steps=1000`, for example, where the rule takes it.
+
+        Raises:
+            keras_l2l.presets.PresetError: if there is no such preset, or a
+                file of it is missing, damaged or foreign.
+        """
+        preset = presets_lib.load_preset(name_or_dir)
+        kwargs.setdefault("horizon", preset.horizon)
+        rule, kwargs = serialization.configured(preset.rule, kwargs, cls)
+        return cls(rule=rule, meta_params=preset.meta_params, **kwargs)
+
+    def save_to_preset(self, directory):
+        """Writes rule and meta-parameters to a new or empty folder.
+
+        Raises:
+            FileExistsError: if the folder holds something.
+        """
+        presets_lib.save_preset(
+            self.rule, self.meta_params, directory, self.horizon
+        )
+
+    @property
+    def meta_params(self):
+        """The meta-parameters, a nest of `keras.Variable`s."""
+        return self._pack_meta_params(self._meta_params)
+
+    def build(self, variables):
+        if self.built:
+            return
+        # Variables that are made while a train step is traced take longer.
+        with backends.outside_graphs():
+            self._build(variables)
+
+    def _build(self, variables):
+        super().build(variables)
+        variables = self._updated_variables()
+        self.rule = self.rule.for_variables(variables)
+        shapes = [tuple(v.shape) for v in variables]
+        run = execution.execution_of(self.rule, self._storage)
+        divided = run.divide(shapes)
+        spec = [run.state_spec(s) for s in divided.shapes]
+        # All may have been seen, and how many steps were skipped is unknown.
+        newer = [np.zeros((), "int32")]
+        if not self.rule.rests_without_gradient:
+            newer = [*(np.broadcast_to(True, s) for s in shapes), *newer]
+        self.divide_state(divided, len(keras.tree.flatten(spec[0])), newer)
+        needed = self._state_bytes(self.rule, spec, shapes)
+        memory.warn_if_scarce(needed, self.memory_share)
+        self._pack_state = nests.packer(spec)
+        with self._where(variables):
+            initial = run.initial(divided.shapes)
+            for path, leaf in nests.named_leaves(spec):
+                name, dtype = f"state/{path}", self._storage.variable_dtype
+                self._state.append(
+                    self.add_leaf(
+                        name, leaf.shape, lambda p=path: initial(p), dtype
+                    )
+                )
+            if not self.rule.rests_without_gradient:
+                self._seen = [
+                    self.add_leaf(
+                        f"seen/{i}",
+                        shape,
+                        lambda s=shape: ops.zeros(s, "bool"),
+                        "bool",
+                    )
+                    for i, shape in enumerate(shapes)
+                ]
+            self.add_skipped_steps()
+        self.check_restored()
+
+    def remarks(self):
+        if not self.built:
+            return []
+        parts = self._pack_state(self._state)
+        return [remark for p in parts for remark in self.rule.remarks(p)]
+
+    def estimate_memory(self, model):
+        """Returns the bytes of state that training a model will take.
+
+        Args:
+            model: Built `keras.Model`. Nothing is allocated.
+
+        Raises:
+            ValueError: if the model is not built.
+        """
+        if not isinstance(model, keras.Model) or not model.built:
+            raise ValueError(
+                f"`model` must be a built keras.Model. Received: {model!r}. "
+                "Call model.build(input_shape) first."
+            )
+        variables = model.trainable_variables
+        shapes = [tuple(v.shape) for v in variables]
+        rule = self.rule.for_variables(variables)
+        run = execution.execution_of(rule, self._storage)
+        return self._state_bytes(rule, run.state_spec(shapes), shapes)
+
+    def _state_bytes(self, rule, spec, shapes):
+        found = self._storage.bytes * nests.count_params(spec)
+        if not rule.rests_without_gradient:
+            found += sum(map(math.prod, shapes))
+        return found
+
+    def _updated_variables(self):
+        """Returns the variables that the rule updates."""
+        # Keras overwrites the others with their gradients.
+        return [
+            v
+            for v in self._trainable_variables
+            if not self._overwrite_variable_with_gradient(v)
+        ]
+
+    def _update(self, grads, variables, learning_rate, loss, device):
+        updated = self._updated_variables()
+        by_variable = {
+            self._var_key(v): g for g, v in zip(grads, variables, strict=True)
+        }
+        received = gradients_lib.received(
+            [by_variable.get(self._var_key(v)) for v in updated],
+            [tuple(v.shape) for v in updated],
+            list(map(backends.read, self._seen)),
+        )
+        for variable, value in zip(self._seen, received.seen, strict=True):
+            self.assign(variable, value)
+        parts = zip(
+            self._division.split(received.gradients),
+            self._division.split(received.mask),
+            strict=True,
+        )
+        step = self._eager_step(device)
+        if backends.is_tracing():
+            step = functools.partial(self._step, device)
+        rate = ops.cast(learning_rate, "float32")
+        updates = self._division.join(
+            [
+                [rate * update for update in step(part, loss, *inputs)]
+                for part, inputs in enumerate(parts)
+            ]
+        )
+        for variable, update in zip(updated, updates, strict=True):
+            self.assign_add(variable, ops.cast(update, variable.dtype))
+        for state in self._pack_state(list(map(backends.read, self._state))):
+            self.replace_values(updated, self.rule.replacements(state) or [])
+
+    def _step(self, device, part, loss, gradients, mask):
+        """Moves the state of one part on, and returns its updates."""
+        params = [
+            ops.cast(backends.read(v), "float32")
+            if self.rule.uses_params
+            else None
+            for v in self._updated_variables()
+        ]
+        inputs = base.StepInputs(
+            gradients=gradients,
+            params=self._division.split(params)[part],
+            loss=loss,
+            iteration=backends.read(self.iterations),
+            mask=mask,
+        )
+        state = [backends.of_device(v, device) for v in self._state]
+        # Of the rule that it is now: `set_num_steps` may have replaced it.
+        run = execution.execution_of(self.rule, self._storage)
+        return run.step(
+            self._pack_meta_params(list(map(backends.read, self._meta_params))),
+            inputs,
+            self._pack_state(state)[part],
+        )
+
+    def get_config(self):
+        # With the values: Keras rebuilds an optimizer from this alone in
+        # `from_config`, `clone` and `pickle`, and without saved variables.
+        return {
+            **super().get_config(),
+            "save_state": self.save_state,
+            "state_dtype": self._storage.dtype,
+            "rule": serialization.serialize(self.rule),
+            "meta_params": named_arrays.encode(self.rule, self.meta_params),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        if "rule" in config:
+            with keras.saving.custom_object_scope(custom_objects or {}):
+                rule = serialization.deserialize(config["rule"])
+            meta_params = named_arrays.decode(rule, config["meta_params"])
+            config = {**config, "rule": rule, "meta_params": meta_params}
+        return super().from_config(config, custom_objects)

@@ -1,0 +1,105 @@
+"""Traced and compiled programs, shared by all optimizers of equal rules."""
+
+import collections
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_l2l.rules import base
+from keras_l2l.utils import backends
+
+# A large model takes a hundred; those used longest ago are dropped.
+_KEPT = 256
+_programs = collections.OrderedDict()
+
+
+class Programs:
+    """Programs that depend on a rule, and on nothing else but arguments.
+
+    On TensorFlow a function is traced once for arguments of the same shapes
+    and dtypes, in all of a process: the next model of the same shapes finds
+    its program. What XLA has compiled is never freed, so that a loop over
+    models would also fill the memory.
+
+    Args:
+        what: String, what the programs are for.
+        rule: `UpdateRule`. One whose attributes are not plain data has
+            programs of its own, for as long as this object lives.
+        *further: Plain data that the programs depend on.
+    """
+
+    def __init__(self, what, rule, *further):
+        self._key, self._programs = None, {}
+        try:
+            self._key = _frozen([what, rule, *further])
+            self._programs = _programs
+        except TypeError:
+            pass
+
+    def run(self, function, *args, jit_compile):
+        """Returns `function(*args)`.
+
+        Args:
+            function: Function that holds no variables.
+            *args: Nests of tensors, `tf.Variable`s and `None`. What it
+                assigns to these variables is updated in place.
+            jit_compile: Bool, whether XLA compiles it, where XLA is available.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return function(*args)
+        args = keras.tree.map_structure(_as_tensor, args)
+        key = (
+            self._key,
+            _frozen(keras.tree.map_structure(_kind, args)),
+            jit_compile and backends.has_xla(),
+            keras.config.floatx(),
+            backends.context(),
+        )
+        if key not in self._programs:
+            program = backends.traced(function, args, jit_compile)
+            self._programs[key] = program
+        if self._programs is _programs:
+            _programs.move_to_end(key)
+            while len(_programs) > _KEPT:
+                _programs.popitem(last=False)
+        return self._programs[key](*args)
+
+
+def _as_tensor(leaf):
+    # A number would be a constant of the program.
+    if leaf is None or hasattr(leaf, "shape"):
+        return leaf
+    return ops.convert_to_tensor(leaf)
+
+
+def _kind(leaf):
+    if leaf is None:
+        return None
+    variable = hasattr(leaf, "assign")
+    return (
+        variable,
+        tuple(leaf.shape),
+        keras.backend.standardize_dtype(leaf.dtype),
+    )
+
+
+def _frozen(value):
+    """Returns plain data and rules as a key that is equal if they are.
+
+    Raises:
+        TypeError: if something else is in it.
+    """
+    kind = type(value)
+    if isinstance(value, base.UpdateRule):
+        return (kind, _frozen(vars(value)))
+    if kind in (list, tuple) or hasattr(value, "_fields"):
+        return (kind, *map(_frozen, value))
+    if kind is dict:
+        return (kind, *((k, _frozen(value[k])) for k in sorted(value)))
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return (kind, value.dtype.str, value.shape, value.tobytes())
+    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
+        # 1 equals 1.0 and True, and is not the same in a program.
+        return (kind, value)
+    raise TypeError(f"not plain data: {kind.__name__}")

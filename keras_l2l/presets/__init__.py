@@ -1,0 +1,27 @@
+"""Presets: a rule and its meta-parameters in a folder, or in the wheel."""
+
+from keras_l2l.presets.named_arrays import PresetError
+from keras_l2l.presets.preset import DEFAULT
+from keras_l2l.presets.preset import Preset
+from keras_l2l.presets.preset import ShippedPresets
+from keras_l2l.presets.preset import convert_celo
+from keras_l2l.presets.preset import guarded
+from keras_l2l.presets.preset import load_preset
+from keras_l2l.presets.preset import replace_preset
+from keras_l2l.presets.preset import resolve
+from keras_l2l.presets.preset import save_preset
+from keras_l2l.presets.preset import shipped
+
+__all__ = [
+    "DEFAULT",
+    "Preset",
+    "PresetError",
+    "ShippedPresets",
+    "convert_celo",
+    "guarded",
+    "load_preset",
+    "replace_preset",
+    "resolve",
+    "save_preset",
+    "shipped",
+]

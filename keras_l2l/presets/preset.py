@@ -1,0 +1,290 @@
+"""Presets: a rule and its meta-parameters in a folder, or in the wheel.
+
+A preset is a folder of three files, none of which can execute anything:
+
+- `config.json`: the rule's registered class name and configuration;
+- `meta_params.npz`: its meta-parameters by name (no pickle);
+- `metadata.json`: versions, the horizon of the meta-training where there was
+  one, and the SHA-256 of the other two.
+
+Presets in the wheel (`keras_l2l/presets/weights/`) also have a model card,
+`card.json`: what it was meta-trained on, how, and how well it does.
+"""
+
+import hashlib
+import io
+import os
+import pathlib
+import reprlib
+import typing
+
+import keras
+import numpy as np
+
+from keras_l2l import version
+from keras_l2l.presets import celo_weights
+from keras_l2l.presets import named_arrays
+from keras_l2l.presets.named_arrays import PresetError
+from keras_l2l.rules import Guarded
+from keras_l2l.rules import base
+from keras_l2l.rules import serialization
+from keras_l2l.utils import checks
+from keras_l2l.utils import files
+from keras_l2l.utils import npz
+
+DEFAULT = "l2l_networks"
+_SHIPPED = pathlib.Path(__file__).parent / "weights"
+_CONFIG, _META_PARAMS, _METADATA = (
+    "config.json",
+    "meta_params.npz",
+    "metadata.json",
+)
+
+
+class Preset(typing.NamedTuple):
+    """What a preset holds.
+
+    Attributes:
+        rule: `UpdateRule`.
+        meta_params: Nest of tensors.
+        horizon: Int, inner steps in an episode of its meta-training; `None`
+            where unknown.
+    """
+
+    rule: base.UpdateRule
+    meta_params: typing.Any
+    horizon: int | None
+
+
+def shipped():
+    """Returns a dict from each preset in the wheel to its description."""
+    return {
+        card.parent.name: files.read_json(card)["description"]
+        for card in sorted(_SHIPPED.glob("*/card.json"))
+    }
+
+
+class ShippedPresets:
+    """Class attribute that is `shipped()` whenever it is read."""
+
+    def __get__(self, instance, owner):
+        return shipped()
+
+
+def save_preset(rule, meta_params, directory, horizon=None):
+    """Writes a preset folder, complete or not at all.
+
+    Args:
+        rule: `UpdateRule`, of a class registered with Keras.
+        meta_params: Nest of tensors, as from `rule.init_meta_params`.
+        directory: Path of a folder that does not exist or is empty.
+        horizon: Int, inner steps in an episode of meta-training, or `None`.
+
+    Raises:
+        FileExistsError: if the folder holds something.
+        PresetError: if `meta_params` are not the rule's, or not finite.
+    """
+    contents = _files(rule, meta_params, horizon)
+    with files.new_folder(directory) as folder:
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+
+
+def replace_preset(rule, meta_params, directory, horizon=None):
+    """Writes a preset as `save_preset`, also over one that is in the folder."""
+    directory = pathlib.Path(directory)
+    if not directory.exists():
+        return save_preset(rule, meta_params, directory, horizon)
+    # The checksums last: until then a reader refuses the mixture.
+    for name, content in _files(rule, meta_params, horizon).items():
+        path = directory / name
+        if not path.exists() or path.read_bytes() != content:
+            files.write(path, content)
+
+
+def convert_celo(path, output_dir):
+    """Makes a preset of the meta-parameters that Celo's authors publish.
+
+    ```
+    keras_l2l.presets.convert_celo("theta.state", "celo")
+    optimizer = keras_l2l.LearnedOptimizer.from_preset("celo", num_steps=2000)
+    ```
+
+    Args:
+        path: Path of the downloaded `theta.state`, of Celo or of Celo-Adam:
+            on the Hugging Face Hub, `amoudgl/celo` and `amoudgl/celo-adam`.
+        output_dir: Path of a new or empty folder.
+
+    Raises:
+        PresetError: if it is no such file.
+        FileExistsError: if the folder holds something.
+        ImportError: if the package msgpack is not installed.
+
+    Reference:
+        Moudgil et al., 2025 (arXiv 2501.12670).
+    """
+    save_preset(*celo_weights.read(path), output_dir)
+
+
+def _files(rule, meta_params, horizon):
+    """Returns a dict from each file's name to its content, checksums last."""
+    buffer, arrays = io.BytesIO(), named_arrays.to_arrays(rule, meta_params)
+    np.savez(buffer, **arrays)
+    contents = {
+        _CONFIG: files.to_json(serialization.serialize(rule)),
+        _META_PARAMS: buffer.getvalue(),
+    }
+    contents[_METADATA] = files.to_json(
+        {
+            "keras_l2l_version": version.__version__,
+            "keras_version": keras.version(),
+            "meta_parameters": sum(a.size for a in arrays.values()),
+            "horizon": horizon,
+            "sha256": {
+                name: hashlib.sha256(content).hexdigest()
+                for name, content in contents.items()
+            },
+        }
+    )
+    return contents
+
+
+def load_preset(name_or_dir):
+    """Reads a preset.
+
+    Args:
+        name_or_dir: String or path: the name of a preset in the wheel (see
+            `shipped`), or a preset folder.
+
+    Returns:
+        `Preset`.
+
+    Raises:
+        PresetError: if there is no such preset, or a file of it is missing,
+            damaged or foreign.
+    """
+    directory = _find(name_or_dir)
+    contents = {
+        name: _read(directory, name)
+        for name in (_CONFIG, _META_PARAMS, _METADATA)
+    }
+    try:
+        metadata = files.from_json(contents[_METADATA], _METADATA)
+        digests, horizon = metadata.get("sha256"), metadata.get("horizon")
+        if horizon is not None:
+            checks.require_int("horizon", horizon)
+        for name in (_CONFIG, _META_PARAMS):
+            _check_digest(directory / name, contents[name], digests)
+        config = files.from_json(contents[_CONFIG], _CONFIG)
+        rule = serialization.deserialize(config)
+        arrays = npz.load(io.BytesIO(contents[_META_PARAMS]))
+    except ValueError as error:
+        raise PresetError(f"In {directory}: {error}") from error
+    return Preset(rule, named_arrays.from_arrays(rule, arrays), horizon)
+
+
+def _read(directory, name):
+    path = directory / name
+    if not path.is_file():
+        raise PresetError(
+            f"A preset folder must hold {_CONFIG}, {_META_PARAMS} and "
+            f"{_METADATA}. Received: {str(directory)!r}, which has no "
+            f"{name}. Save the preset again."
+        )
+    if path.resolve().parent != directory.resolve():
+        raise PresetError(
+            "The files of a preset must lie in its folder. Received: "
+            f"{path}, a link to one outside. Copy the file itself."
+        )
+    return path.read_bytes()
+
+
+def _check_digest(path, content, digests):
+    expected = digests.get(path.name) if isinstance(digests, dict) else None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != expected:
+        raise PresetError(
+            f"{path} must have the SHA-256 recorded in {_METADATA} "
+            f"({expected}). Received: {digest}. The file is damaged or from "
+            "elsewhere: copy the folder again."
+        )
+
+
+def guarded(name_or_dir, fallback=None, patience=100):
+    """Returns a preset whose rule is guarded, see `keras_l2l.rules.Guarded`.
+
+    ```
+    preset = keras_l2l.presets.guarded("l2l_fashion_mnist_mlp")
+    optimizer = keras_l2l.LearnedOptimizer(rule=preset)
+    ```
+
+    Args:
+        name_or_dir: As for `load_preset`.
+        fallback, patience: As for `keras_l2l.rules.Guarded`.
+
+    Raises:
+        PresetError: as `load_preset` does.
+    """
+    preset = load_preset(name_or_dir)
+    rule = Guarded(preset.rule, fallback, patience)
+    meta_params = {
+        "rule": preset.meta_params,
+        "fallback": rule.fallback.init_meta_params(0),
+    }
+    # No horizon: beyond it is what the guard is for.
+    return Preset(rule, meta_params, None)
+
+
+def resolve(rule, meta_params):
+    """Returns the `Preset` that a user's arguments mean.
+
+    Args:
+        rule: `UpdateRule`, `Preset`, name or folder of a preset, or `None`.
+        meta_params: Nest of tensors, or `None`.
+
+    Raises:
+        ValueError: if `rule` is something else, or `meta_params` are not the
+            rule's.
+    """
+    if isinstance(rule, base.UpdateRule):
+        if meta_params is None:
+            return Preset(rule, rule.init_meta_params(seed=0), None)
+        arrays = named_arrays.to_arrays(rule, meta_params)
+        return Preset(rule, named_arrays.from_arrays(rule, arrays), None)
+    if meta_params is not None:
+        raise ValueError(
+            "`meta_params` need a `rule` that is a keras_l2l.UpdateRule. "
+            f"Received: rule={rule!r}. Pass the rule that they belong to."
+        )
+    if isinstance(rule, Preset):
+        return rule
+    if rule is None:
+        return load_preset(DEFAULT)
+    if isinstance(rule, (str, os.PathLike)):
+        return load_preset(rule)
+    raise ValueError(
+        "`rule` must be a keras_l2l.UpdateRule, a preset name or a preset "
+        f"folder. Received: rule={reprlib.repr(rule)} (of type "
+        f"{type(rule).__name__}). "
+        f"Presets in this package: {', '.join(shipped())}. Pass one of them, "
+        "an instance, as keras_l2l.rules.RNNprop(), or nothing for the default."
+    )
+
+
+def _find(name_or_dir):
+    names = shipped()
+    received = (
+        f"{reprlib.repr(name_or_dir)} (of type {type(name_or_dir).__name__})"
+    )
+    if isinstance(name_or_dir, (str, os.PathLike)):
+        if name_or_dir in names:
+            return _SHIPPED / name_or_dir
+        directory = pathlib.Path(name_or_dir)
+        if directory.is_dir():
+            return directory
+        received = repr(name_or_dir)
+    raise PresetError(
+        "A preset must be one of this package or a preset folder. "
+        f"Received: {received}. Presets in this package: {', '.join(names)}. "
+        "A folder is what save_to_preset() and train/meta_train.py write."
+    )

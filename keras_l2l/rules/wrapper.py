@@ -1,0 +1,76 @@
+"""Rules around other rules."""
+
+from keras_l2l.rules.base import UpdateRule
+
+
+class WrapperRule(UpdateRule):
+    """A rule that consists of other rules.
+
+    What it looks at is what any of them looks at, and its meta-parameters are
+    a dict of theirs. Subclasses implement `inner_rules` and
+    `with_inner_rules`, beside `init_state`, `step` and `get_config`.
+    """
+
+    def inner_rules(self):
+        """Returns a dict from names to the rules that this one consists of."""
+        raise NotImplementedError
+
+    def with_inner_rules(self, rules):
+        """Returns a rule like this one, with others in it.
+
+        Args:
+            rules: Dict as from `inner_rules`.
+        """
+        raise NotImplementedError
+
+    def _any(self, name):
+        return any(getattr(r, name) for r in self.inner_rules().values())
+
+    def _all(self, name):
+        return all(getattr(r, name) for r in self.inner_rules().values())
+
+    @property
+    def uses_params(self):
+        return self._any("uses_params")
+
+    @property
+    def uses_loss(self):
+        return self._any("uses_loss")
+
+    @property
+    def needs_loss(self):
+        return self._any("needs_loss")
+
+    @property
+    def jit_compile(self):
+        return self._all("jit_compile")
+
+    @property
+    def rests_without_gradient(self):
+        return self._all("rests_without_gradient")
+
+    @property
+    def rounds_state(self):
+        return self._all("rounds_state")
+
+    def for_variables(self, variables):
+        return self.with_inner_rules(
+            {
+                name: rule.for_variables(variables)
+                for name, rule in self.inner_rules().items()
+            }
+        )
+
+    def for_num_steps(self, num_steps):
+        return self.with_inner_rules(
+            {
+                name: rule.for_num_steps(num_steps)
+                for name, rule in self.inner_rules().items()
+            }
+        )
+
+    def init_meta_params(self, seed):
+        return {
+            name: rule.init_meta_params(seed)
+            for name, rule in self.inner_rules().items()
+        }

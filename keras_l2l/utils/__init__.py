@@ -1,0 +1,1 @@
+"""What every package here may use: backends, checks, nests and files."""

@@ -1,0 +1,241 @@
+"""Meta-training on several tasks, and in ways made for long trainings."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import leaves
+from conftest import regression_task
+
+import keras_l2l
+from keras_l2l import estimators
+from keras_l2l import rules
+from keras_l2l import tasks
+from keras_l2l.meta_training import setup
+from keras_l2l.meta_training.validation import Validation
+
+SEVERAL = [tasks.Quadratics(3), regression_task(), tasks.Quadratics(2)]
+
+
+def meta_train(output_dir, task=SEVERAL, **arguments):
+    defaults = {
+        "rule": rules.RNNprop((3,)),
+        "horizon": 6,
+        "unroll_length": 3,
+        "meta_steps": 6,
+        "meta_batch_size": 3,
+        "validation_interval": 3,
+        "validation_episodes": 3,
+        "verbose": 0,
+    }
+    return keras_l2l.meta_train(
+        task=task, output_dir=output_dir, **{**defaults, **arguments}
+    )
+
+
+def test_a_meta_step_is_the_mean_over_all_tasks():
+    rule = rules.RNNprop((3,))
+    run = make_run(rule, SEVERAL, meta_batch_size=6)
+    step = run.meta_step(0)
+    meta_params, losses = rule.init_meta_params(0), []
+    # The first group's episodes: seeds 0 to 5, of each task in turn.
+    for seed in range(6):
+        estimator = estimators.TruncatedBackprop(rule, SEVERAL[seed % 3], 6, 3)
+        _, loss, _ = estimator.estimate(
+            meta_params, estimator.init(seed), tf.constant(0)
+        )
+        losses.append(float(loss))
+    assert step.meta_loss == pytest.approx(np.mean(losses), rel=1e-5)
+    assert step.seeds == [0, 1, 2, 3, 4, 5]
+
+
+def make_run(rule, task, **arguments):
+    defaults = {
+        "horizon": 6,
+        "unroll_length": 3,
+        "meta_steps": 6,
+        "meta_batch_size": 3,
+        "validation_episodes": 3,
+        "meta_learning_rate": 0.01,
+        "clipnorm": None,
+        "seed": 0,
+        "loss_weights": "sum",
+        "teacher": None,
+        "imitation_weight": 1.0,
+        "sampled_coordinates": None,
+        "second_derivatives": False,
+        "estimator": "backprop",
+        **setup.NEWER,
+    }
+    return setup.make_run(rule, task, {**defaults, **arguments})
+
+
+def test_each_episodes_meta_gradient_is_clipped():
+    rule = rules.RNNprop((3,))
+    norms = []
+    for seed in range(3):
+        estimator = estimators.TruncatedBackprop(rule, SEVERAL[seed], 6, 3)
+        gradient, _, _ = estimator.estimate(
+            rule.init_meta_params(0), estimator.init(seed), tf.constant(0)
+        )
+        norms.append(float(tf.linalg.global_norm(tf.nest.flatten(gradient))))
+    clipped = make_run(rule, SEVERAL, episode_clipnorm=min(norms) / 2)
+    assert clipped.meta_step(0).meta_gradient_norm <= min(norms) / 2
+    free = make_run(rule, SEVERAL, episode_clipnorm=2 * max(norms))
+    without = make_run(rule, SEVERAL)
+    assert free.meta_step(0).meta_gradient_norm == pytest.approx(
+        without.meta_step(0).meta_gradient_norm, rel=1e-5
+    )
+
+
+def test_a_run_on_several_tasks_goes_on_after_a_checkpoint(tmp_path):
+    whole = meta_train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        meta_train(tmp_path / "resumed", task=[_Stopping(), *SEVERAL[1:]])
+    resumed = meta_train(tmp_path / "resumed", resume=True)
+    for a, b in zip(
+        leaves(whole.meta_params), leaves(resumed.meta_params), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    config = json.loads((tmp_path / "whole" / "config.json").read_text())
+    assert [t["name"] for t in config["task"]] == [t.name for t in SEVERAL]
+
+
+class _Stopping(tasks.Quadratics):
+    """Is interrupted when its third group of episodes starts."""
+
+    samples = 0
+
+    def __init__(self):
+        super().__init__(3)
+
+    def sample(self, seed):
+        # Those of groups have seeds of the split train, and are not traced.
+        if tf.executing_eagerly() and int(seed) % 3 == 0 and int(seed) >= 18:
+            raise KeyboardInterrupt
+        return super().sample(seed)
+
+
+def test_validation_may_be_on_other_tasks(tmp_path):
+    other = tasks.Quadratics(5)
+    result = meta_train(
+        tmp_path, validation_task=other, validation_episodes=2, meta_steps=3
+    )
+    rule = rules.RNNprop((3,))
+    losses = Validation(rule, [other], 6, 2).losses(rule.init_meta_params(0))
+    assert losses.shape == (2, 6)
+    first = result.history["validation"][0]
+    assert first["mean_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["validation_task"]["config"] == {"dimension": 5}
+
+
+def test_validations_of_logarithms_are_geometric_means(tmp_path):
+    result = meta_train(tmp_path, loss_weights="log", meta_steps=3)
+    rule = rules.RNNprop((3,))
+    losses = Validation(rule, SEVERAL, 6, 3).losses(rule.init_meta_params(0))
+    first = result.history["validation"][0]
+    expected = np.exp(np.mean(np.log(losses + 0.001))) - 0.001
+    assert first["mean_loss"] == pytest.approx(expected, rel=1e-4)
+    expected = np.exp(np.mean(np.log(losses[:, -1:] + 0.001))) - 0.001
+    assert first["final_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Returns a function from a horizon to the arrays of an ordinary run."""
+
+    @functools.cache
+    def run(horizon):
+        folder = tmp_path_factory.mktemp("plain")
+        result = meta_train(folder, SEVERAL[0], horizon=horizon)
+        return leaves(result.meta_params)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"first_horizon": 3, "horizon": 12},
+        {"log_uniform_horizons": True, "horizon": 12},
+        {"random_scaling": 1.0},
+        {"reparametrization": 1.0},
+        {"episode_clipnorm": 1e-3},
+        {"estimator": "es", "pairs": 2},
+        {"estimator": "persistent_es", "stddev": 0.1},
+        {"loss_weights": "log"},
+    ],
+    ids=str,
+)
+def test_each_way_changes_the_result_and_is_told(arguments, plain, tmp_path):
+    other = meta_train(tmp_path / "other", SEVERAL[0], **arguments)
+    assert any(
+        np.abs(a - b).max() > 1e-6
+        for a, b in zip(
+            plain(arguments.get("horizon", 6)),
+            leaves(other.meta_params),
+            strict=True,
+        )
+    )
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    for name, value in arguments.items():
+        if name == "estimator":
+            value = estimators.ESTIMATORS[value].__name__
+        assert config[name] == value
+
+
+@pytest.mark.parametrize("name", ["backprop", "es", "persistent_es"])
+def test_compiled_unrolls_are_the_same(name):
+    task, rule = regression_task(), rules.RNNprop((3,))
+    found = []
+    for compile_unroll in (False, True):
+        estimator = estimators.make_estimator(
+            rule,
+            task,
+            name,
+            horizon=6,
+            unroll_length=3,
+            loss_weights="log",
+            compile_unroll=compile_unroll,
+        )
+        gradient, loss, episode = estimator.estimate(
+            rule.init_meta_params(0), estimator.init(0), tf.constant(0)
+        )
+        found.append(leaves((gradient, loss, episode.carry)))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            {"meta_batch_size": 4},
+            "`meta_batch_size` must be .* times that of tasks, 3",
+        ),
+        ({"validation_episodes": 2}, "`validation_episodes` must be a multi"),
+        ({"estimator": "cma"}, "`estimator` must be one of backprop, es"),
+        (
+            {"estimator": "es", "sampled_coordinates": 3},
+            "`sampled_coordinates` must be left out",
+        ),
+        ({"pairs": 9}, "`pairs` must be left out"),
+        ({"first_horizon": 9}, "`first_horizon`"),
+        ({"random_scaling": -1.0}, "`random_scaling`"),
+        ({"log_uniform_horizons": 1}, "`log_uniform_horizons`"),
+        ({"task": [*SEVERAL, "mnist"]}, "`task` must be"),
+        ({"task": []}, "`task` must"),
+    ],
+    # Not of what the arguments are: tasks have addresses.
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_wrong_arguments_write_nothing(arguments, message, tmp_path):
+    if len(arguments.get("task", SEVERAL)) == 4:
+        arguments = {**arguments, "meta_batch_size": 4}
+        arguments["validation_episodes"] = 4
+    with pytest.raises(ValueError, match=message):
+        meta_train(tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()

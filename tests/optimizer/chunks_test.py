@@ -1,0 +1,73 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_l2l import rules
+from keras_l2l.optimizer import chunks
+from keras_l2l.utils import backends
+
+
+@pytest.mark.parametrize("masked", [None, False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("n", [7, 8, 9, 30])
+def test_chunks_equal_the_whole(n, compiled, masked, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", 4)
+    rng = np.random.default_rng(n)
+    rule = rules.CoordinatewiseLSTM(units=(3, 2))
+    meta_params = rule.init_meta_params(0)
+    gradient = tf.constant(rng.normal(size=n), tf.float32)
+    # No mask, one that lets all through, and one that does not.
+    mask = None if masked is None else tf.constant(rng.random(n) > 0.2 * masked)
+    state = keras.tree.map_structure(
+        lambda t: tf.constant(rng.normal(size=t.shape), tf.float32),
+        rule.init_coordinate_state(n),
+    )
+
+    def step(gradient, state, mask):
+        return rule.masked_coordinate_step(
+            meta_params, gradient, state, 0, mask
+        )
+
+    @tf.function(jit_compile=compiled)
+    def in_chunks(gradient, state, mask):
+        return chunks.map_in_chunks(step, gradient, state, mask)
+
+    expected = step(gradient, state, mask)
+    received = in_chunks(gradient, state, mask)
+    keras.tree.assert_same_structure(received, expected)
+    for a, b in zip(
+        keras.tree.flatten(received), keras.tree.flatten(expected), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
+def whole(vector, state, mask):
+    assert vector.shape[0] > chunks.CHUNK
+    return vector + state, state
+
+
+def test_nothing_is_cut_that_is_shorter_than_two_chunks():
+    vector = tf.ones(2 * chunks.CHUNK - 1)
+    update, state = chunks.map_in_chunks(whole, vector, vector)
+    assert state is vector
+    np.testing.assert_array_equal(update, 2 * vector)
+
+
+def test_nothing_is_cut_where_nothing_is_written_in_place(monkeypatch):
+    monkeypatch.setattr(backends, "writes_in_place", lambda: False)
+    vector = tf.ones(3 * chunks.CHUNK)
+    update, state = chunks.map_in_chunks(whole, vector, vector)
+    assert state is vector
+    np.testing.assert_array_equal(update, 2 * vector)
+
+
+@pytest.mark.parametrize(
+    "n, parts", [(0, 1), (2, 1), (3, 2), (4, 2), (5, 2), (8, 2), (9, 2)]
+)
+def test_parts_are_of_two_chunks_or_more(n, parts, monkeypatch):
+    """`n` in chunks of 10, but for a coordinate too few."""
+    monkeypatch.setattr(chunks, "CHUNK", 10)
+    size = chunks.part_size(10 * n)
+    assert size % 10 == 0 and size >= 20
+    assert max(1, -(-10 * n // size)) == parts

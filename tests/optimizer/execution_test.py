@@ -1,0 +1,95 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import leaves
+from reflection import every_rule
+from reflection import make
+from rule_steps import SHAPES
+from rule_steps import random_step
+
+from keras_l2l import rules
+from keras_l2l.optimizer import chunks
+from keras_l2l.optimizer import execution
+from keras_l2l.optimizer import programs
+from keras_l2l.optimizer import state_storage
+
+
+@every_rule
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_stored_step_is_step_on_a_stored_state(rule, dtype, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", 7)
+    rule, meta_params, inputs, state = random_step(make(rule), SHAPES)
+    mask = [None, True, np.arange(6).reshape(2, 3) > 2, None]
+    inputs = inputs._replace(mask=mask)
+    _, state = rule.step(meta_params, inputs, state)
+    held = state_storage.Storage(dtype)
+    stored = held.write(state)
+    run = execution.execution_of(rule, held)
+    updates, new_stored = run.stored_step(meta_params, inputs, stored)
+    expected, new_state = rule.step(meta_params, inputs, held.read(stored))
+    assert {t.dtype.name for t in keras.tree.flatten(new_stored)} <= {
+        held.variable_dtype
+    }
+    for a, b in zip(leaves(updates), leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    # Half of the last bit of bfloat16.
+    rtol = 2**-8 if dtype == "bfloat16" else 0
+    for a, b in zip(
+        leaves(held.read(new_stored)), leaves(new_state), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-6)
+
+
+@every_rule
+def test_parts_are_independent(rule, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", 7)
+    rule, meta_params, inputs, state = random_step(make(rule), SHAPES)
+    expected, _ = rule.step(meta_params, inputs, state)
+    divided = execution.execution_of(rule, None).divide(SHAPES)
+    parts = [
+        rule.step(
+            meta_params,
+            inputs._replace(gradients=gradients, params=params),
+            rule.init_state(shapes),
+        )[0]
+        for gradients, params, shapes in zip(
+            divided.split(inputs.gradients),
+            divided.split(inputs.params),
+            divided.shapes,
+            strict=True,
+        )
+    ]
+    # A processor may sum in another order where there are fewer coordinates.
+    for a, b in zip(divided.join(parts), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("rule", [rules.MLPRule, rules.CeloAdam])
+def test_tensors_of_one_shape_are_compiled_once(rule, monkeypatch):
+    # Whatever their size.
+    monkeypatch.setattr(execution, "_LARGE", 0)
+    monkeypatch.setattr(programs, "_programs", type(programs._programs)())
+    shapes = [(2, 3), (3,), (2, 3), (3,)]
+    rule, meta_params, inputs, state = random_step(make(rule), shapes)
+    held = state_storage.Storage("float32", rule.rounds_state)
+    step = tf.function(execution.execution_of(rule, held).stored_step)
+    step(meta_params, inputs, state)
+    assert len(programs._programs) == 2
+    assert "XlaMustCompile" in str(
+        step.get_concrete_function(
+            meta_params, inputs, state
+        ).graph.as_graph_def()
+    )
+
+
+@every_rule
+def test_the_state_is_described_as_it_is_made(rule):
+    rule, *_ = random_step(make(rule), SHAPES)
+    described = execution.execution_of(rule, None).state_spec(SHAPES)
+    made = rule.init_state(SHAPES)
+    keras.tree.assert_same_structure(described, made)
+    for a, b in zip(
+        keras.tree.flatten(described), keras.tree.flatten(made), strict=True
+    ):
+        assert tuple(a.shape) == tuple(b.shape)

@@ -1,0 +1,466 @@
+"""Wherever an optimizer is saved, training continues exactly, or it raises."""
+
+import copy
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import LSTM
+from conftest import leaves
+
+import keras_l2l
+from keras_l2l import rules
+from keras_l2l.optimizer import chunks
+
+ROOT = pathlib.Path(__file__).parent.parent
+X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
+Y = X[:, :3].argmax(axis=1)
+RULE = rules.CoordinatewiseLSTM(units=(5, 4))
+
+
+@pytest.fixture
+def dtype_policy():
+    before = keras.config.dtype_policy()
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy(before)
+
+
+def optimizer(seed=7, rule=RULE, **arguments):
+    return keras_l2l.LearnedOptimizer(
+        rule=rule, meta_params=rule.init_meta_params(seed), **arguments
+    )
+
+
+def classifier(seed=7, **arguments):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8, activation="sigmoid"),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.compile(
+        optimizer(seed, **arguments),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    return model
+
+
+def fit(model, epochs=2, **arguments):
+    history = model.fit(
+        X,
+        Y,
+        batch_size=16,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        **arguments,
+    )
+    return history.history["loss"]
+
+
+def assert_same(a, b):
+    for x, y in zip(leaves(a), leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def meta_params_of(seed):
+    return RULE.init_meta_params(seed)
+
+
+# The table "where the meta-parameters live", a row each. A model with another
+# seed has other meta-parameters, so that only what was saved can bring them.
+
+
+def test_keras_file(tmp_path):
+    model = classifier()
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(loaded.optimizer.meta_params, meta_params_of(7))
+    assert fit(loaded) == fit(model)
+
+
+def test_keras_file_in_a_process_that_must_import_the_package(tmp_path):
+    # As the README says.
+    classifier().save(tmp_path / "model.keras")
+    code = """
+import sys, keras
+try:
+    keras.models.load_model(sys.argv[1])
+except TypeError as error:
+    print("LearnedOptimizer" in str(error))
+import keras_l2l
+print(type(keras.models.load_model(sys.argv[1]).optimizer).__name__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "model.keras"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["True", "LearnedOptimizer"], done.stderr
+
+
+def test_keras_file_of_a_model_never_trained(tmp_path):
+    model = classifier()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(loaded.optimizer.meta_params, meta_params_of(7))
+    assert fit(loaded) == fit(model)
+
+
+def test_keras_file_of_mixed_float16_under_float32(tmp_path, dtype_policy):
+    dtype_policy("mixed_float16")
+    model = classifier()
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    dtype_policy("float32")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    saved = model.optimizer.inner_optimizer
+    assert isinstance(loaded.optimizer, keras_l2l.LearnedOptimizer)
+    assert_same(loaded.optimizer.variables, saved.variables)
+
+
+def test_keras_file_of_mixed_float16_continues(tmp_path, dtype_policy):
+    dtype_policy("mixed_float16")
+    model = classifier()
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(loaded.optimizer.variables, model.optimizer.variables)
+    assert fit(loaded) == fit(model)
+
+
+def test_keras_file_of_float32_under_mixed_float16(tmp_path, dtype_policy):
+    # Keras' LossScaleOptimizer skips the state, around Adam too.
+    model = classifier()
+    fit(model)
+    model.save(tmp_path / "model.keras")
+    dtype_policy("mixed_float16")
+    with pytest.warns(UserWarning, match="Skipping variable loading"):
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    inner = loaded.optimizer.inner_optimizer
+    assert_same(inner.meta_params, meta_params_of(7))
+    fit(loaded)
+    assert inner.iterations.numpy() == 8
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_weights_file(tmp_path, built):
+    model = classifier()
+    fit(model)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = classifier(seed=8)
+    if built:
+        other.optimizer.build(other.trainable_variables)
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert_same(other.optimizer.meta_params, meta_params_of(7))
+    assert fit(other) == fit(model)
+    assert_same(other.optimizer.variables, model.optimizer.variables)
+
+
+def test_weights_file_where_the_learning_rate_is_a_schedule(tmp_path):
+    model = classifier()
+    fit(model)
+    model.save_weights(tmp_path / "model.weights.h5")
+    schedule = keras.optimizers.schedules.CosineDecay(1.0, 20)
+    other = classifier(seed=8, learning_rate=schedule)
+    other.optimizer.build(other.trainable_variables)
+    before = leaves(other.optimizer.variables)
+    # One variable fewer, as for Adam.
+    with pytest.warns(UserWarning, match="Skipping variable loading"):
+        other.load_weights(tmp_path / "model.weights.h5")
+    assert_same(other.optimizer.variables, before)
+
+
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+@pytest.mark.parametrize(
+    "saved, new",
+    [
+        ("adam", LSTM),
+        ("adam", rules.SGD()),
+        ("adam", None),
+        (None, LSTM),
+        (None, "adam"),
+        (RULE, rules.CoordinatewiseLSTM((3, 4))),
+        (rules.SGD(), RULE),
+    ],
+    ids=lambda rule: rule if isinstance(rule, str) else type(rule).__name__,
+)
+def test_weights_of_a_model_of_another_optimizer(
+    saved, new, suffix, built, tmp_path
+):
+    def compiled(rule):
+        model = classifier()
+        adam = keras.optimizers.Adam()
+        model.compile(
+            adam if rule == "adam" else keras_l2l.LearnedOptimizer(rule=rule),
+            "mse",
+        )
+        return model
+
+    model, other, path = compiled(saved), compiled(new), tmp_path / "model"
+    path = path.with_suffix(suffix)
+    model.optimizer.build(model.trainable_variables)
+    for variable in model.trainable_variables:
+        variable.assign(variable + 1.0)
+    save = model.save if suffix == ".keras" else model.save_weights
+    save(path)
+    if built:
+        other.optimizer.build(other.trainable_variables)
+    before = leaves(other.optimizer.variables)
+    with pytest.warns(UserWarning, match="Skipping variable loading") as found:
+        other.load_weights(path)
+    assert len([w for w in found if w.category is UserWarning]) == 1
+    assert_same(other.get_weights(), model.get_weights())
+    assert_same(other.optimizer.variables[: len(before)], before)
+    other.optimizer.build(other.trainable_variables)
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_weights_file_of_an_optimizer_with_another_state(tmp_path, built):
+    model = classifier()
+    fit(model)
+    path = tmp_path / "model.weights.h5"
+    model.save_weights(path)
+    other = classifier(use_ema=True)
+    if built:
+        other.optimizer.build(other.trainable_variables)
+    with pytest.raises(ValueError, match="must have the shapes of") as error:
+        other.load_weights(path)
+        fit(other)
+    # Most of it are Keras' words, and names of objects.
+    assert len(str(error.value)) < 800
+    # What the message says.
+    assert "call load_weights before compile" in str(error.value)
+    other = keras.models.clone_model(model)
+    other.load_weights(path)
+    assert_same(other.get_weights(), model.get_weights())
+
+
+@pytest.mark.parametrize("change", ["less", "other shape", "other name"])
+def test_a_damaged_state(change):
+    store, variable = {}, keras.Variable(np.ones(3, "float32"))
+    original = optimizer()
+    original.apply([tf.ones(3)], [variable])
+    original.save_own_variables(store)
+    # What earlier versions did not save may be missing.
+    for _ in range(2):
+        store.pop(max(store, key=int))
+    last = store.pop(max(store, key=int))
+    if change == "other shape":
+        store[str(len(store))] = last[:-1]
+    other = optimizer(seed=8)
+    other.build([variable])
+    if change == "other name":
+        store["state"] = last
+        with pytest.warns(UserWarning, match="starts afresh"):
+            other.load_own_variables(store)
+        assert_same(other.meta_params, meta_params_of(8))
+        return
+    with pytest.raises(ValueError, match="must have the shapes of"):
+        other.load_own_variables(store)
+
+
+def test_values_for_variables_that_are_never_made():
+    store = {}
+    original, variable = optimizer(), keras.Variable(np.ones(3, "float32"))
+    original.apply([tf.ones(3)], [variable])
+    original.save_own_variables(store)
+    store[str(len(store))] = np.ones(5)
+    other = optimizer()
+    other.load_own_variables(store)
+    with pytest.raises(ValueError, match=r"one more: expected none, .*\(5,\)"):
+        other.build([variable])
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))]
+)
+@pytest.mark.parametrize("steps", [0, 3])
+def test_deepcopy_and_pickle(duplicate, steps):
+    variable = keras.Variable(np.ones(3, "float32"))
+    original = optimizer(use_ema=True)
+    for _ in range(steps):
+        original.apply([tf.ones(3)], [variable])
+    twin, twin_variable = duplicate(original), keras.Variable(variable)
+    for _ in range(2):
+        original.apply([tf.ones(3)], [variable])
+        twin.apply([tf.ones(3)], [twin_variable])
+    np.testing.assert_array_equal(variable, twin_variable)
+    assert_same(twin.variables, original.variables)
+
+
+def test_config_and_name():
+    model = classifier()
+    fit(model)
+    original = model.optimizer
+    for twin in (
+        keras_l2l.LearnedOptimizer.from_config(original.get_config()),
+        keras.optimizers.deserialize(keras.optimizers.serialize(original)),
+    ):
+        assert_same(twin.meta_params, meta_params_of(7))
+    by_name = keras.optimizers.get("keras_l2l>LearnedOptimizer")
+    assert isinstance(by_name, keras_l2l.LearnedOptimizer)
+
+
+def test_tensorflow_checkpoint(tmp_path):
+    model = classifier()
+    fit(model)
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+    path = checkpoint.save(str(tmp_path / "checkpoint"))
+    other = classifier(seed=8)
+    other.optimizer.build(other.trainable_variables)
+    tf.train.Checkpoint(model=other, optimizer=other.optimizer).restore(
+        path
+    ).assert_existing_objects_matched()
+    assert_same(other.optimizer.meta_params, meta_params_of(7))
+    assert fit(other) == fit(model)
+
+
+def test_saved_model_of_plain_variables(tmp_path):
+    module = tf.Module()
+    model = classifier()
+    fit(model)
+    module.values = [v.value for v in model.optimizer.variables]
+    tf.saved_model.save(module, str(tmp_path / "plain"))
+    loaded = tf.saved_model.load(str(tmp_path / "plain"))
+    assert_same(list(loaded.values), model.optimizer.variables)
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_model_checkpoint(tmp_path, weights_only):
+    path = tmp_path / f"best{'.weights.h5' if weights_only else '.keras'}"
+    model = classifier()
+    callback = keras.callbacks.ModelCheckpoint(
+        path, save_weights_only=weights_only
+    )
+    fit(model, callbacks=[callback])
+    if weights_only:
+        loaded = classifier(seed=8)
+        loaded.load_weights(path)
+    else:
+        loaded = keras.models.load_model(path)
+    assert fit(loaded) == fit(model)
+
+
+def test_backup_and_restore(tmp_path):
+    class Interruption(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    expected = classifier()
+    losses = fit(expected, epochs=4)
+    folder = tmp_path / "backup"
+    backup = keras.callbacks.BackupAndRestore(folder)
+    with pytest.raises(KeyboardInterrupt):
+        fit(classifier(), epochs=4, callbacks=[backup, Interruption()])
+    resumed = classifier(seed=8)
+    backup = keras.callbacks.BackupAndRestore(folder)
+    assert fit(resumed, epochs=4, callbacks=[backup]) == losses[2:]
+    assert_same(resumed.optimizer.variables, expected.optimizer.variables)
+
+
+def test_state_left_out_on_request(tmp_path):
+    sizes = {}
+    for save_state in (True, False):
+        model = classifier(save_state=save_state)
+        fit(model)
+        path = tmp_path / f"{save_state}.keras"
+        model.save(path)
+        sizes[save_state] = path.stat().st_size
+        loaded = keras.models.load_model(path)
+        assert loaded.optimizer.save_state is save_state
+        assert_same(loaded.optimizer.meta_params, meta_params_of(7))
+        assert loaded.optimizer.iterations.numpy() == 8
+        assert any(np.any(v) for v in leaves(loaded.optimizer._state)) is (
+            save_state
+        )
+        fit(loaded)
+    assert sizes[False] < sizes[True]
+
+
+def test_state_that_was_left_out_goes_into_an_optimizer_with_state(tmp_path):
+    model = classifier(save_state=False)
+    fit(model)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = classifier(seed=8)
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert_same(other.optimizer.meta_params, meta_params_of(7))
+    fit(other)
+
+
+def trained_in_chunks(monkeypatch, chunk, store=None, written=None, steps=2):
+    """Returns an optimizer after some steps, in two parts of chunks.
+
+    Args:
+        store: Dict to load before the steps, if there is one.
+        written: When to load it, "before" or "after" `build`.
+    """
+    monkeypatch.setattr(chunks, "CHUNK", chunk)
+    twin = optimizer(state_dtype="bfloat16")
+    variables = [keras.Variable(np.ones(s, "float32")) for s in ((7, 3), (4,))]
+    if written == "before":
+        twin.load_own_variables(store)
+    twin.build(variables)
+    if written == "after":
+        twin.load_own_variables(store)
+    for _ in range(steps):
+        twin.apply([tf.ones((7, 3)), -tf.ones(4)])
+    return twin, variables
+
+
+@pytest.mark.parametrize("written", ["before", "after"])
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_a_state_saved_in_chunks_of_another_size(
+    in_parts, written, monkeypatch
+):
+    original, _ = trained_in_chunks(monkeypatch, 4)
+    assert [v.shape[-1] for v in original._state] == [16] * 4 + [9] * 4
+    store = {}
+    original.save_own_variables(store)
+    # The plain vector, whatever the chunks.
+    assert len(store) == len(original.variables) - 4
+    # What follows are two tensors of what was seen, and the skipped steps.
+    assert store[str(len(store) - 1 - 3)].shape == (4, 25)
+    if in_parts:
+        # As files were written once, without those three.
+        written_once = original.variables[:-3]
+        store = {str(i): v.numpy() for i, v in enumerate(written_once)}
+        seen = trained_in_chunks(monkeypatch, 4, store, written, steps=0)[0]
+        assert all(np.all(s) for s in seen._seen)
+    same, expected = trained_in_chunks(monkeypatch, 4, store, written)
+    other, received = trained_in_chunks(monkeypatch, 7, store, written)
+    assert [v.shape[-1] for v in other._state] == [14] * 4 + [11] * 4
+    for a, b in zip(expected, received, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    for a, b in zip(same.joined(), other.joined(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_scaled_optimizer_is_saved_in_chunks_of_another_size(monkeypatch):
+    inner, variables = trained_in_chunks(monkeypatch, 4)
+    scaled = keras.optimizers.LossScaleOptimizer(inner)
+    scaled.build(variables)
+    store = {}
+    scaled.save_own_variables(store)
+    assert len(store) == 4 + len([*inner.joined()])
+    other, variables = trained_in_chunks(monkeypatch, 7)
+    twin = keras.optimizers.LossScaleOptimizer(other)
+    twin.build(variables)
+    twin.load_own_variables(store)
+    assert_same([*other.joined()], [*inner.joined()])
+    # Under a policy without scaling.
+    plain, _ = trained_in_chunks(monkeypatch, 7, store, "after")
+    assert plain.iterations.numpy() == 4

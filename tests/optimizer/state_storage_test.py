@@ -1,0 +1,61 @@
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_l2l.optimizer import state_storage
+
+STATE = {
+    "a": tf.constant([0.0, -1.0, 1e-30, 3e38, 1 + 2**-9, 1 + 3 * 2**-9]),
+    "b": [tf.constant([[1 / 3]])],
+}
+
+
+def test_float32_is_stored_as_it_is():
+    held = state_storage.Storage("float32")
+    assert (held.variable_dtype, held.bytes) == ("float32", 4)
+    assert held.write(STATE) is STATE
+    assert held.read(STATE) is STATE
+
+
+def test_bfloat16_is_stored_as_its_bits():
+    held = state_storage.Storage("bfloat16")
+    assert (held.variable_dtype, held.bytes) == ("int16", 2)
+    stored = held.write(STATE)
+    assert stored["a"].dtype == stored["b"][0].dtype == tf.int16
+    state = held.read(stored)
+    for received, value in zip(
+        (state["a"], state["b"][0]), (STATE["a"], STATE["b"][0]), strict=True
+    ):
+        assert received.dtype == tf.float32
+        expected = value.numpy().astype(ml_dtypes.bfloat16).astype("float32")
+        np.testing.assert_array_equal(received, expected)
+
+
+def test_dtype_must_be_known():
+    with pytest.raises(ValueError, match="one of float32, bfloat16. Received"):
+        state_storage.Storage("float16")
+
+
+def test_what_must_not_be_rounded_is_refused():
+    assert state_storage.Storage("float32", rounds=False).bytes == 4
+    with pytest.raises(ValueError, match="add up. Received: 'bfloat16'"):
+        state_storage.Storage("bfloat16", rounds=False)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_initial_values_are_computed_once_for_all(dtype):
+    held, calls, compiled = state_storage.Storage(dtype), [], []
+    initial = held.initial(
+        lambda: calls.append(1) or STATE,
+        lambda function: compiled.append(1) or function(),
+    )
+    stored = held.write(STATE)
+    expected = {"a": stored["a"], "b/0": stored["b"][0]}
+    for path, value in expected.items():
+        np.testing.assert_array_equal(initial(path), value)
+    assert len(calls) == 1
+    # On another device again, from the start.
+    np.testing.assert_array_equal(initial("a"), expected["a"])
+    assert len(calls) == 2
+    assert len(compiled) == (2 if dtype == "bfloat16" else 0)

@@ -1,0 +1,198 @@
+"""What holds on TensorFlow, JAX and PyTorch alike.
+
+Runs on the backend that Keras runs on: `backends_test.py` runs it on the
+others, without conftest.py, which needs TensorFlow.
+"""
+
+import ast
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from rule_reflection import every_rule
+from rule_reflection import make
+
+import keras_l2l
+from keras_l2l import presets
+from keras_l2l import rules
+from keras_l2l.rules import gradients as gradients_lib
+from keras_l2l.utils import nests
+
+RNG = np.random.default_rng(0)
+SHAPES = [(), (3,), (2, 3), (3, 3, 2, 4)]
+TOKENS = RNG.integers(0, 5, size=(16, 3))
+FEATURES = np.concatenate([np.zeros((16, 2)), RNG.normal(size=(16, 4))], 1)
+LABELS = RNG.integers(0, 3, size=16)
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def tensors(shapes):
+    return [
+        ops.convert_to_tensor(RNG.normal(size=s), "float32") for s in shapes
+    ]
+
+
+def arrays(nest):
+    """Returns copies of what a nest of tensors holds."""
+    return [
+        np.array(ops.convert_to_numpy(leaf))
+        for _, leaf in nests.named_leaves(nest)
+        if leaf is not None
+    ]
+
+
+def assert_pure(rule, meta_params):
+    """Takes steps, and compares what was passed in with itself before."""
+    rule = rule.for_num_steps(20).for_variables(
+        [
+            keras.Variable(np.zeros(shape), name=f"param_{i}")
+            for i, shape in enumerate(SHAPES)
+        ]
+    )
+    state = rule.init_state(SHAPES)
+    for iteration in range(3):
+        found = gradients_lib.received(
+            tensors(SHAPES), SHAPES, gradients_lib.init_seen(rule, SHAPES)
+        )
+        passed = (
+            meta_params,
+            found.gradients,
+            found.mask,
+            tensors(SHAPES),
+            ops.convert_to_tensor(2.0 - iteration),
+            ops.convert_to_tensor(iteration),
+            state,
+        )
+        before = arrays(passed)
+        inputs = rules.StepInputs(
+            found.gradients, *passed[3:6], mask=found.mask
+        )
+        updates, new_state = rule.step(meta_params, inputs, state)
+        assert any(np.any(update) for update in arrays(updates))
+        for a, b in zip(arrays(passed), before, strict=True):
+            np.testing.assert_array_equal(a, b)
+        state = new_state
+
+
+@every_rule
+def test_a_rule_changes_nothing_that_is_passed_in(rule):
+    rule = make(rule)
+    assert_pure(rule, rule.init_meta_params(0))
+
+
+@pytest.mark.parametrize("name", keras_l2l.LearnedOptimizer.presets)
+def test_a_preset_changes_nothing_that_is_passed_in(name):
+    preset = presets.load_preset(name)
+    assert_pure(preset.rule, preset.meta_params)
+
+
+def test_apply_leaves_the_meta_parameters_alone():
+    optimizer = keras_l2l.LearnedOptimizer()
+    variable = keras.Variable(np.zeros((3, 2), "float32"))
+    before = arrays(optimizer.meta_params)
+    for _ in range(10):
+        optimizer.apply([ops.ones((3, 2))], [variable])
+    for a, b in zip(arrays(optimizer.meta_params), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        rules.Guarded(rules.SGD(0.01), rules.Guarded(rules.Adam(0.01))),
+        rules.Guarded(rules.Guarded(rules.SGD(0.01))),
+    ],
+    ids=["fallback", "rule"],
+)
+def test_a_guard_within_a_guard_trains(rule):
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    model.compile(keras_l2l.LearnedOptimizer(rule=rule), LOSS)
+    history = model.fit(FEATURES, LABELS, epochs=5, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_rules_assign_nothing_in_place():
+    folder = pathlib.Path(rules.__file__).parent
+    files = [*folder.glob("*.py")]
+    assert len(files) > 15
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            # On PyTorch it changes the tensor, which may be the caller's.
+            # Counting `start += size` is all there is a need for.
+            assert (
+                not isinstance(node, ast.AugAssign)
+                or ast.unparse(node.target) == "start"
+            ), f"{file.name}:{node.lineno}"
+
+
+@every_rule
+def test_what_never_had_a_gradient_gets_no_update(rule):
+    rule = make(rule)
+    if not rule.rests_without_gradient:
+        return
+    shapes = [(2, 3)]
+    variables = [keras.Variable(np.ones((2, 3)), name="kernel")]
+    rule = rule.for_variables(variables)
+    state = rule.init_state(shapes)
+    gradient = ops.convert_to_tensor([[0.0, 1.0, -2.0], [0.0, 0.0, 3.0]])
+    for iteration in range(3):
+        inputs = rules.StepInputs([gradient], tensors(shapes), None, iteration)
+        (update,), state = rule.step(rule.init_meta_params(0), inputs, state)
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(update) != 0,
+            ops.convert_to_numpy(gradient) != 0,
+        )
+
+
+def model_with_dead_inputs(optimizer):
+    """Returns a model of which rows of two kernels never have a gradient."""
+    tokens = keras.Input((3,), dtype="int32")
+    features = keras.Input((6,))
+    parts = [
+        keras.layers.Flatten()(keras.layers.Embedding(9, 4)(tokens)),
+        keras.layers.Dense(8, activation="tanh")(features),
+    ]
+    outputs = keras.layers.Dense(3)(keras.layers.Concatenate()(parts))
+    model = keras.Model([tokens, features], outputs)
+    model.compile(optimizer, LOSS)
+    return model
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"global_clipnorm": 1.0}, {"gradient_accumulation_steps": 2}],
+    ids=["plain", "global_clipnorm", "accumulation"],
+)
+@pytest.mark.parametrize("name", [None, "l2l_fashion_mnist_mlp"])
+def test_what_never_had_a_gradient_stays(name, arguments):
+    model = model_with_dead_inputs(
+        keras_l2l.LearnedOptimizer(rule=name, **arguments)
+    )
+    embeddings, kernel = model.get_weights()[:2]
+    model.fit([TOKENS, FEATURES], LABELS, batch_size=4, epochs=2, verbose=0)
+    moved = (model.get_weights()[0] != embeddings).any(axis=1)
+    np.testing.assert_array_equal(moved, np.arange(9) < 5)
+    moved = (model.get_weights()[1] != kernel).any(axis=1)
+    np.testing.assert_array_equal(moved, np.arange(6) > 1)
+
+
+def test_adam_is_keras_adam_on_absent_rows_too():
+    # No row twice in a batch: of those, Keras' Adam on TensorFlow sums squares
+    # instead of squaring the sum.
+    rng, weights = np.random.default_rng(3), []
+    batches = [rng.permutation(9)[:6].reshape(2, 3) for _ in range(8)]
+    tokens = np.concatenate(batches)
+    for optimizer in (
+        keras_l2l.LearnedOptimizer(rule=rules.Adam(0.01)),
+        keras.optimizers.Adam(0.01),
+    ):
+        keras.utils.set_random_seed(0)
+        model = model_with_dead_inputs(optimizer)
+        model.fit(
+            [tokens, FEATURES], LABELS, batch_size=2, shuffle=False, verbose=0
+        )
+        weights.append(model.get_weights())
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
