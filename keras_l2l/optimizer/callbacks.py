@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_l2l.optimizer import horizons
+from keras_l2l.optimizer.learned_optimizer import LearnedOptimizer
 
 
 class TrainingLength(keras.callbacks.Callback):
@@ -34,7 +34,7 @@ class TrainingLength(keras.callbacks.Callback):
         optimizer = self.model.optimizer
         # A LossScaleOptimizer, for example.
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        if not isinstance(optimizer, horizons.HorizonOptimizer):
+        if not isinstance(optimizer, LearnedOptimizer):
             raise ValueError(
                 "With TrainingLength, the model's optimizer must be a "
                 f"LearnedOptimizer. Received: {optimizer!r}. Leave the "

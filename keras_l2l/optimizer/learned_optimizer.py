@@ -9,20 +9,24 @@ from keras import ops
 
 from keras_l2l import presets as presets_lib
 from keras_l2l.optimizer import execution
-from keras_l2l.optimizer import horizons
-from keras_l2l.optimizer import memory
+from keras_l2l.optimizer import loss_scaling
+from keras_l2l.optimizer import skipped_steps
 from keras_l2l.optimizer import state_storage
 from keras_l2l.optimizer import update_hook
+from keras_l2l.optimizer.end_of_fit import EndOfFit
+from keras_l2l.optimizer.loss import SeenLoss
+from keras_l2l.optimizer.saving import SavedVariables
 from keras_l2l.presets import named_arrays
 from keras_l2l.rules import base
 from keras_l2l.rules import gradients as gradients_lib
 from keras_l2l.rules import serialization
 from keras_l2l.utils import backends
+from keras_l2l.utils import checks
 from keras_l2l.utils import nests
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
-class LearnedOptimizer(horizons.HorizonOptimizer):
+class LearnedOptimizer(update_hook.WholeModelOptimizer):
     """Optimizer whose update is emitted by a learned rule.
 
     ```
@@ -76,8 +80,8 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
     """
 
     presets = presets_lib.ShippedPresets()
-    # Share of the free memory above which building the state warns.
-    memory_share = 0.5
+    # Keras makes the first variables before there is one.
+    saved_variables = None
 
     def __init__(
         self,
@@ -100,9 +104,10 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         **kwargs,
     ):
         preset = presets_lib.resolve(rule, meta_params)
+        horizon = preset.horizon if horizon is None else horizon
+        if horizon is not None:
+            horizon = checks.require_int("horizon", horizon)
         super().__init__(
-            preset.horizon if horizon is None else horizon,
-            rule=preset.rule,
             learning_rate=learning_rate,
             name=name,
             weight_decay=weight_decay,
@@ -116,7 +121,13 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             gradient_accumulation_steps=gradient_accumulation_steps,
             **kwargs,
         )
+        self.rule = preset.rule
+        self.horizon = horizon
+        self.saved_variables = SavedVariables(self)
         self.save_state = save_state
+        self._losses = SeenLoss(self.rule, gradient_accumulation_steps)
+        self._loss = None
+        self._end_of_fit = EndOfFit(horizon)
         self._storage = state_storage.Storage(
             state_dtype, self.rule.rounds_state
         )
@@ -128,9 +139,10 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             for path, v in nests.named_leaves(preset.meta_params)
         ]
         self._pack_meta_params = nests.packer(preset.meta_params)
-        self._seen = []
-        # For where nothing else is traced.
-        self._eager_step = update_hook.one_per_device(
+        self._state, self._seen = [], []
+        # One for each device: what TensorFlow traces on a replica holds on to
+        # that replica's part of the variables.
+        self._eager_step = functools.cache(
             lambda device: backends.compiled(
                 functools.partial(self._step, device), jit_compile=False
             )
@@ -178,6 +190,7 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             self._build(variables)
 
     def _build(self, variables):
+        self.saved_variables.start_build()
         super().build(variables)
         variables = self._updated_variables()
         self.rule = self.rule.for_variables(variables)
@@ -189,11 +202,11 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         newer = [np.zeros((), "int32")]
         if not self.rule.rests_without_gradient:
             newer = [*(np.broadcast_to(True, s) for s in shapes), *newer]
-        self.divide_state(divided, len(keras.tree.flatten(spec[0])), newer)
-        needed = self._state_bytes(self.rule, spec, shapes)
-        memory.warn_if_scarce(needed, self.memory_share)
+        number = len(keras.tree.flatten(spec[0]))
+        self.saved_variables.set_layout(divided, number, newer)
+        self._division = divided
         self._pack_state = nests.packer(spec)
-        with self._where(variables):
+        with self.colocated(variables):
             initial = run.initial(divided.shapes)
             for path, leaf in nests.named_leaves(spec):
                 name, dtype = f"state/{path}", self._storage.variable_dtype
@@ -212,14 +225,56 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
                     )
                     for i, shape in enumerate(shapes)
                 ]
-            self.add_skipped_steps()
-        self.check_restored()
+            self.skipped_steps = self.add_leaf(
+                "skipped_steps", (), lambda: ops.zeros((), "int32"), "int"
+            )
+        self.saved_variables.end_build()
+
+    def add_variable(self, shape, initializer="zeros", **kwargs):
+        if self.saved_variables is not None:
+            initializer = self.saved_variables.initializer(
+                shape, kwargs.get("name"), kwargs.get("dtype"), initializer
+            )
+        return super().add_variable(shape, initializer, **kwargs)
+
+    def save_own_variables(self, store):
+        self.saved_variables.save(store)
+
+    def load_own_variables(self, store):
+        if store.keys():
+            self.saved_variables.load(store)
+        else:
+            # Saved without an optimizer, or under another dtype policy, where
+            # it stood in no LossScaleOptimizer. Keras warns.
+            super().load_own_variables(store)
+
+    def set_num_steps(self, num_steps):
+        """Tells a rule that depends on it how long the training is.
+
+        Nothing changes where the rule has been told.
+
+        Args:
+            num_steps: Int >= 1, steps of this optimizer.
+        """
+        self.rule = self.rule.for_num_steps(num_steps)
 
     def remarks(self):
+        """Returns what there is to tell of the training, a list of strings."""
         if not self.built:
             return []
-        parts = self._pack_state(self._state)
-        return [remark for p in parts for remark in self.rule.remarks(p)]
+        found = skipped_steps.remarks(self, self.skipped_steps)
+        for part in self._pack_state(self._state):
+            found += self.rule.remarks(part)
+        return found
+
+    def finalize_variable_values(self, var_list):
+        """Tells what there is to tell; Keras calls it at the end of `fit`."""
+        if not all(map(backends.has_value, self.variables)):
+            # An error has ended this `fit`, and is on its way to the user.
+            return
+        super().finalize_variable_values(var_list)
+        steps = int(ops.convert_to_numpy(backends.read(self.iterations)))
+        self._end_of_fit.tell(self.remarks(), steps)
 
     def estimate_memory(self, model):
         """Returns the bytes of state that training a model will take.
@@ -256,7 +311,23 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             if not self._overwrite_variable_with_gradient(v)
         ]
 
-    def _update(self, grads, variables, learning_rate, loss, device):
+    def scale_loss(self, loss):
+        return super().scale_loss(self.see_loss(loss))
+
+    def see_loss(self, loss):
+        """Shows the optimizer a loss that is not scaled, and returns it."""
+        return self._losses.see(loss)
+
+    def apply(self, grads, trainable_variables=None):
+        self._loss = self._losses.take(grads, self._iterations)
+        super().apply(grads, trainable_variables)
+        self._loss = None
+
+    def count_step(self, counter, grads):
+        skips = skipped_steps.skips(grads)
+        self.assign_add(counter, ops.cast(skips, counter.dtype))
+
+    def update(self, grads, variables, learning_rate, device):
         updated = self._updated_variables()
         by_variable = {
             self._var_key(v): g for g, v in zip(grads, variables, strict=True)
@@ -279,7 +350,7 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         rate = ops.cast(learning_rate, "float32")
         updates = self._division.join(
             [
-                [rate * update for update in step(part, loss, *inputs)]
+                [rate * update for update in step(part, self._loss, *inputs)]
                 for part, inputs in enumerate(parts)
             ]
         )
@@ -318,6 +389,7 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
         return {
             **super().get_config(),
             "save_state": self.save_state,
+            "horizon": self.horizon,
             "state_dtype": self._storage.dtype,
             "rule": serialization.serialize(self.rule),
             "meta_params": named_arrays.encode(self.rule, self.meta_params),
@@ -331,3 +403,6 @@ class LearnedOptimizer(horizons.HorizonOptimizer):
             meta_params = named_arrays.decode(rule, config["meta_params"])
             config = {**config, "rule": rule, "meta_params": meta_params}
         return super().from_config(config, custom_objects)
+
+
+loss_scaling.let_through(keras.optimizers.LossScaleOptimizer, LearnedOptimizer)

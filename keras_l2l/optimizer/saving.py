@@ -13,8 +13,8 @@ from keras_l2l.optimizer import state_parts
 _WRAPPER = 4
 
 
-class RestorableOptimizer(keras.optimizers.Optimizer):
-    """An optimizer that never skips saved variables silently.
+class SavedVariables:
+    """Saves and loads the variables of an optimizer, and skips none silently.
 
     Keras warns and loads nothing where the number of variables differs, which
     it does whenever an optimizer is loaded before it is built. Here the values
@@ -23,98 +23,100 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
 
     The state is saved as if it were in one part, and loaded in any parts.
 
-    Attributes:
-        save_state: Bool, whether what `build` made is saved.
+    Args:
+        optimizer: `keras.optimizers.Optimizer`. Its `save_state` tells whether
+            what `build` made is saved.
     """
 
-    save_state = True
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, optimizer):
+        self._optimizer = optimizer
         self._loaded = ()
-        # The variables of the state, their layout, and the index of the first.
-        self._state, self._number = [], 0
-        self._division = state_parts.Whole([])
+        # The layout of the state, the variables of it in each part, and the
+        # index of the first.
+        self._division, self._number = state_parts.Whole([]), 0
         self._first, self._newer = None, []
+        self._unbuilt_count = None
 
-    def build(self, variables):
-        self._unbuilt_count = len(self.variables)
-        super().build(variables)
+    def start_build(self):
+        """Notes the variables that are there before `build` makes others."""
+        self._unbuilt_count = len(self._optimizer.variables)
 
-    def divide_state(self, divided, number, newer):
+    def set_layout(self, divided, number, newer):
         """Sets the layout of the state, before its variables are made.
 
         Args:
-            divided: What `UpdateRule.divide` returns.
+            divided: What `Execution.divide` returns.
             number: Int, variables of each part.
             newer: List of arrays, of the variables made after them: the values
                 that go with files of earlier versions, which lack them.
         """
         self._division, self._number, self._newer = divided, number, newer
-        self._first = len(self.variables)
+        self._first = len(self._optimizer.variables)
         if self._loaded:
-            self._loaded = tuple(
-                self._complete(self._loaded, number * len(divided.shapes))
-            )
+            self._loaded = tuple(self._complete(self._loaded))
 
-    def _complete(self, saved, number):
+    def _complete(self, saved):
         """Returns saved values in this layout, with those of newer variables.
 
         Args:
             saved: List of the arrays of the state and of newer variables, as
                 any version has saved them.
-            number: Int, variables of the state.
         """
         for later in (saved[max(0, len(saved) - len(self._newer)) :], ()):
             state = saved[: len(saved) - len(later)]
             state = self._division.split_state(list(state), self._number)
-            if len(state) == number:
+            if len(state) == self._state_count:
                 return [*state, *(later or self._newer)]
         return saved
 
-    def add_variable(self, shape, initializer="zeros", **kwargs):
-        # What was loaded before `build` waits for its variable to be made.
-        if self._loaded:
-            value, *rest = self._loaded
-            self._loaded = tuple(rest)
-            expected = (kwargs.get("name"), shape, kwargs.get("dtype"))
-            _check([value], [expected])
+    @property
+    def _state_count(self):
+        return self._number * len(self._division.shapes)
 
-            def initializer(shape, dtype):
-                return ops.convert_to_tensor(value, dtype)
+    def initializer(self, shape, name, dtype, default):
+        """Returns the initializer of the next variable.
 
-        return super().add_variable(shape, initializer, **kwargs)
+        It is the value that was loaded for it before `build`, if there is one.
 
-    def check_restored(self):
+        Args:
+            shape, name, dtype: Of the variable.
+            default: Initializer where nothing was loaded.
+        """
+        if not self._loaded:
+            return default
+        value, *rest = self._loaded
+        self._loaded = tuple(rest)
+        _check([value], [(name, shape, dtype)])
+        return lambda shape, dtype: ops.convert_to_tensor(value, dtype)
+
+    def end_build(self):
         """Raises if values were loaded for variables that are not there."""
         _check(self._loaded, [])
 
-    def save_own_variables(self, store):
-        if self.save_state or not self.built:
-            values = self.joined()
-        else:
-            values = self.variables[: self._unbuilt_count]
+    def save(self, store):
+        optimizer = self._optimizer
+        values = self.joined()
+        if optimizer.built and not optimizer.save_state:
+            values = optimizer.variables[: self._unbuilt_count]
         for i, value in enumerate(values):
             store[str(i)] = ops.convert_to_numpy(value)
 
     def joined(self):
         """Yields the values to save: those of all variables, in one part."""
+        variables = self._optimizer.variables
         if self._first is None:
-            yield from self.variables
+            yield from variables
             return
-        yield from self.variables[: self._first]
-        yield from self._division.join_state(self._state)
-        yield from self.variables[self._first + len(self._state) :]
+        after = self._first + self._state_count
+        yield from variables[: self._first]
+        yield from self._division.join_state(variables[self._first : after])
+        yield from variables[after:]
 
     def in_parts(self, values):
-        """Returns values of all variables, of a list of such as are saved."""
-        first = self._first
-        return [
-            *values[:first],
-            *self._complete(values[first:], len(self._state)),
-        ]
+        """Returns values of all variables, from a list as `joined` yields."""
+        return [*values[: self._first], *self._complete(values[self._first :])]
 
-    def load_own_variables(self, store):
+    def load(self, store):
         """Restores the variables, or raises where they are not as saved.
 
         What another optimizer has saved is skipped with a warning, as by
@@ -122,28 +124,28 @@ class RestorableOptimizer(keras.optimizers.Optimizer):
         Another is one whose first variables, up to the meta-parameters, have
         other shapes.
 
+        Args:
+            store: Dict of arrays, not empty.
+
         Raises:
             ValueError: if number or shapes of the others differ, or integers
                 stand where floats should.
         """
-        if not store.keys():
-            # Saved without an optimizer, or under another dtype policy, where
-            # it stood in no LossScaleOptimizer: nothing to compare with. This
-            # warns.
-            super().load_own_variables(store)
-            return
-        variables, later = self.variables, ()
-        first = variables[: self._unbuilt_count] if self.built else variables
+        optimizer = self._optimizer
+        variables, later = optimizer.variables, ()
+        first = variables
+        if optimizer.built:
+            first = variables[: self._unbuilt_count]
         values = _own_values(store, first)
         if values is None:
             warnings.warn(
-                f"Skipping variable loading for optimizer '{self.name}': the "
-                "saved one is another, of other variables. The weights of the "
-                "model are loaded, and this optimizer starts afresh.",
-                stacklevel=2,
+                f"Skipping variable loading for optimizer '{optimizer.name}': "
+                "the saved one is another, of other variables. The weights of "
+                "the model are loaded, and this optimizer starts afresh.",
+                stacklevel=3,
             )
             return
-        if not self.built:
+        if not optimizer.built:
             values, later = values[: len(variables)], values[len(variables) :]
         elif len(values) == self._unbuilt_count:
             # Saved before `build`, or without its state.
@@ -212,33 +214,3 @@ def _kind(shape, dtype):
     # the bits of a bfloat16 are integers, and no numbers.
     integers = "int" in keras.backend.standardize_dtype(dtype)
     return f"{tuple(shape)}{' of integers' if integers else ''}"
-
-
-def _restore_inner_optimizer(optimizer_class):
-    """Lets `LossScaleOptimizer` save the optimizer in it as that one does."""
-    save, load = (
-        optimizer_class.save_own_variables,
-        optimizer_class.load_own_variables,
-    )
-
-    def save_joined(self, store):
-        inner = self.inner_optimizer
-        if not isinstance(inner, RestorableOptimizer):
-            return save(self, store)
-        for i, value in enumerate([*self._variables, *inner.joined()]):
-            store[str(i)] = ops.convert_to_numpy(value)
-
-    def load_in_parts(self, store):
-        inner = self.inner_optimizer
-        if isinstance(inner, RestorableOptimizer) and inner.built:
-            number = len(self._variables)
-            values = [store[str(i)] for i in range(len(store.keys()))]
-            values = [*values[:number], *inner.in_parts(values[number:])]
-            store = {str(i): value for i, value in enumerate(values)}
-        return load(self, store)
-
-    optimizer_class.save_own_variables = save_joined
-    optimizer_class.load_own_variables = load_in_parts
-
-
-_restore_inner_optimizer(keras.optimizers.LossScaleOptimizer)

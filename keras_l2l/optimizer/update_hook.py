@@ -1,30 +1,32 @@
-"""Optimizers that update all variables of a model at once, on each replica."""
+"""The seam to Keras: one call that updates all variables of a model."""
 
 import contextlib
-import functools
 
 import keras
 from keras import ops
 
-from keras_l2l.optimizer import seen_loss
 from keras_l2l.rules import updates
 from keras_l2l.utils import backends
 from keras_l2l.utils import checks
 
 
-class WholeModelOptimizer(seen_loss.LossSeeingOptimizer):
+class WholeModelOptimizer(keras.optimizers.Optimizer):
     """An optimizer that updates all variables of a model in one call.
 
-    Subclasses implement `_update(grads, variables, learning_rate, loss,
-    device)`, `loss` being that of the gradients, or `None` if there is none,
-    and `device` a string on TensorFlow, the replica's, and `None` elsewhere.
+    Keras' public hook, `update_step`, sees one variable at a time; rules work
+    on all of them at once.
+
+    Subclasses implement `count_step(counter, grads)`, which is called before
+    each update with their variable `skipped_steps`, and
+    `update(grads, variables, learning_rate, device)`. `device` is a string on
+    TensorFlow, the replica's, and `None` elsewhere.
     """
 
     def build(self, variables):
         checks.require_real(variables)
         super().build(variables)
 
-    def _where(self, variables):
+    def colocated(self, variables):
         """Returns the context in which state for these variables is made.
 
         Under a `tf.distribute.Strategy` it raises for variables of another
@@ -39,7 +41,7 @@ class WholeModelOptimizer(seen_loss.LossSeeingOptimizer):
         )
 
     def add_leaf(self, path, shape, initial, dtype):
-        """Returns a new variable, of a leaf in a nest.
+        """Returns a new variable for a leaf of a nest.
 
         Args:
             path: String, the names that lead to it.
@@ -70,20 +72,14 @@ class WholeModelOptimizer(seen_loss.LossSeeingOptimizer):
                 self.assign(variable, updates.replace(value, replacement))
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        """Updates all variables with one call of the rule.
-
-        Keras' public hook, `update_step`, sees one variable at a time; rules
-        work on all of them at once.
-        """
         if keras.backend.backend() == "tensorflow":
             # Sums the gradients over replicas, then calls the method below.
             super()._backend_update_step(
                 grads, trainable_variables, learning_rate
             )
-        else:
-            self._update(
-                grads, trainable_variables, learning_rate, self._loss, None
-            )
+            return
+        self.count_step(self.skipped_steps, grads)
+        self.update(grads, trainable_variables, learning_rate, None)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         # TensorFlow registers a gradient of the sum, which holds the graph and
@@ -96,22 +92,18 @@ class WholeModelOptimizer(seen_loss.LossSeeingOptimizer):
         self, distribution, grads_and_vars, learning_rate
     ):
         grads, variables = zip(*grads_and_vars, strict=True)
-        loss = self._loss
         # Once on each replica, on that replica's part of every variable.
         distribution.extended.update(
+            self.skipped_steps.value,
+            self.count_step,
+            args=(list(grads),),
+            group=False,
+        )
+        distribution.extended.update(
             variables[0],
-            lambda local, grads, rate: self._update(
-                grads, variables, rate, loss, local.device
+            lambda local, grads, rate: self.update(
+                grads, variables, rate, local.device
             ),
             args=(grads, learning_rate),
             group=False,
         )
-
-
-def one_per_device(make):
-    """Returns the function `make(device)`, called once for each device.
-
-    What TensorFlow has traced on one replica holds on to that replica's part
-    of the variables.
-    """
-    return functools.cache(make)

@@ -12,7 +12,6 @@ from conftest import leaves
 
 import keras_l2l
 from keras_l2l import rules
-from keras_l2l.optimizer import memory
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
 Y = X[:, :3].argmax(axis=1)
@@ -327,7 +326,7 @@ def test_a_second_model_is_refused_as_by_adam(make):
         make().apply([None], [other])
 
 
-def test_memory_is_estimated_before_it_is_taken(monkeypatch):
+def test_memory_is_estimated_before_it_is_taken():
     model = classifier(rule=LSTM)
     optimizer = model.optimizer
     estimate = optimizer.estimate_memory(model)
@@ -335,18 +334,10 @@ def test_memory_is_estimated_before_it_is_taken(monkeypatch):
     # 2 layers of 20 units, cell and hidden state, 4 bytes each, and a byte
     # that tells whether there has been a gradient.
     assert estimate == model.count_params() * 321
-    monkeypatch.setattr(memory, "available", lambda: 4 * estimate)
     fit(model)
     held = [*optimizer._state, *optimizer._seen]
     taken = sum(v.numpy().nbytes for v in held)
     assert taken == estimate
-    monkeypatch.setattr(memory, "available", lambda: 1.5 * estimate)
-    scarce = classifier(rule=LSTM)
-    with pytest.warns(UserWarning, match="takes 0 MB, more than 50% of"):
-        scarce.optimizer.build(scarce.trainable_variables)
-    patient = classifier(rule=LSTM)
-    patient.optimizer.memory_share = 0.7
-    patient.optimizer.build(patient.trainable_variables)
 
 
 @pytest.mark.parametrize(
@@ -355,10 +346,3 @@ def test_memory_is_estimated_before_it_is_taken(monkeypatch):
 def test_memory_of_an_unbuilt_model_is_unknown(model):
     with pytest.raises(ValueError, match="must be a built keras.Model"):
         keras_l2l.LearnedOptimizer().estimate_memory(model)
-
-
-def test_free_memory_is_known():
-    free = memory.available()
-    if free is None:
-        pytest.skip("no /proc/meminfo on this system")
-    assert 2**20 < free < 2**50

@@ -445,7 +445,11 @@ def test_a_state_saved_in_chunks_of_another_size(
     assert [v.shape[-1] for v in other._state] == [14] * 4 + [11] * 4
     for a, b in zip(expected, received, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
-    for a, b in zip(same.joined(), other.joined(), strict=True):
+    for a, b in zip(
+        same.saved_variables.joined(),
+        other.saved_variables.joined(),
+        strict=True,
+    ):
         np.testing.assert_array_equal(a, b)
 
 
@@ -455,12 +459,14 @@ def test_a_scaled_optimizer_is_saved_in_chunks_of_another_size(monkeypatch):
     scaled.build(variables)
     store = {}
     scaled.save_own_variables(store)
-    assert len(store) == 4 + len([*inner.joined()])
+    assert len(store) == 4 + len([*inner.saved_variables.joined()])
     other, variables = trained_in_chunks(monkeypatch, 7)
     twin = keras.optimizers.LossScaleOptimizer(other)
     twin.build(variables)
     twin.load_own_variables(store)
-    assert_same([*other.joined()], [*inner.joined()])
+    assert_same(
+        [*other.saved_variables.joined()], [*inner.saved_variables.joined()]
+    )
     # Under a policy without scaling.
     plain, _ = trained_in_chunks(monkeypatch, 7, store, "after")
     assert plain.iterations.numpy() == 4

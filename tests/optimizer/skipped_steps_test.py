@@ -89,7 +89,7 @@ def test_what_stays_as_it_is(arguments, moved, said):
     learned.apply(gradients, variables)
     values = np.concatenate([ops.convert_to_numpy(v) for v in variables])
     assert (values != 0).tolist() == moved
-    (remark,) = learned.remark_of_skipped_steps()
+    (remark,) = learned.remarks()
     assert "so far: 1. " in remark and said in remark
 
 
@@ -99,7 +99,7 @@ def test_with_accumulation_updates_are_counted():
     for gradient in (np.nan, 1.0, 1.0, 1.0):
         gradient = ops.convert_to_tensor(np.array([gradient], "float32"))
         learned.apply([gradient], [variable])
-    (remark,) = learned.remark_of_skipped_steps()
+    (remark,) = learned.remarks()
     assert "so far: 1. " in remark
 
 
@@ -116,7 +116,7 @@ def test_files_with_and_without_the_counter(built):
             other.build([variable])
         other.load_own_variables(store)
         other.build([variable])
-        assert len(other.remark_of_skipped_steps()) == counted
+        assert len(other.remarks()) == counted
         assert int(ops.convert_to_numpy(other.iterations)) == 1
         # As earlier versions saved it.
         store.pop(max(store, key=int))

@@ -102,7 +102,7 @@ def test_skipped_steps_of_replicas_are_counted_once(strategy):
         model.compile(keras_l2l.LearnedOptimizer(rule=rules.SGD()), "mse")
     # Eleven steps of two replicas.
     model.fit(X, y, batch_size=2, shuffle=False, verbose=0)
-    (remark,) = model.optimizer.remark_of_skipped_steps()
+    (remark,) = model.optimizer.remarks()
     assert "so far: 1. " in remark
     assert model.optimizer.iterations.numpy() == 11
     assert np.isfinite(model.get_weights()[0]).all()
