@@ -75,7 +75,7 @@ def run_workers(folder, number):
             each.bind(("localhost", 0))
         ports = [each.getsockname()[1] for each in sockets]
     addresses = ",".join(f"localhost:{port}" for port in ports)
-    root = pathlib.Path(__file__).parent.parent
+    root = pathlib.Path(__file__).parents[2]
     files = [folder / f"worker_{i}_of_{number}.npz" for i in range(number)]
     processes = [
         subprocess.Popen(

@@ -23,7 +23,7 @@ from keras_l2l import tasks
 from keras_l2l.meta_training.replicas import Replicas
 from keras_l2l.utils import files
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 SHORT = {"meta_steps": 12, "validation_interval": 4, "meta_batch_size": 4}
 
 

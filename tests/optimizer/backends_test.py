@@ -13,7 +13,7 @@ import pytest
 from keras_l2l import LearnedOptimizer
 
 PRESETS = list(LearnedOptimizer.presets)
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 OTHERS = [
     pytest.param(
         name,
@@ -100,7 +100,13 @@ def test_trajectory_and_files_are_those_of_tensorflow(backend, tmp_path):
 
 @pytest.mark.parametrize("backend", OTHERS)
 @pytest.mark.parametrize(
-    "module", ["every_backend", "floatx", "forged", "skipped"]
+    "module",
+    [
+        "rules/every_backend",
+        "optimizer/floatx",
+        "presets/forged",
+        "optimizer/skipped_steps",
+    ],
 )
 def test_what_holds_on_tensorflow_holds_elsewhere(backend, module):
     # Without conftest.py, which needs TensorFlow's backend.

@@ -18,7 +18,7 @@ import keras_l2l
 from keras_l2l import rules
 from keras_l2l.optimizer import chunks
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
 Y = X[:, :3].argmax(axis=1)
 RULE = rules.CoordinatewiseLSTM(units=(5, 4))
