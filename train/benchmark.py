@@ -18,7 +18,7 @@ slows all alike. Benchmarks:
       kinds of models.
   meta_training: inner steps per second, beside JAX; seconds to the end of the
       first meta-step, and memory, by horizon and unroll length.
-  scaling: meta-steps of several workers, and a model of them up to 1,000.
+  scaling: meta-steps of several workers.
 
 Example:
 

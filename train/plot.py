@@ -6,7 +6,7 @@
     --input) have made of neural art (--task)
   meta_training: validation losses of a run (--input: its history.json, or
     the card.json of a preset, for the last stage)
-  frameworks, scaling: benchmarks (--input: JSON of train.benchmark)
+  frameworks: a benchmark (--input: JSON of train.benchmark)
 
 An --input of curves, pictures or benchmarks may also be the name of a result
 in train/results/, such as long/fashion_conv.
@@ -34,7 +34,6 @@ OF_FILES = {
     "curves": plots.plot_curves,
     "meta_training": plots.plot_meta_training,
     "frameworks": plots.plot_frameworks,
-    "scaling": plots.plot_scaling,
 }
 
 

@@ -69,10 +69,7 @@ def _table(name):
 
 def draw(figure):
     """Draws a figure that is missing, if it is of one result alone."""
-    benchmarks = {
-        "scaling": plots.plot_scaling,
-        "frameworks": plots.plot_frameworks,
-    }
+    benchmarks = {"frameworks": plots.plot_frameworks}
     test = figure.stem.removeprefix("curves_")
     plot = plots.plot_curves if test != figure.stem else benchmarks.get(test)
     if plot is not None and not figure.exists():

@@ -118,47 +118,6 @@ def plot_frameworks(benchmark, path):
     _save(figure, path)
 
 
-def plot_scaling(benchmark, path):
-    """Draws the efficiency of meta-training by the number of workers.
-
-    Args:
-        benchmark: Dict as written by `train.benchmark --benchmark=scaling`.
-        path: As for `plot_curves`.
-
-    Raises:
-        FileExistsError: if the file exists.
-        ValueError: if `benchmark` is something else, or the format is not
-            one of matplotlib's.
-    """
-    path = files.require_new(path)
-    _require_benchmark(benchmark, "scaling")
-    figure, axes = _figure(height=3.5)
-    rows = [r for r in benchmark["rows"] if r["efficiency"] is not None]
-    for episodes in sorted({row["episodes_each"] for row in rows}):
-        color = None
-        for what, style in (("modelled", "-"), ("measured", "o")):
-            points = [
-                (row["workers"], row["efficiency"])
-                for row in rows
-                if (row["what"], row["episodes_each"]) == (what, episodes)
-            ]
-            (line,) = axes.plot(
-                *zip(*points, strict=True),
-                style,
-                color=color,
-                label=f"{what}, episodes of each worker: {episodes}",
-            )
-            color = line.get_color()
-    axes.set_xscale("log")
-    axes.set_ylim(0, 1.05)
-    axes.set_xlabel("workers of one CPU core")
-    axes.set_ylabel("share of the time spent on episodes")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    axes.set_title("Meta-training over workers")
-    _save(figure, path)
-
-
 def plot_updates(analysis, path):
     """Draws proposed updates against the gradient, beside Adam's.
 

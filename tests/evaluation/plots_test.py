@@ -41,26 +41,6 @@ BENCHMARK = {
 }
 
 
-def scaling_row(what, workers, episodes, efficiency):
-    return {
-        "what": what,
-        "workers": workers,
-        "episodes_each": episodes,
-        "efficiency": efficiency,
-    }
-
-
-SCALING = {
-    "benchmark": "scaling",
-    "rows": [
-        scaling_row("measured", 8, None, None),
-        scaling_row("measured", 2, 1, 0.9),
-        scaling_row("modelled", 2, 1, 0.8),
-        scaling_row("modelled", 1000, 1, 0.1),
-    ],
-}
-
-
 @pytest.fixture
 def drawn(monkeypatch):
     """The list of the figures that are saved."""
@@ -181,16 +161,6 @@ def test_bars_of_the_frameworks(tmp_path, drawn):
     assert (tmp_path / "bars.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_curve_of_the_workers(tmp_path, drawn):
-    plots.plot_scaling(SCALING, tmp_path / "scaling.png")
-    (axes,) = drawn[0].axes
-    modelled, measured = axes.get_lines()
-    np.testing.assert_array_equal(
-        modelled.get_xydata(), [[2, 0.8], [1000, 0.1]]
-    )
-    np.testing.assert_array_equal(measured.get_xydata(), [[2, 0.9]])
-
-
 HISTORY = {
     "meta_loss": [3.0, 2.0, 1.0],
     "validation": [
@@ -252,6 +222,8 @@ def test_something_else_is_refused(tmp_path):
         plots.plot_meta_training({"results": 3}, tmp_path / "run.png")
     with pytest.raises(ValueError, match="dict with results"):
         plots.plot_frameworks({"results": 3}, tmp_path / "curves.png")
-    with pytest.raises(ValueError, match="=scaling"):
-        plots.plot_scaling(BENCHMARK, tmp_path / "curves.png")
+    with pytest.raises(ValueError, match="=frameworks"):
+        plots.plot_frameworks(
+            {**BENCHMARK, "benchmark": "update"}, tmp_path / "bars.png"
+        )
     assert list(tmp_path.iterdir()) == []

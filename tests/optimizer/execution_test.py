@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import leaves
+from reflection import concrete_subclasses
 from reflection import every_rule
 from reflection import make
 from rule_steps import SHAPES
@@ -41,12 +42,17 @@ def test_a_stored_step_is_step_on_a_stored_state(rule, dtype, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-6)
 
 
-@every_rule
+@pytest.mark.parametrize(
+    "rule",
+    concrete_subclasses(rules, rules.CoordinatewiseRule),
+    ids=lambda cls: cls.__name__,
+)
 def test_parts_are_independent(rule, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK", 7)
     rule, meta_params, inputs, state = random_step(make(rule), SHAPES)
     expected, _ = rule.step(meta_params, inputs, state)
     divided = execution.execution_of(rule, None).divide(SHAPES)
+    assert len(divided.shapes) > 1
     parts = [
         rule.step(
             meta_params,

@@ -107,14 +107,19 @@ def test_derivatives_are_right_when_compiled(rule):
 
 
 @every_rule
-def test_rule_is_deterministic_and_depends_on_its_seed_alone(rule):
+def test_meta_params_depend_on_their_seed_alone(rule):
     rule = make(rule)
-    for a, b in zip(
-        leaves(rule.init_meta_params(7)),
-        leaves(rule.init_meta_params(7)),
-        strict=True,
-    ):
+    first = leaves(rule.init_meta_params(7))
+    # The generators of a process are not used.
+    keras.utils.set_random_seed(99)
+    for a, b in zip(first, leaves(rule.init_meta_params(7)), strict=True):
         np.testing.assert_array_equal(a, b)
+    other = leaves(rule.init_meta_params(8))
+    # Those of hand-designed rules are numbers.
+    drawn = any(leaf.ndim > 1 for leaf in first)
+    assert not drawn or any(
+        np.any(a != b) for a, b in zip(first, other, strict=True)
+    )
 
 
 @every_rule
@@ -172,6 +177,19 @@ def test_masked_coordinates_stay_untouched(rule):
     # Others depend on all coordinates of a tensor.
     if not isinstance(rule, (rules.VectorRule, rules.Celo, rules.MLPRule)):
         np.testing.assert_allclose(updates[2], free[2] * keep, rtol=1e-6)
+    # Their state stays, too.
+    if isinstance(rule, rules.CoordinatewiseRule):
+        stays = np.concatenate([[False], [True] * 3, keep.ravel() == 0])
+        for new, old in zip(leaves(new_state), leaves(state), strict=True):
+            np.testing.assert_array_equal(
+                new[..., :10][..., stays], old[..., :10][..., stays]
+            )
+            assert np.any(new != old)
+    if isinstance(rule, rules.TensorwiseRule):
+        states = state["tensors"] if isinstance(state, dict) else state
+        after = new_state["tensors"] if isinstance(state, dict) else new_state
+        for new, old in zip(leaves(after[1]), leaves(states[1]), strict=True):
+            np.testing.assert_array_equal(new, old)
     # What is there does not matter, and does not reach the others.
     gradients = list(inputs.gradients)
     gradients[1] = gradients[1] * np.nan

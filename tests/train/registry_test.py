@@ -8,41 +8,6 @@ from keras_l2l import tasks
 from train import registry
 
 
-@pytest.mark.parametrize(
-    "name, cls, constants",
-    [
-        (
-            "lstm",
-            rules.CoordinatewiseLSTM,
-            {"preprocessing": "log_and_sign", "p": 10.0, "output_scale": 0.1},
-        ),
-        (
-            "lstm_code",
-            rules.CoordinatewiseLSTM,
-            {"preprocessing": "log_and_sign", "p": 5.0, "output_scale": 0.01},
-        ),
-        (
-            "lstm_raw",
-            rules.CoordinatewiseLSTM,
-            {"preprocessing": None, "output_scale": 1.0},
-        ),
-        ("lstm_averaging", rules.GlobalAveragingLSTM, {"output_scale": 0.1}),
-        ("rnnprop", rules.RNNprop, {"beta": 0.95, "output_scale": 0.1}),
-        ("ntm_bfgs", rules.NTMBFGS, {}),
-        ("adam", rules.Adam, {}),
-        ("momentum", rules.Momentum, {}),
-        ("sgd", rules.SGD, {}),
-    ],
-)
-def test_rules_are_what_they_are_called(name, cls, constants):
-    rule = registry.RULES[name]()
-    assert type(rule) is cls
-    config = rule.get_config()
-    assert {key: config[key] for key in constants} == constants
-    if name.startswith("lstm"):
-        assert list(config["units"]) == [20, 20]
-
-
 def test_lstm_kernel_has_an_lstm_for_each_filter():
     model = keras.Sequential(
         [

@@ -1,4 +1,4 @@
-"""How meta-training scales over workers: measured here, and modelled beyond."""
+"""How meta-training scales over workers."""
 
 import concurrent.futures
 import contextlib
@@ -12,8 +12,8 @@ import keras
 import tensorflow as tf
 
 from keras_l2l.meta_training import meta_step
-from keras_l2l.meta_training import replicas
 from keras_l2l.meta_training.curriculum import EpisodeLengths
+from keras_l2l.meta_training.replicas import Replicas
 from train.benchmarks import meta_training
 from train.benchmarks import timing
 
@@ -22,14 +22,13 @@ _META_PARAMS = 5141
 _EPISODES = (1, 8)
 # All-reduces wait more than they compute, so more workers than cores tell.
 _MEASURED = (1, 2, 4, 8)
-_MODELLED = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 
 
 def scaling(repeats):
     """Returns rows by number of workers and episodes of each.
 
     A worker is a process with one core. Measured are the all-reduce of the
-    meta-gradient, and meta-steps where each worker has a core to itself.
+    meta-gradient and, where each worker has a core to itself, meta-steps.
     """
     cores = sorted(os.sched_getaffinity(0))
     all_reduce, steps = {}, {}
@@ -39,39 +38,23 @@ def scaling(repeats):
             workers, cores, episodes, repeats
         )
     rows = [
-        _row("measured", workers, None, seconds, None, None)
+        _row(workers, None, seconds, None, None)
         for workers, seconds in all_reduce.items()
         if not steps[workers]
     ]
     for episodes in _EPISODES:
         alone = steps[1][episodes]
         rows += [
-            _row("measured", w, episodes, all_reduce[w], s[episodes], alone)
+            _row(w, episodes, all_reduce[w], s[episodes], alone)
             for w, s in steps.items()
             if s
-        ]
-        rows += [
-            _row("modelled", w, episodes, seconds, alone + seconds, alone)
-            for w in _MODELLED
-            for seconds in [ring_seconds(w, all_reduce[2])]
         ]
     return rows
 
 
-def ring_seconds(workers, of_two):
-    """Returns the modelled seconds of an all-reduce, given that of two workers.
-
-    TensorFlow's collective operations on CPUs go round a ring, in
-    2 (workers - 1) hops. The messages are small, so that a hop is latency;
-    between machines it is that of their network.
-    """
-    return (workers - 1) * of_two
-
-
-def _row(what, workers, episodes, all_reduce, meta_step, alone):
+def _row(workers, episodes, all_reduce, meta_step, alone):
     step = meta_step is not None
     return {
-        "what": what,
         "workers": workers,
         "episodes_each": episodes,
         "all_reduce_ms": 1e3 * all_reduce,
@@ -119,13 +102,13 @@ def _worker(tf_config, core, episodes, repeats):
     os.environ["TF_CONFIG"] = json.dumps(tf_config)
     os.sched_setaffinity(0, {core})
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    divided = replicas.Replicas(strategy)
-    return _all_reduce_seconds(divided, repeats), {
-        each: _meta_step_seconds(divided, each, repeats) for each in episodes
+    replicas = Replicas(strategy)
+    return _all_reduce_seconds(replicas, repeats), {
+        each: _meta_step_seconds(replicas, each, repeats) for each in episodes
     }
 
 
-def _all_reduce_seconds(divided, repeats, calls=50):
+def _all_reduce_seconds(replicas, repeats, calls=50):
     vector = tf.ones(_META_PARAMS)
     divided = replicas.divide(lambda i: i, [0] * replicas.number)
 
@@ -137,7 +120,7 @@ def _all_reduce_seconds(divided, repeats, calls=50):
     return _median_seconds(lambda: reduce().numpy(), repeats, calls)
 
 
-def _meta_step_seconds(divided, episodes, repeats):
+def _meta_step_seconds(replicas, episodes, repeats):
     estimator = meta_training.mlp_estimator(784, horizon=100, unroll_length=20)
     run = meta_step.MetaRun(
         replicas,
