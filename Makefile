@@ -1,5 +1,6 @@
 # make demo: meta-train, evaluate and use a learned optimizer (5 minutes).
 # make test: the test suite.      make setup: what both need.
+# make test-slow: the tests that `make test` leaves out.
 # make docs: the pages of docs/, in build/docs/.
 # make backends: JAX and PyTorch, so that `make test` tests on them too.
 PYTHON ?= python3
@@ -11,7 +12,7 @@ RUN := runs/demo
 # TensorFlow's start-up remarks (no GPU, which instructions) are noise here.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: backends demo docs lint setup test
+.PHONY: backends demo docs lint setup test test-slow
 
 setup: $(VENV)/installed
 
@@ -39,7 +40,11 @@ lint: setup
 	$(VENV)/bin/ruff format --check .
 
 test: setup
-	$(PY) -m pytest --numprocesses 2 --dist worksteal --durations 40
+	$(PY) -m pytest --numprocesses 2 --dist worksteal --durations 40 \
+		-m "not slow"
+
+test-slow: setup
+	$(PY) -m pytest --numprocesses 2 --dist worksteal --durations 40 -m slow
 
 # An earlier demo is moved aside, never overwritten.
 demo: setup

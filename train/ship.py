@@ -56,9 +56,13 @@ def make_card(run_dir, command, description, limits):
     evaluations = []
     for path in sorted(run_dir.glob("evaluation*.json")):
         evaluation = evaluate.read(path, run_dir / "preset")
-        for result in evaluation["results"]:
-            # The curves stay with the run: a card is read by people.
-            del result["losses"], result["losses_ci95"]
+        # A card is read by people: the best-known opponent will do, and the
+        # curves stay with the run.
+        evaluation["results"] = [
+            {k: v for k, v in r.items() if k not in ("losses", "losses_ci95")}
+            for r in evaluation["results"]
+            if r["tuned_for"] is None or r["optimizer"].startswith("adam")
+        ]
         _shorten(evaluation["task_config"])
         evaluations.append(evaluation)
     return {

@@ -146,8 +146,10 @@ def adapted(source):
 
 @pytest.mark.parametrize(
     "files, at_least",
-    [(FILES, 200), (TRAINER, 70)],
-    ids=["optimizers", "trainer"],
+    [
+        pytest.param(FILES, 200, id="optimizers"),
+        pytest.param(TRAINER, 70, id="trainer", marks=pytest.mark.slow),
+    ],
 )
 def test_keras_own_tests(files, at_least, tmp_path):
     (tmp_path / "support.py").write_text(SUPPORT)
