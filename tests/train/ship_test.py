@@ -55,7 +55,8 @@ def test_a_card_says_how_it_was_made_and_how_good_it_is(run_dir):
     assert [v["meta_step"] for v in stage["validation"]] == [0, 2]
     (found,) = card["evaluations"]
     names = {result["optimizer"] for result in found["results"]}
-    assert names == {"learned", "adam", "adam_default"}
+    # Not SGD, which was tuned beside it.
+    assert names == {"learned", "adam_default"}
     for result in found["results"]:
         assert "losses" not in result
         low, high = result["final_loss_ci95"]
