@@ -155,7 +155,7 @@ def test_api_reference_is_complete():
     documented = {name.rpartition(".")[2] for name in documented}
     # Packages are pages.
     packages = {"evaluation", "export", "presets", "rules", "tasks"}
-    packages.add("__version__")
+    packages |= {"__version__"}
     for module in (keras_l2l, keras_l2l.rules, keras_l2l.tasks):
         names = set(module.__all__) - packages - {"SPLITS"}
         assert names <= documented

@@ -70,9 +70,7 @@ def uninterrupted(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    "kills", [4, pytest.param(20, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(kills, tmp_path, monkeypatch):
     # Every process starts with TensorFlow imported.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
