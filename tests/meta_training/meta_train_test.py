@@ -216,6 +216,7 @@ def test_the_best_validation_is_kept_not_the_last(tmp_path):
     assert np.mean(both) == pytest.approx(finals[best], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow(tmp_path):
     if timing.in_fresh_process(one_run.memory_of_constants, 20_000) > 2000:
         pytest.skip("this TensorFlow itself keeps memory of each tensor")

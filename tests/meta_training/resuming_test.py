@@ -23,7 +23,6 @@ from keras_l2l.meta_training.history import Recorder
 from keras_l2l.meta_training.interruption import Interrupted
 from keras_l2l.utils import files
 
-KILLS = 20
 SHORT = {"meta_steps": 24, "validation_interval": 6}
 
 
@@ -101,8 +100,10 @@ def test_killed_at_random_moments(kills, tmp_path, monkeypatch):
     assert_same_run(folder, tmp_path / "uninterrupted")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("meta_step", [0, 8, 23])
+@pytest.mark.parametrize(
+    "number, meta_step",
+    [(signal.SIGINT, 0), (signal.SIGTERM, 8), (signal.SIGINT, 23)],
+)
 def test_a_request_to_stop_waits_for_the_meta_step(
     tmp_path, monkeypatch, uninterrupted, number, meta_step
 ):

@@ -14,11 +14,12 @@ from keras_l2l import LearnedOptimizer
 
 PRESETS = list(LearnedOptimizer.presets)
 ROOT = pathlib.Path(__file__).parents[2]
+INSTALLED = [n for n in ("jax", "torch") if importlib.util.find_spec(n)]
 OTHERS = [
     pytest.param(
         name,
         marks=pytest.mark.skipif(
-            importlib.util.find_spec(name) is None,
+            name not in INSTALLED,
             reason=f"{name} is not installed: make backends",
         ),
     )
@@ -67,17 +68,27 @@ def assert_guarded(folder, expected):
             np.load(folder / f"{name}.npz")["remarks"],
             alone["remarks"],
         ):
-            assert [r[:40] for r in remarks] == (
+            # Others are of steps with gradients that are not finite.
+            told = [r[:40] for r in remarks if "handed over" in r]
+            assert told == (
                 ["SGD handed over to Adam at step 11: for "]
                 if name == "bad"
                 else []
             )
 
 
-@pytest.mark.parametrize("backend", OTHERS)
-def test_trajectory_and_files_are_those_of_tensorflow(backend, tmp_path):
+@pytest.mark.skipif(not INSTALLED, reason="make backends installs them")
+def test_trajectory_and_files_are_those_of_tensorflow(tmp_path):
+    # Of all backends in one test: what TensorFlow does takes as long as theirs.
     here = train(tmp_path, "tensorflow")
-    there = train(tmp_path, backend, here)
+    for backend in INSTALLED:
+        there = train(tmp_path, backend, here)
+        assert_same_results(here, there)
+        train(tmp_path, "tensorflow", there)
+        assert_close(here / f"from_{backend}.npz", there / "continued.npz")
+
+
+def assert_same_results(here, there):
     losses = assert_close(there / "trained.npz", here / "trained.npz")
     assert losses[-1] < 0.6 * losses[0]
     assert_close(there / "mixed.npz", here / "mixed.npz")
@@ -94,8 +105,6 @@ def test_trajectory_and_files_are_those_of_tensorflow(backend, tmp_path):
             assert losses[-1] < losses[0]
     assert_guarded(there, here)
     assert_close(there / "from_tensorflow.npz", here / "continued.npz")
-    train(tmp_path, "tensorflow", there)
-    assert_close(here / f"from_{backend}.npz", there / "continued.npz")
 
 
 @pytest.mark.parametrize("backend", OTHERS)
@@ -103,7 +112,7 @@ def test_trajectory_and_files_are_those_of_tensorflow(backend, tmp_path):
     "module",
     [
         "rules/every_backend",
-        "optimizer/floatx",
+        pytest.param("optimizer/floatx", marks=pytest.mark.slow),
         "presets/forged",
         "optimizer/skipped_steps",
     ],

@@ -233,6 +233,7 @@ def test_convert_celo(tmp_path):
     assert optimizer.rule.num_steps == 9
 
 
+@pytest.mark.slow
 def test_benchmark_of_the_startup(tmp_path):
     output = succeed(
         "benchmark", "--repeats=1", f"--output={tmp_path}/startup.json"
@@ -242,6 +243,7 @@ def test_benchmark_of_the_startup(tmp_path):
     assert all(row["what"] in output and row["ratio"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_ablations_are_a_run_each(tmp_path, monkeypatch, capsys):
     quick = ("--task=quadratics", "--meta_steps=4", "--validation_interval=2")
     monkeypatch.setattr(ablate, "BASE", quick)
