@@ -12,7 +12,7 @@ class WrapperRule(UpdateRule):
     """
 
     def inner_rules(self):
-        """Returns a dict from names to the rules of which this one consists."""
+        """Returns the inner rules, a dict from names to rules."""
         raise NotImplementedError
 
     def with_inner_rules(self, rules):
