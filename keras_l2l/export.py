@@ -1,7 +1,7 @@
-"""SavedModels that plain TensorFlow runs, without Keras or this package.
+"""Export of SavedModels that run in TensorFlow without Keras or this package.
 
-Two things leave: a training step that goes on elsewhere, and the update rule
-alone, for any vector.
+A SavedModel holds either a training step, with which the training continues, or
+an update rule alone, for any vector.
 """
 
 import keras
@@ -17,35 +17,37 @@ from keras_l2l.utils import nests
 
 
 def export_training_step(model, path, batch):
-    """Writes a SavedModel with which a model's training goes on bit for bit.
+    """Writes a SavedModel that continues the training of a model.
 
-    With the same TensorFlow on the same kind of machine, that is. The loaded
-    object has two functions, which are its signatures too:
+    The training continues bit for bit with the same TensorFlow on the same
+    kind of machine. The loaded object has two functions, which are also its
+    signatures:
 
-    - `train_step(x, y)` trains on the batch and returns a dict of its loss
-      and metrics, as `model.train_on_batch(x, y, return_dict=True)`;
-    - `predict(x)` is the model without training, a dict of `predictions`.
+    - `train_step(x, y)` trains on a batch, and returns a dict of its loss and
+      metrics, like `model.train_on_batch(x, y, return_dict=True)`;
+    - `predict(x)` returns a dict of `predictions`, those of the model outside
+      of training.
 
-    Signatures take tensors only, by name: inputs that are nested, such as
-    `{"left": ..., "right": ...}`, are `x_left` and `x_right` there.
+    Signatures take only tensors, by name. Nested inputs such as
+    `{"left": ..., "right": ...}` are `x_left` and `x_right` there.
 
     The loaded object can be checkpointed with `tf.train.Checkpoint`, and
-    saved again. Its variables are the lists `model` (in the order of
-    `model.variables`), `optimizer` (of `model.optimizer.variables`) and
-    `other` (metrics).
+    saved again. Its variables are in the lists `model` (in the order of
+    `model.variables`), `optimizer` (in that of `model.optimizer.variables`)
+    and `other` (metrics).
 
     Args:
-        model: Built and compiled `keras.Model`, with any Keras optimizer. One
-            with `run_eagerly` becomes a graph, which rounds differently.
+        model: Built and compiled `keras.Model`, with any Keras optimizer. A
+            model with `run_eagerly` becomes a graph, which rounds differently.
         path: Path of a folder that does not exist or is empty.
-        batch: Pair `(x, y)` of a sample batch as for `train_on_batch`; only
-            its shapes and dtypes are used. The first dimension is left open;
-            floating-point numpy arrays count as `keras.config.floatx()`, as
-            in `fit`. Where more dimensions are open, pass a `tf.TensorSpec`
-            instead of an array, which is used as it is.
+        batch: Pair `(x, y)`, a sample batch as for `train_on_batch`. Only its
+            shapes and dtypes are used, and the first dimension is left open.
+            Floating-point NumPy arrays count as `keras.config.floatx()`, as in
+            `fit`. To leave more dimensions open, pass a `tf.TensorSpec`
+            instead of an array.
 
     Raises:
-        FileExistsError: if the folder holds something.
+        FileExistsError: if the folder is not empty.
         ValueError: if the model is not built or compiled or is distributed,
             or `batch` is not such a pair.
     """
@@ -77,7 +79,7 @@ def export_training_step(model, path, batch):
     module = tf.Module()
     module.train_step = tf.function(train_step, [x, y], **options)
     module.predict = tf.function(predict, [x], **options)
-    # The bare variables: a Keras model with Dropout can't be tracked.
+    # Plain variables, since a Keras model with Dropout can't be tracked.
     module.model = [v.value for v in model.variables]
     module.optimizer = [v.value for v in model.optimizer.variables]
     traced = module.train_step.get_concrete_function().graph
@@ -88,36 +90,35 @@ def export_training_step(model, path, batch):
 
 
 def export_update_rule(optimizer, path):
-    """Writes a SavedModel of a learned optimizer alone, for any vector.
+    """Writes a SavedModel of an optimizer's update rule, for any vector.
 
     The loaded object has two functions:
 
-    - `initial_state(n)` returns the state of `n` coordinates, a dict of the
+    - `initial_state(n)` returns the state of `n` coordinates: a dict of the
       scalar `iteration`, tensors `state_...` of shape `[..., n]` and, for a
-      rule that needs it, the bools `seen` of shape `[n]`;
-    - `update(gradient, state)`, with `gradient` of shape `[n]`, returns a pair
-      of the update, shape `[n]`, and the next state.
+      rule that needs it, the bool tensor `seen` of shape `[n]`;
+    - `update(gradient, state)` takes a gradient of shape `[n]`, and returns a
+      pair of the update, of shape `[n]`, and the next state.
 
     ```
     update, state = loaded.update(gradient, state)
     params = params + learning_rate * update
     ```
 
-    They are signatures too, where tensors are passed by name:
+    They are also signatures, which take tensors by name:
     `update(gradient=..., **state)` returns a dict of `update` and the state.
 
-    Everything but the rule (learning rate, clipping, weight decay) is left to
-    the caller. Coordinates stay untouched, value and state, where the gradient
-    is not finite, and for as long as it has always been 0. `update` is
-    differentiable in gradient, state and the variables in the list
-    `meta_params`, and can be compiled by XLA.
+    Learning rate, clipping and weight decay are left to the caller. The value
+    and the state of a coordinate do not change if its gradient is not finite,
+    or has always been 0. `update` is differentiable in the gradient, the state
+    and the variables in the list `meta_params`, and XLA can compile it.
 
     Args:
         optimizer: `LearnedOptimizer` whose rule is a `CoordinatewiseRule`.
         path: Path of a folder that does not exist or is empty.
 
     Raises:
-        FileExistsError: if the folder holds something.
+        FileExistsError: if the folder is not empty.
         ValueError: if `optimizer` is something else.
     """
     files.require_empty(path)
@@ -131,8 +132,8 @@ def export_update_rule(optimizer, path):
             "export_training_step."
         )
     module = tf.Module()
-    # Variables of their own: those of an optimizer are not trainable, so that
-    # a tape would not watch them.
+    # Copies, since a tape does not watch an optimizer's variables, which are
+    # not trainable.
     named = list(nests.named_leaves(optimizer.meta_params))
     module.meta_params = [tf.Variable(v, name=_name(k)) for k, v in named]
     pack_meta_params = nests.packer(optimizer.meta_params)
@@ -182,7 +183,7 @@ def export_update_rule(optimizer, path):
 
 
 def _traced(module, initial_state, update, state_specs):
-    """Gives a module the functions of a rule, and returns its signatures."""
+    """Adds the functions of a rule to a module; returns its signatures."""
     counter = tf.TensorSpec([], tf.int64, "iteration")
     inputs = [
         tf.TensorSpec([None], tf.float32, "gradient"),
@@ -246,7 +247,7 @@ def _spec(path, value):
 
 
 def _flat(nest, name):
-    """Returns a nest as a dict `"state_lstm_0_cell"` -> leaf."""
+    """Returns a nest as a flat dict, such as `"state_lstm_0_cell"` -> leaf."""
     return {_name(path): leaf for path, leaf in nests.named_leaves(nest, name)}
 
 
@@ -255,7 +256,7 @@ def _name(path):
 
 
 def _save(module, path, signatures):
-    """Writes a SavedModel, whole or not at all."""
+    """Writes a SavedModel, completely or not at all."""
     with files.new_folder(path) as folder:
         try:
             tf.saved_model.save(module, str(folder), signatures)

@@ -6,6 +6,7 @@ import inspect
 import pathlib
 import pkgutil
 import re
+import xml.etree.ElementTree
 
 import forked
 import keras
@@ -17,6 +18,7 @@ from train import committed
 from train import report
 
 ROOT = pathlib.Path(__file__).parent.parent
+DRAWINGS = sorted((ROOT / "docs/drawings").glob("*.svg"))
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in report.PAGES}
 CODE = {
     name: blocks
@@ -116,8 +118,19 @@ def test_figures_are_those_that_pages_show():
     shown = {
         figure for page in report.PAGES for figure in report.figures_in(page)
     }
+    drawings = {*DRAWINGS}
     assert len(shown) > 20
-    assert shown == {*committed.RESULTS.rglob("*.png")}
+    assert shown - drawings == {*committed.RESULTS.rglob("*.png")}
+    assert shown & drawings == drawings
+
+
+@pytest.mark.parametrize("path", DRAWINGS, ids=lambda path: path.name)
+def test_drawings_name_files_of_the_package(path):
+    texts = xml.etree.ElementTree.parse(path).getroot().itertext()
+    names = re.findall(r"\w+/\w+\.py", " ".join(texts))
+    assert len(names) >= 5
+    for name in names:
+        assert (ROOT / "keras_l2l" / name).is_file(), name
 
 
 def test_what_is_committed_is_small():
@@ -157,7 +170,7 @@ def test_api_reference_is_complete():
     packages = {"evaluation", "export", "presets", "rules", "tasks"}
     packages |= {"__version__"}
     for module in (keras_l2l, keras_l2l.rules, keras_l2l.tasks):
-        names = set(module.__all__) - packages - {"SPLITS"}
+        names = set(module.__all__) - packages - {"SPLITS", "__version__"}
         assert names <= documented
 
 

@@ -1,23 +1,22 @@
-"""Measures speed, as ratios within one run.
+"""Measures speed, relative to others in the same run.
 
-Prints a table and writes --output (JSON). Medians of --repeats rounds; in each
-round everything that is compared runs once, so that what slows the machine
-slows all alike. Benchmarks:
+Prints a table and writes --output (JSON). Times are medians of --repeats
+rounds. Each round runs everything that is compared once, so that other load on
+the machine affects all of it. Benchmarks:
 
   startup: seconds to import the package, to build the optimizer for a model
-      of 100 variables, and to trace its train step, beside Adam.
-  first_step: CPU seconds until a model has taken its first step, and until
-      the next model of the same shapes has, beside Adam.
-  update: nanoseconds per coordinate of one update, and memory, by the number
-      and size of variables, beside Adam.
-  rules: one update of a million parameters by each rule, beside Adam, the
-      seconds of the first two, and the numbers of its state.
-  frameworks: the same for 1,048,576 coordinates, beside the same LSTM in JAX
-      and PyTorch (where installed) and the time of its matrix products alone.
-  overhead: the share that the optimizer takes of a train step, for three
-      kinds of models.
-  meta_training: inner steps per second, beside JAX; seconds to the end of the
-      first meta-step, and memory, by horizon and unroll length.
+      of 100 variables, and to trace its train step, compared with Adam.
+  first_step: CPU seconds of the first step of a model, and of that of the next
+      model of the same shapes, compared with Adam.
+  update: nanoseconds per coordinate of an update, and memory, by the number
+      and size of variables, compared with Adam.
+  rules: time of an update of a million parameters by each rule, compared with
+      Adam, time of the first two updates, and size of the state.
+  frameworks: time of an update of 1,048,576 coordinates, compared with the same
+      LSTM in JAX and PyTorch (if installed), and with its matrix products.
+  overhead: share of the optimizer in a train step, for three kinds of models.
+  meta_training: inner steps per second, compared with JAX; seconds of the first
+      meta-step, and memory, by horizon and unroll length.
   scaling: meta-steps of several workers.
 
 Example:
@@ -41,7 +40,7 @@ from train.benchmarks import scaling
 from train.benchmarks import startup
 from train.benchmarks import update
 
-# Each is a function of the number of repeats that returns a table's rows.
+# Functions from the number of repeats to the rows of a table.
 BENCHMARKS = {
     "startup": startup.startup,
     "first_step": startup.first_step,
@@ -55,7 +54,7 @@ BENCHMARKS = {
 
 
 def format_table(rows):
-    """Returns the rows as text in columns, numbers with three digits."""
+    """Returns rows as a table of text, with numbers of three digits."""
     return tabulate.tabulate(
         rows,
         headers="keys",
@@ -77,9 +76,9 @@ def define_flags():
         "benchmark",
         "startup",
         sorted(BENCHMARKS),
-        "What is measured.",
+        "Benchmark to run.",
     )
-    flags.DEFINE_integer("repeats", 5, "Medians of this many.", lower_bound=1)
+    flags.DEFINE_integer("repeats", 5, "Number of rounds.", lower_bound=1)
     flags.DEFINE_string("output", None, "New JSON file.", required=True)
 
 

@@ -1,4 +1,4 @@
-"""What the scripts share: flags of a task, and errors without a traceback."""
+"""Shared parts of the scripts: flags of tasks, and errors in one message."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ from keras_l2l.meta_training.replicas import WorkerLostError
 from keras_l2l.meta_training.watch import MetaTrainingError
 from train import registry
 
-# What a user, a data set or the machine is to blame for.
+# Errors that are caused by a user, a data set or the machine.
 _ERRORS = (
     ValueError,
     OSError,
@@ -29,7 +29,7 @@ _ERRORS = (
 
 def define_task_flags():
     flags.DEFINE_enum(
-        "task", "mlp", sorted(registry.TASKS), "What is being optimized."
+        "task", "mlp", sorted(registry.TASKS), "Task to optimize."
     )
     define_data_flags()
 
@@ -47,8 +47,8 @@ def define_data_flags():
     flags.DEFINE_string(
         "vgg_weights",
         None,
-        "Of neural art's VGG19: a file of weights, or imagenet, which Keras "
-        "downloads. Default: random ones.",
+        "Weights of VGG19 in style transfer: a file, or imagenet, which Keras "
+        "downloads. Default: random weights.",
     )
 
 
@@ -57,7 +57,7 @@ def make_task(name, dataset=None):
 
     Args:
         name: String, one of `registry.TASKS`.
-        dataset: String, instead of that of the flags.
+        dataset: String, used instead of the flag's data set.
     """
     data = {field: flags.FLAGS[field].value for field in registry.Data._fields}
     if dataset is not None:
@@ -66,26 +66,26 @@ def make_task(name, dataset=None):
 
 
 def run(main):
-    """Runs `main()`; a user's mistake ends in one message, not a traceback.
+    """Runs `main()`, and reports errors without a traceback.
 
-    With --verbosity=1 the traceback is shown.
+    `--verbosity=1` shows the traceback.
     """
 
     def guarded(argv):
         if len(argv) > 1:
             raise app.UsageError(f"Flags start with --. Received: {argv[1]}")
         if logging.get_verbosity() == logging.INFO:
-            # absl's default, under which TFDS tells of every file it opens.
+            # At absl's default level, TFDS logs every file that it opens.
             logging.set_verbosity(logging.WARNING)
         try:
             main()
         except Interrupted as interrupted:
             command = shlex.join([*_command(), "--resume"])
             print(f"\n{interrupted}\n  {command}", file=sys.stderr)
-            # As a shell reports a process that a signal has ended.
+            # The exit status that a shell reports after a signal.
             sys.exit(128 + interrupted.signal_number)
         except KeyboardInterrupt:
-            # Before there was anything to save.
+            # Nothing had to be saved yet.
             sys.exit(128 + signal.SIGINT)
         except _ERRORS as error:
             if logging.level_debug():
@@ -99,7 +99,7 @@ def _message(error):
     text = str(error) or type(error).__name__
     if isinstance(error, tf.errors.OpError):
         text = tf_errors.brief(error)
-    # Which is also what TensorFlow raises if a disk is full.
+    # TensorFlow also raises this error if a disk is full.
     exhausted = isinstance(error, tf.errors.ResourceExhaustedError)
     if isinstance(error, MemoryError) or (
         exhausted and re.search("OOM|out of memory", text, re.IGNORECASE)
@@ -113,7 +113,7 @@ def _message(error):
 
 
 def _command():
-    """Returns the command that this process was started with."""
+    """Returns the command of this process, a list of strings."""
     spec = sys.modules["__main__"].__spec__
     script = ["-m", spec.name] if spec else sys.argv[:1]
     flags_given = [flag for flag in sys.argv[1:] if flag != "--resume"]

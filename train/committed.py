@@ -1,15 +1,15 @@
-"""The results in train/results/: what pages show of a run, and no more.
+"""The results in train/results/, which the pages of the docs show.
 
-An experiment is a folder of three files beside its figures:
+An experiment is a folder of figures and three files:
 
-  results.csv: a row for each number, with its interval, how many seeds it is
-      of, and the commit and the command that it comes from.
+  results.csv: a row for each number, with its interval, the number of seeds,
+      the commit and the command.
   curves.npz: for each test an array `[optimizers, 3, points]`, mean curves and
-      the bounds of their intervals, in as many points as a figure shows.
-  tests.json: a line for each test, its task, versions and seeds (a range).
+      the bounds of their intervals, with the points of a figure.
+  tests.json: a line for each test, with its task, versions and seeds (a range).
 
-Baselines that were taken from another test are in its rows alone; tests.json
-names it. A benchmark is a table, benchmark/NAME.csv.
+Baselines of another test are only in the rows of that test, which tests.json
+names. A benchmark is a table, benchmark/NAME.csv.
 """
 
 import csv
@@ -24,7 +24,7 @@ from keras_l2l.evaluation import summary as results_lib
 from keras_l2l.utils import files
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-# Of a benchmark, after its own columns.
+# The last columns of a benchmark.
 _ABOUT = ("repeats", "cpu", "cores", "versions", "commit", "command")
 
 
@@ -40,7 +40,7 @@ def names():
 
 
 def read(name):
-    """Returns an evaluation or a benchmark, as the JSON of a run has it.
+    """Returns an evaluation or a benchmark, like the JSON file of a run.
 
     Args:
         name: One of `names`, or the path of a JSON file.
@@ -61,14 +61,14 @@ def read(name):
 
 
 def read_baselines(name, task):
-    """Returns an evaluation whose baselines another one of the task can take.
+    """Returns an evaluation for the argument `earlier` of `evaluate`.
 
     Args:
         name: As for `read`.
         task: `Task` or `TaskFamily`.
 
     Raises:
-        ValueError: if it has not kept the losses of all steps.
+        ValueError: if the losses of some steps were not kept.
     """
     found = read(name)
     if name not in names():
@@ -81,26 +81,26 @@ def read_baselines(name, task):
             )
         for milestone in ("loss_at_1000", "loss_at_1000_ci95", "steps_to_adam"):
             result.pop(milestone, None)
-    # But for the model, which is that of the network that is named.
+    # Results omit the model, which the name of the network determines.
     config = files.from_json(files.to_json(task.get_config()), task.name)
     return {**found, "task_config": {**config, **found["task_config"]}}
 
 
 def add(path, experiment, command):
-    """Adds what a run has written, in place of what has its name.
+    """Adds the result of a run, and replaces one with the same name.
 
     Args:
         path: Path of a JSON file of `train.evaluate`, `train.reproduce`,
-            `train.benchmark` or `train.ablate`. An `evaluation_TEST.json` is
-            of that test, `evaluation.json` of `base`.
+            `train.benchmark` or `train.ablate`. `evaluation_TEST.json` becomes
+            the test `TEST`, and `evaluation.json` the test `base`.
         experiment: String, the folder of an evaluation.
-        command: String, what has made it.
+        command: String, the command of the run.
 
     Returns:
-        String, its name.
+        String, the name of the result.
 
     Raises:
-        ValueError: if others have taken its baselines, and it has new ones.
+        ValueError: if its baselines are new, but other results use the old.
     """
     content = files.read_json(path)
     if "benchmark" in content:
@@ -131,7 +131,7 @@ def add(path, experiment, command):
             if result["tuned_for"] is not None:
                 del optimizers[_key(result)]
     _save(experiment, {**tests, test: (about, optimizers)})
-    # It shows something else now.
+    # The figure is out of date.
     (RESULTS / experiment / f"curves_{test}.png").unlink(missing_ok=True)
     return name
 
@@ -140,8 +140,8 @@ def _load(experiment):
     """Returns the tests of an experiment.
 
     Returns:
-        Dict from names to pairs: what is in tests.json, and a dict from
-        optimizers and rates to pairs of the rows, dicts, and the curve.
+        Dict from names to pairs of the entry in tests.json and a dict from
+        optimizers with rates to pairs of rows (dicts) and curve.
     """
     folder, tests = RESULTS / experiment, {}
     if not folder.exists():
@@ -183,7 +183,7 @@ def _key(row):
 
 
 def _optimizers(evaluation, test, command):
-    """Returns the optimizers of an evaluation, as in `_load`."""
+    """Returns the optimizers of an evaluation, a dict as in `_load`."""
     optimizers = {}
     for result in results_lib.with_milestones(evaluation):
         tuned_for, versions = result["tuned_for"], evaluation["versions"]
@@ -282,7 +282,7 @@ def _write_csv(path, rows):
 
 
 def _number(text):
-    """Returns the number or, if it is none, the text of a cell."""
+    """Returns the number in a cell, or its text if it is not a number."""
     for kind in (int, float):
         try:
             return kind(text)

@@ -1,7 +1,7 @@
-"""Makes a preset of the meta-parameters that the authors of Celo publish.
+"""Converts the meta-parameters that the authors of Celo publish to a preset.
 
-They are theirs, and so not in this package: download `theta.state` of
-amoudgl/celo or amoudgl/celo-adam from the Hugging Face Hub. Example:
+They are not part of this package: download `theta.state` of amoudgl/celo or
+amoudgl/celo-adam from the Hugging Face Hub. Example:
 
   python -m train.convert_celo --input=theta.state --output_dir=runs/celo
 """
@@ -13,7 +13,7 @@ from train import cli
 
 
 def define_flags():
-    flags.DEFINE_string("input", None, "The file.", required=True)
+    flags.DEFINE_string("input", None, "File `theta.state`.", required=True)
     flags.DEFINE_string(
         "output_dir", None, "New or empty folder.", required=True
     )

@@ -1,7 +1,7 @@
 """Compares learned optimizers with tuned SGD, RMSprop, Adam and NAG.
 
-The baselines' learning rates are tuned on other data and seeds than those
-reported. Prints a table and writes --output (JSON). Examples:
+The learning rates of the baselines are tuned on other data and seeds than the
+reported ones. Prints a table and writes --output (JSON). Examples:
 
   python -m train.evaluate --preset=runs/digits/preset --output=runs/e.json
   python -m train.evaluate --preset=runs/celo --preset=runs/celo_adam \
@@ -31,49 +31,49 @@ def define_flags():
     flags.DEFINE_multi_string(
         "preset",
         [],
-        "Preset: its name, or its folder. Several are told apart by these; "
-        "without one, baselines alone are evaluated.",
+        "Name or folder of a preset. Can be repeated. Without it, only "
+        "baselines are evaluated.",
     )
     flags.DEFINE_bool(
         "guarded",
         False,
-        "Evaluate presets behind a guard, with Keras' Adam as the fallback.",
+        "Evaluate presets behind a guard, with Adam as the fallback.",
     )
     flags.DEFINE_integer("horizon", 100, "Inner steps.")
-    flags.DEFINE_integer("seeds", 20, "Optimizees reported.", lower_bound=1)
+    flags.DEFINE_integer("seeds", 20, "Reported seeds.", lower_bound=1)
     flags.DEFINE_integer(
-        "tuning_seeds", 10, "Optimizees tuned on.", lower_bound=1
+        "tuning_seeds", 10, "Seeds to tune baselines on.", lower_bound=1
     )
     flags.DEFINE_string(
         "baselines",
         None,
-        "An evaluation of another preset in the same comparison, a JSON file "
-        "or the name of a result in train/results/, such as long/fashion_conv: "
-        "take its baselines, instead of tuning them again.",
+        "Use the baselines of an earlier evaluation of the same comparison "
+        "instead of tuning them again: a JSON file, or the name of a result in "
+        "train/results/, such as long/fashion_conv.",
     )
     flags.DEFINE_enum(
         "split",
         "test",
         tasks.SPLITS,
-        "Data that models are trained on: test, which no optimizer was "
-        "meta-trained on, or another, to see what models do on test data.",
+        "Data that models are trained on: test, which was not used in "
+        "meta-training, or another split, to measure models on test data.",
     )
     flags.DEFINE_multi_enum(
         "tuned",
         list(evaluation.BASELINES),
         list(evaluation.BASELINES),
-        "Baselines to tune; all by default.",
+        "Baselines to tune. Default: all.",
     )
     flags.DEFINE_integer(
         "block",
         1,
-        "Report means over so many steps, and the last of them as the final "
-        "loss: for long trainings, as each loss is of one batch.",
+        "Number of steps over which losses are averaged. The last mean is the "
+        "final loss. For long training runs, as single losses are noisy.",
     )
     flags.DEFINE_multi_float(
         "learning_rates",
         list(evaluation.LEARNING_RATES),
-        "Learning rates that baselines are tuned over.",
+        "Learning rates to tune baselines over.",
     )
     flags.DEFINE_string("output", None, "New JSON file.", required=True)
 
@@ -104,17 +104,17 @@ def compare(
     """Evaluates presets, prints the table and writes the result.
 
     Args:
-        presets: List of names or folders of presets. One alone is called
-            `learned` in the results (or `guarded`), several by the last part
-            of these.
+        presets: List of names or folders of presets. A single preset is called
+            `learned` in the results (or `guarded`), and several presets are
+            called by the last part of their paths.
         test: `train.experiments.Test`.
         output: Path of a new JSON file.
-        baselines: Path of the JSON file of an earlier one, or the name of a
-            committed one, or `None`.
+        baselines: Path of the JSON file of an earlier evaluation, or the name
+            of a committed result, or `None`.
         tuned: Names of baselines to tune, of `evaluation.BASELINES`.
 
     Raises:
-        ValueError: if presets would have one name, or that of a baseline.
+        ValueError: if two presets have the same name, or that of a baseline.
     """
     output = files.require_new(output)
     names = [pathlib.Path(preset).name for preset in presets]
@@ -127,7 +127,7 @@ def compare(
             f"{', '.join(sorted(others))}. Received: "
             f"{', '.join(map(str, presets))}. Rename or copy a folder."
         )
-    # Read once: a wrong preset must not show up after minutes of tuning.
+    # Read first, so that a wrong preset fails before minutes of tuning.
     load = presets_lib.guarded if test.guarded else presets_lib.load_preset
     optimizers = [
         keras_l2l.LearnedOptimizer(rule=load(preset)) for preset in presets
@@ -147,7 +147,7 @@ def compare(
         test.horizon,
         split=test.split,
         seeds=range(test.seeds),
-        # Never the same, also where both are of one split.
+        # Tuning and reported seeds differ even if the split is the same.
         tuning_split="meta_valid" if test.split == "test" else test.split,
         tuning_seeds=range(first, first + test.tuning_seeds),
         baselines={name: evaluation.BASELINES[name] for name in tuned},
@@ -162,7 +162,7 @@ def compare(
             names, presets, optimizers, strict=True
         )
     }
-    # Flat, where there is one: what most files are.
+    # A single preset, as in most files, is described at the top level.
     alone = {"presets": of_presets}
     if len(presets) == 1:
         (alone,) = of_presets.values()
@@ -173,14 +173,14 @@ def compare(
 
 
 def read(path, preset):
-    """Returns an evaluation in the folder of a run.
+    """Reads an evaluation in the folder of a run.
 
     Args:
         path: Path of the JSON file.
         preset: Name or folder of the run's preset.
 
     Raises:
-        ValueError: if it is of other meta-parameters than the preset's.
+        ValueError: if the evaluation is not of the preset's meta-parameters.
     """
     evaluation = files.read_json(path)
     sha256 = _sha256(keras_l2l.LearnedOptimizer.from_preset(preset))

@@ -1,7 +1,7 @@
-"""Writes a SavedModel that plain TensorFlow runs, without Keras.
+"""Writes a SavedModel that runs in TensorFlow without Keras.
 
-With --preset it holds an update rule, for any vector; with --model a step of
-a model's training, which goes on where the file was saved. Examples:
+With --preset it holds an update rule, for any vector. With --model it holds a
+training step, which continues the training of a saved model. Examples:
 
   python -m train.export --preset=runs/digits/preset --output=exported/rule
   python -m train.export --model=model.keras --batch=batch.npz \
@@ -29,7 +29,7 @@ _NOT_A_BATCH = (
 
 
 def define_flags():
-    flags.DEFINE_string("preset", None, "Preset: its name, or its folder.")
+    flags.DEFINE_string("preset", None, "Name or folder of a preset.")
     flags.DEFINE_string("model", None, "File of a compiled model (.keras).")
     flags.DEFINE_string(
         "batch",

@@ -1,4 +1,4 @@
-"""Trains a Keras classifier by `fit` with a learned optimizer.
+"""Trains a Keras classifier with `fit` and a learned optimizer.
 
 Prints the progress and the accuracy on the data set's test images. Example:
 
@@ -15,12 +15,12 @@ from train import cli
 
 def define_flags():
     flags.DEFINE_string(
-        "preset", None, "Preset: its name, or its folder.", required=True
+        "preset", None, "Name or folder of a preset.", required=True
     )
     cli.define_data_flags()
     flags.adopt_module_key_flags(cli)
-    flags.DEFINE_integer("epochs", 10, "Passes over the training images.")
-    flags.DEFINE_integer("seed", 0, "The run is repeatable from it.")
+    flags.DEFINE_integer("epochs", 10, "Epochs of the training.")
+    flags.DEFINE_integer("seed", 0, "Seed of the run.")
 
 
 def main():

@@ -1,14 +1,14 @@
 """Draws a figure.
 
   curves: training curves of an evaluation (--input: JSON of train.evaluate)
-  updates: what a preset (--preset) would do at which gradient, beside Adam
-  pictures: what a preset and the baselines of an evaluation (--preset,
-    --input) have made of neural art (--task)
+  updates: updates that a preset (--preset) proposes by gradient, and Adam's
+  pictures: pictures of style transfer (--task) by a preset (--preset) and by
+    the baselines of an evaluation (--input)
   meta_training: validation losses of a run (--input: its history.json, or
     the card.json of a preset, for the last stage)
   frameworks: a benchmark (--input: JSON of train.benchmark)
 
-An --input of curves, pictures or benchmarks may also be the name of a result
+The --input of curves, pictures and benchmarks can also be the name of a result
 in train/results/, such as long/fashion_conv.
 
 Examples:
@@ -37,7 +37,7 @@ OF_FILES = {
 }
 
 
-# What a figure is drawn from, if not from --input alone.
+# The flags that a figure requires, if not only --input.
 SOURCES = {"updates": ["preset"], "pictures": ["preset", "input"]}
 
 
@@ -45,14 +45,17 @@ def define_flags():
     cli.define_task_flags()
     flags.adopt_module_key_flags(cli)
     flags.DEFINE_enum(
-        "figure", "curves", [*OF_FILES, "updates", "pictures"], "Which one."
+        "figure",
+        "curves",
+        [*OF_FILES, "updates", "pictures"],
+        "Figure to draw.",
     )
-    flags.DEFINE_string("input", None, "JSON file, or name, of results.")
-    flags.DEFINE_string("preset", None, "Preset: its name, or its folder.")
+    flags.DEFINE_string("input", None, "JSON file or name of results.")
+    flags.DEFINE_string("preset", None, "Name or folder of a preset.")
     flags.DEFINE_multi_integer(
         "steps",
         [0, 10, 30, 90],
-        "Inner steps at which --figure=updates asks, in increasing order.",
+        "Inner steps that --figure=updates shows, in increasing order.",
     )
     flags.DEFINE_string("output", None, "New figure file.", required=True)
 
@@ -86,14 +89,14 @@ def main():
     else:
         plot = OF_FILES[values.figure]
         content = committed.read(values.input)
-        # Of a model card, the last stage.
+        # A model card holds several stages.
         content = content.get("meta_training", [content])[-1]
         plot(content, values.output)
     print(f"Written: {values.output}")
 
 
 def draw_pictures(preset, task, results, output):
-    """Draws what a preset and the baselines make of neural art.
+    """Draws pictures of style transfer, by a preset and by the baselines.
 
     Args:
         preset: Name or folder of a preset.

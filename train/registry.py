@@ -1,4 +1,4 @@
-"""Names of tasks and rules for the flags; one line each."""
+"""Names of tasks and rules for the flags, one line for each."""
 
 import typing
 
@@ -9,7 +9,7 @@ from keras_l2l.tasks import networks
 
 
 class Data(typing.NamedTuple):
-    """What the flags say of data, see `train.cli.define_data_flags`."""
+    """The flags of data; see `train.cli.define_data_flags`."""
 
     dataset: str
     data_dir: str | None
@@ -36,7 +36,7 @@ def _conv(**arguments):
 
 
 def _neural_art(style):
-    """Returns a task, the style being a picture of scikit-image."""
+    """Returns a function to a task with a style image of scikit-image."""
 
     def make(data):
         import skimage.data
@@ -59,11 +59,11 @@ def _network(network):
 
 
 def _networks(split, **numbers):
-    """Returns a list of tasks, of networks of which none is tested on.
+    """Returns a function to a list of tasks, of random networks.
 
     Args:
-        split: That of their architectures.
-        **numbers: Ints, how many of each kind.
+        split: String, the split of their architectures.
+        **numbers: Ints, the number of networks of each kind.
     """
 
     def make(data):
@@ -76,12 +76,12 @@ def _networks(split, **numbers):
     return make
 
 
-# What two CPU cores can meta-train on.
+# Small enough for meta-training on two CPU cores.
 _SMALL = {"filters": 8, "kernel_size": 3, "batch_size": 32}
-# The paper's CIFAR-5 and CIFAR-2, and the labels that neither has.
+# The paper's CIFAR-5 and CIFAR-2, and the labels that are in neither.
 _5, _2, _OTHERS = ([*range(5)], [0, 1], [*range(5, 10)])
 
-# Each is a function of `Data`.
+# Functions from `Data` to a task or a list of tasks.
 TASKS = {
     "mlp": _mlp(),
     "mlp_40_units": _mlp(layer_sizes=(40,)),
@@ -101,25 +101,25 @@ TASKS = {
     "functions": lambda data: [
         tasks.AnalyticFunctions(name) for name in functions.FUNCTIONS
     ],
-    # None of whose architectures is among those that are tested on.
+    # No architecture is among those of the tests.
     "networks": _networks("train", mlp=6, conv_net=2, transformer=3),
-    # For ablations: most of a short run is compiling each network's unroll.
+    # For ablations, since a short run mostly compiles the unrolls.
     "networks_few": _networks("train", mlp=3, conv_net=1, transformer=1),
     "networks_valid": _networks("meta_valid", mlp=4, conv_net=2, transformer=1),
-    # Each with its own data.
+    # These have their own data.
     **{name: _network(n) for name, n in networks.TEST_NETWORKS.items()},
 }
-# Kernels and biases of a layer that is called so, as Keras calls them.
+# Kernels and biases of layers whose name begins with `conv`.
 _CONVOLUTIONS = r"conv[^/]*/[^/]*(kernel|bias)$"
 RULES = {
     "lstm": rules.CoordinatewiseLSTM,
-    # The paper's for quadratics: no preprocessing, no scaling.
+    # The paper's LSTM for quadratics, without preprocessing and scaling.
     "lstm_raw": lambda: rules.CoordinatewiseLSTM(
         preprocessing=None, output_scale=1.0
     ),
     # The constants of the authors' code.
     "lstm_code": lambda: rules.CoordinatewiseLSTM(p=5.0, output_scale=0.01),
-    # The paper's for CIFAR: one LSTM for convolutions, one for the rest.
+    # The paper's rule for CIFAR: an LSTM for convolutions and one for the rest.
     "lstm_conv": lambda: rules.Partition(
         [(_CONVOLUTIONS, rules.CoordinatewiseLSTM())],
         default=rules.CoordinatewiseLSTM(),
@@ -130,7 +130,7 @@ RULES = {
         default=rules.CoordinatewiseLSTM(),
     ),
     "rnnprop": rules.RNNprop,
-    # For steps as large as those of Adam with a rate of 0.2, and as quick.
+    # For updates as large as those of Adam with a learning rate of 0.2.
     "rnnprop_large": lambda: rules.RNNprop(beta=0.9, output_scale=0.3),
     "mlp": rules.MLPRule,
     "celo": rules.Celo,
@@ -141,5 +141,5 @@ RULES = {
     "momentum": rules.Momentum,
     "sgd": rules.SGD,
 }
-# Rules that can be an example for others: each takes a `learning_rate`.
+# Rules that others can imitate. Each has a `learning_rate`.
 TEACHERS = ("adam", "momentum", "sgd")

@@ -1,9 +1,9 @@
-"""Writes what pages show of the results in train/results/.
+"""Writes the tables and figures of the docs from train/results/.
 
-A table stands after a comment with the name of its result, such as
+A table follows a comment with the name of its result, such as
 long/fashion_conv, or long/* for one table of all tests of an experiment.
-Figures of curves and benchmarks are drawn where they are missing. With --add,
-what a run has written becomes a result first. Examples:
+Missing figures of curves and benchmarks are drawn. With --add, files of a run
+become results first. Examples:
 
   python -m train.report
   python -m train.report --add=runs/q/evaluation_base.json \
@@ -29,17 +29,17 @@ _FIGURE = re.compile(r"!\[[^]]*\]\((\S+)\)")
 
 def define_flags():
     flags.DEFINE_multi_string("add", [], "JSON file of a run.")
-    flags.DEFINE_string("experiment", None, "Folder of what is added.")
-    flags.DEFINE_string("command", None, "What has made the files to add.")
+    flags.DEFINE_string("experiment", None, "Folder for the files to add.")
+    flags.DEFINE_string("command", None, "Command that made these files.")
 
 
 def with_tables(text):
-    """Returns a page with its tables made anew."""
+    """Returns a page with updated tables."""
     return _TABLE.sub(lambda found: f"{found[1]}{_table(found[2])}\n", text)
 
 
 def tables_in(text):
-    """Returns the names of the results that a page has tables of."""
+    """Returns the names of the results in the tables of a page."""
     return [name for _, name in _TABLE.findall(text)]
 
 
@@ -68,7 +68,7 @@ def _table(name):
 
 
 def draw(figure):
-    """Draws a figure that is missing, if it is of one result alone."""
+    """Draws a missing figure, if it shows a single result."""
     benchmarks = {"frameworks": plots.plot_frameworks}
     test = figure.stem.removeprefix("curves_")
     plot = plots.plot_curves if test != figure.stem else benchmarks.get(test)

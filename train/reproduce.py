@@ -1,11 +1,10 @@
 """Meta-trains, evaluates and draws an experiment, such as those of the paper.
 
-Writes to --output_dir what train.meta_train writes, for each stage
-meta_training.png (the validations), and for each test of the experiment
-evaluation_NAME.json and curves_NAME.png, and pictures_NAME.png where it is
-neural art. Takes the flags of train.meta_train; one that was stopped goes on
-when it is called again.
-Examples:
+Writes to --output_dir the files of train.meta_train, meta_training.png (the
+validations) for each stage, and for each test of the experiment
+evaluation_NAME.json, curves_NAME.png and, in style transfer, pictures_NAME.png.
+Takes the flags of train.meta_train. A run that was stopped continues when the
+same command is called again. Examples:
 
   python -m train.reproduce --experiment=quadratics --output_dir=runs/q
   python -m train.reproduce --experiment=mnist --dataset=fashion_mnist \
@@ -43,7 +42,7 @@ def main():
     values.resume = True
     meta_train.main()
     folder = pathlib.Path(values.output_dir)
-    # One in the folder, or in that of each stage; a search has trials.
+    # There is a run in the folder or in that of each stage.
     for run in [folder, *sorted(folder.glob("stage_*"))]:
         history, figure = run / "history.json", run / "meta_training.png"
         if history.exists() and not figure.exists():

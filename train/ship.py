@@ -1,7 +1,7 @@
-"""Turns a finished run into a preset of the wheel, with its model card.
+"""Adds the preset of a finished run to the package, with a model card.
 
-The card says how the preset was meta-trained and what it was measured to do,
-read from the run's own files. Example:
+The card describes the meta-training and the results of the preset, read from
+the files of the run. Example:
 
   python -m train.ship --run_dir=runs/demo --name=l2l_digits_mlp \
       --command="make demo" --description="..." --limits="..."
@@ -24,10 +24,10 @@ def define_flags():
     )
     flags.DEFINE_string("name", None, "Name of the preset.", required=True)
     flags.DEFINE_string(
-        "command", None, "What meta-trained it, from a clone.", required=True
+        "command", None, "Command of the meta-training.", required=True
     )
     flags.DEFINE_string("description", None, "One line.", required=True)
-    flags.DEFINE_string("limits", None, "What it can't do.", required=True)
+    flags.DEFINE_string("limits", None, "Known limits.", required=True)
 
 
 def main():
@@ -50,14 +50,13 @@ def make_card(run_dir, command, description, limits):
         command, description, limits: Strings.
 
     Raises:
-        ValueError: if an evaluation is of other meta-parameters than the
-            run's preset.
+        ValueError: if an evaluation is not of the meta-parameters in the run's
+            preset.
     """
     evaluations = []
     for path in sorted(run_dir.glob("evaluation*.json")):
         evaluation = evaluate.read(path, run_dir / "preset")
-        # A card is read by people: the best-known opponent will do, and the
-        # curves stay with the run.
+        # Cards are for people, so the curves and most baselines are left out.
         evaluation["results"] = [
             {k: v for k, v in r.items() if k not in ("losses", "losses_ci95")}
             for r in evaluation["results"]
@@ -78,7 +77,7 @@ def make_card(run_dir, command, description, limits):
 
 
 def _stage(folder):
-    """Returns a dict of how a run, or a stage of it, went."""
+    """Returns the configuration and the validations of a run or a stage."""
     config, history = (
         files.read_json(folder / f"{name}.json")
         for name in ("config", "history")
@@ -95,7 +94,7 @@ def _stage(folder):
 
 
 def _shorten(config):
-    """Takes the Keras model out where a task says what it is made from."""
+    """Removes the Keras model of a task that names its network."""
     if "network" in config:
         del config["model"]
 

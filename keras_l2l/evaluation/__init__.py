@@ -1,4 +1,4 @@
-"""Training curves, comparisons and figures of optimizers."""
+"""Training curves, comparisons and figures for optimizers."""
 
 from keras_l2l.evaluation.comparison import BASELINES
 from keras_l2l.evaluation.comparison import LEARNING_RATES

@@ -1,7 +1,7 @@
-"""Training curves of any Keras optimizer on any task, by one path.
+"""Training curves of Keras optimizers on tasks, and their comparison.
 
-Learned or hand-designed, tuned or not, reported or only searched over: every
-number about an optimizer comes out of `Trainer`.
+Every number about an optimizer comes from `Trainer`, whether the optimizer is
+learned or hand-designed, and whether the number is reported or used in tuning.
 """
 
 import functools
@@ -28,19 +28,19 @@ BASELINES = {
     "adam": keras.optimizers.Adam,
     "nag": functools.partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
 }
-# Reported as they come.
+# Reported without tuning.
 UNTUNED = {"adam_default": keras.optimizers.Adam}
-# Four decades, four values in each.
+# Four decades with four values each.
 LEARNING_RATES = tuple(float(f"{10 ** (k / 4):.3g}") for k in range(-12, 5))
 
 
 def training_curve(make_optimizer, task, horizon, split, seed):
-    """Returns one training curve; see `training_curves`."""
+    """Returns the training curve of one seed; see `training_curves`."""
     return training_curves(make_optimizer, task, horizon, split, [seed])[0]
 
 
 def training_curves(make_optimizer, task, horizon, split, seeds):
-    """Trains fresh optimizees with one optimizer and returns their losses.
+    """Returns the training curves of an optimizer, one for each seed.
 
     Args:
         make_optimizer: Function without arguments that returns a new
@@ -48,11 +48,12 @@ def training_curves(make_optimizer, task, horizon, split, seeds):
         task: `Task` or `TaskFamily`.
         horizon: Int, inner steps.
         split: One of `keras_l2l.tasks.SPLITS`.
-        seeds: Ints; each is one optimizee, with the same initialization and
-            batches for every optimizer. The optimizer starts anew for each.
+        seeds: Ints. Each stands for one initialization and sequence of
+            batches, the same for every optimizer. The optimizer starts afresh
+            for each.
 
     Returns:
-        Array of shape `[len(seeds), horizon]`; entry `t` is the loss after
+        Array of shape `[len(seeds), horizon]`. Entry `t` is the loss after
         `t + 1` updates, on the batch that the next update would use.
 
     Raises:
@@ -62,12 +63,16 @@ def training_curves(make_optimizer, task, horizon, split, seeds):
 
 
 def final_params(make_optimizer, task, horizon, split, seeds):
-    """Returns what `training_curves` trains: for each seed its parameters.
+    """Returns the trained parameters for each seed.
 
-    Args and Raises: as there.
+    Args:
+        make_optimizer, task, horizon, split, seeds: As in `training_curves`.
 
     Returns:
-        List, for each seed a list of arrays.
+        List with a list of arrays for each seed.
+
+    Raises:
+        ValueError: if an argument is of a wrong type or out of its range.
     """
     trained = Trainer(task, horizon).train(make_optimizer, split, seeds)
     return [one.params for one in trained]
@@ -83,17 +88,18 @@ def tune_learning_rate(
 ):
     """Finds the best learning rate for each of `CRITERIA`.
 
+    Warns if the best rate is the first or the last of the grid, since a better
+    one may lie outside.
+
     Args:
-        make_optimizer: Function learning rate -> new optimizer.
-        task, horizon, split, seeds: as in `training_curves`. Tune on seeds
-            or a split that you do not report.
+        make_optimizer: Function from a learning rate to a new optimizer.
+        task, horizon, split, seeds: As in `training_curves`. Tune on seeds or
+            a split that you do not report.
         learning_rates: Floats.
 
     Returns:
-        Dict from each criterion to the learning rate with the lowest mean of
-        it over the seeds. A rate that diverges on any seed is never the best.
-        Warns if the best is the first or last of the grid, since a better one
-        may then lie outside.
+        Dict from each criterion to the learning rate with its lowest mean over
+        the seeds. A rate that diverges on any seed is never the best.
 
     Raises:
         ValueError: if every learning rate diverges.
@@ -104,7 +110,7 @@ def tune_learning_rate(
 
 
 def _tune(trainer, make_optimizer, split, seeds, learning_rates):
-    """Is `tune_learning_rate`, with a `Trainer`."""
+    """Computes `tune_learning_rate` with a `Trainer`."""
     require_function(make_optimizer)
     curves = np.stack(
         [
@@ -153,36 +159,36 @@ def evaluate(
 
     Args:
         learned: Function without arguments that returns a new learned
-            optimizer, or a dict from names to several; nothing about them is
-            tuned here.
+            optimizer, or a dict from names to such functions. Learned
+            optimizers are not tuned.
         task: `Task` or `TaskFamily`.
         horizon: Int, inner steps.
-        split, seeds: what is reported. The default is of data that nothing
-            was meta-trained on. On `"train"`, models have more data, and
-            their metrics are of the test data.
-        tuning_split, tuning_seeds: what the baselines are tuned on, for each
-            of `CRITERIA` separately.
+        split, seeds: Split and seeds of the reported training runs. The default
+            split was not used in meta-training. On `"train"`, models have
+            more data, and metrics are those of the test data.
+        tuning_split, tuning_seeds: Split and seeds on which the baselines are
+            tuned, for each of `CRITERIA` separately.
         learning_rates: Floats, the grid.
-        baselines: Dict from name to a function learning rate -> optimizer;
-            defaults to `BASELINES`. Keras' Adam at its default is always
-            reported, too.
-        earlier: What this function returned for another learned optimizer and
-            all the same otherwise, but for the commit: its results of the
-            baselines are taken instead of finding them again, which takes most
-            of the time.
-        block: Int, a divisor of `horizon`. Losses are means of so many steps,
-            the final loss is that of the last of them: that of one batch is
-            noisy.
-        verbose: 0 for silence, 1 for a progress bar of optimizees.
+        baselines: Dict from names to functions from a learning rate to an
+            optimizer. Defaults to `BASELINES`. Keras' Adam at its default
+            learning rate is always reported as well.
+        earlier: Dict that this function returned for another learned
+            optimizer, with the same arguments and versions otherwise, except
+            for the commit. Its results of the baselines are used, since
+            computing them takes most of the time.
+        block: Int, a divisor of `horizon`. Losses are means over this number
+            of steps, and the final loss is the last of them, since the loss of
+            a single batch is noisy.
+        verbose: 0 for silence, 1 for a progress bar of training runs.
 
     Returns:
-        JSON-able dict; the entries of `"results"` are described at
+        JSON-able dict. Its `"results"` are a list of dicts as from
         `keras_l2l.evaluation.summary.summarize`, with the task's `metrics` on
-        a split that the optimizee was not trained on, as `"test_accuracy"`.
-        With `earlier`, its versions are `"baselines_versions"`.
+        a split that was not trained on, such as `"test_accuracy"`. With
+        `earlier`, its versions are the `"baselines_versions"`.
 
     Raises:
-        ValueError: if the baselines would be tuned on what is reported, or
+        ValueError: if the baselines would be tuned on reported runs, or
             `earlier` is of another comparison.
     """
     if split == tuning_split and set(seeds) & set(tuning_seeds):
@@ -246,7 +252,7 @@ def evaluate(
 
 
 def _baseline_results(trainer, baselines, comparison, progress):
-    """Tunes baselines and returns the entries of their results."""
+    """Tunes the baselines, and returns the entries of their results."""
     results = []
     for name, make_optimizer in baselines.items():
         best = _tune(
@@ -277,8 +283,8 @@ def _baseline_results(trainer, baselines, comparison, progress):
 
 
 def _require_same(earlier, comparison):
-    """Raises ValueError unless results of baselines can be taken over."""
-    # As they are read from a file.
+    """Raises ValueError unless the baselines of `earlier` can be used."""
+    # In the form in which they are read from a file.
     comparison = json.loads(files.to_json(comparison))
     comparison.setdefault("block", 1)
     received = {name: earlier.get(name) for name in comparison}

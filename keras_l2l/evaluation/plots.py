@@ -1,4 +1,4 @@
-"""Figures from results in JSON; the only importer of matplotlib."""
+"""Figures of results. No other module imports matplotlib."""
 
 import itertools
 
@@ -12,16 +12,16 @@ from keras_l2l.utils import files
 
 
 def plot_curves(evaluation, path):
-    """Draws the training curves of an evaluation: mean with a 95 % band.
+    """Draws the training curves of an evaluation: means with 95 % bands.
 
-    Of each tuned baseline the learning rate for the final loss is drawn. Of
-    400 steps or more, means over a two-hundredth of them are, and of the bounds
-    of their bands: a single loss is that of a batch, and as noisy.
+    Baselines are drawn with the learning rate that is tuned for the final
+    loss. Curves of 400 or more steps are averaged over blocks of a
+    two-hundredth of them, since the loss of a single batch is noisy.
 
     Args:
         evaluation: Dict as from `keras_l2l.evaluation.evaluate`.
-        path: Path of the figure to write, which must not exist; its suffix
-            chooses the format.
+        path: Path of the figure to write, which must not exist. Its suffix
+            selects the format.
 
     Raises:
         FileExistsError: if the file exists.
@@ -36,7 +36,7 @@ def plot_curves(evaluation, path):
             f"Received: a dict without {', '.join(sorted(missing))}."
         )
     figure, axes = _figure(height=4.5)
-    # Which may be of means, or thinned, already.
+    # The curves may already be means over blocks.
     points = len(thinned(evaluation["results"][0]["losses"]))
     block = evaluation["horizon"] // points
     steps = block_means(np.arange(1, evaluation["horizon"] + 1), block)
@@ -51,7 +51,7 @@ def plot_curves(evaluation, path):
             label += f" (learning rate {result['learning_rate']:g})"
         losses = thinned(result["losses"])
         low, high = thinned(result["losses_ci95"])
-        if np.isfinite(losses).all():  # The bounds of one seed are NaN.
+        if np.isfinite(losses).all():  # Bounds are NaN for a single seed.
             limits.append(np.nanmin([losses, low]) / 1.5)
             limits.append(np.nanmax([losses, high]) * 1.5)
         else:
@@ -63,7 +63,7 @@ def plot_curves(evaluation, path):
             label=label,
             linewidth=2.5 if learned else 1.3,
             linestyle=next(styles) if learned else "-",
-            # Gray: neither learned nor tuned.
+            # Gray for optimizers that are neither learned nor tuned.
             color="black" if learned else None if tuned_for else "gray",
             zorder=3 if learned else 2,
         )
@@ -72,13 +72,13 @@ def plot_curves(evaluation, path):
         )
     axes.set_yscale("log")
     if diverged and limits:
-        # What diverges must not hide the others.
+        # A diverging curve must not hide the others.
         axes.set_ylim(min(limits), max(limits))
     axes.set_xlim(0, evaluation["horizon"])
     axes.set_xlabel("step")
     axes.set_ylabel("loss" if block == 1 else f"loss, means of {block} steps")
     axes.set_title(
-        # Two lines: names of tasks can be long.
+        # Two lines, since names of tasks can be long.
         f"{evaluation['task']}\nmean of {len(evaluation['seeds'])} unseen "
         "initializations, 95 % interval"
     )
@@ -88,7 +88,7 @@ def plot_curves(evaluation, path):
 
 
 def plot_frameworks(benchmark, path):
-    """Draws who takes how long for an update, as bars.
+    """Draws the update times of several frameworks as bars.
 
     Args:
         benchmark: Dict as written by `train.benchmark --benchmark=frameworks`.
@@ -119,10 +119,10 @@ def plot_frameworks(benchmark, path):
 
 
 def plot_updates(analysis, path):
-    """Draws proposed updates against the gradient, beside Adam's.
+    """Draws proposed updates by gradient, together with Adam's.
 
-    A column for each inner step, a row for each coordinate; the updates of
-    both are drawn in units of the largest of each panel.
+    There is a column for each inner step and a row for each coordinate. Updates
+    are in units of the largest in their panel.
 
     Args:
         analysis: Dict as from
@@ -174,7 +174,7 @@ def plot_updates(analysis, path):
 
 
 def plot_meta_training(history, path):
-    """Draws the validation losses of a run by its meta-steps and time.
+    """Draws the validation losses of a run by meta-step and time.
 
     Args:
         history: Dict as in a run's `history.json`.
@@ -210,7 +210,7 @@ def plot_meta_training(history, path):
 
 
 def plot_pictures(pictures, path):
-    """Draws pictures of neural art: a row for each content image.
+    """Draws pictures of neural art, with a row for each content image.
 
     Args:
         pictures: Dict as from `keras_l2l.evaluation.style_transfer.pictures`.
@@ -246,7 +246,7 @@ def _require_benchmark(benchmark, name):
 
 
 def _figure(height):
-    # A figure of its own: no pyplot, no global state, no display.
+    # Without pyplot there is no global state, and no display is needed.
     figure = matplotlib.figure.Figure(figsize=(7, height), layout="constrained")
     return figure, figure.subplots()
 
@@ -255,7 +255,7 @@ def _save(figure, path, colors=128):
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     if path.suffix == ".png":
-        # A quarter of the bytes. What covers the most colors keeps rare ones.
+        # This takes a quarter of the bytes, and keeps rare colors.
         method = Image.Quantize.MAXCOVERAGE
         with Image.open(path) as image:
             image = image.convert("RGB")

@@ -1,4 +1,4 @@
-"""What a learned optimizer has learned: its update, seen as a function."""
+"""The updates that a learned optimizer proposes, by gradient."""
 
 import numpy as np
 import tensorflow as tf
@@ -23,28 +23,28 @@ def proposed_updates(
     points=101,
     seed=0,
 ):
-    """Returns the updates that a rule would propose, by the current gradient.
+    """Returns the updates that a rule would propose for other gradients.
 
-    An optimizee is trained with the rule. At some steps it is asked, for a
-    few coordinates with the history that they have, which update each of a
-    range of gradients would lead to. Adam, at its default learning rate, is
-    given the same history of gradients and asked the same.
+    A model is trained with the rule. At some steps, the updates of a few
+    coordinates are computed for a range of gradients, given the history of the
+    training so far. The same is done for Adam at its default learning rate,
+    with the same history of gradients.
 
     Args:
         rule: `UpdateRule`.
-        meta_params: Nest of tensors, the rule's.
+        meta_params: Nest of tensors, as from `rule.init_meta_params`.
         task: `Task` or `TaskFamily`.
-        steps: Ints in increasing order, the inner steps at which to ask.
-        coordinates: Int, how many: those with the largest gradients at the
-            start.
-        points: Int, gradients in the range.
-        seed: Int >= 0, of the optimizee, in the split `test`.
+        steps: Ints in increasing order, the inner steps to look at.
+        coordinates: Int, number of coordinates. Those with the largest
+            gradients at the start are chosen.
+        points: Int, number of gradients in the range.
+        seed: Int >= 0, seed of the training, in the split `test`.
 
     Returns:
-        JSON-able dict: `task`, `rule` (names), `steps`, `coordinates` (their
-        indices), and `panels`: for each step a list with, for each coordinate,
-        a dict of `gradient` (the real one), and the lists `gradients`,
-        `learned` and `adam` of `points` numbers.
+        JSON-able dict of `task` and `rule` (names), `steps`, `coordinates`
+        (their indices) and `panels`. For each step, `panels` has a list with a
+        dict for each coordinate: `gradient` (the real one), and the lists
+        `gradients`, `learned` and `adam` of `points` numbers.
 
     Raises:
         ValueError: if an argument is of a wrong type or out of its range.
@@ -109,7 +109,7 @@ def proposed_updates(
 
 
 def _inputs_at(task, batches):
-    """Returns a function: what is known at a step, of all coordinates."""
+    """Returns a function that computes the `StepInputs` of a step."""
 
     @tf.function(autograph=False)
     def inputs_at(iteration, params, non_trainable):
@@ -128,7 +128,7 @@ def _inputs_at(task, batches):
 
 
 class _Watched:
-    """A rule with the state that a history of gradients has led to."""
+    """A rule and its state after a history of gradients."""
 
     def __init__(self, rule, meta_params, variables):
         self._rule = rule.for_variables(variables)
@@ -153,7 +153,7 @@ class _Watched:
         return *self._rule.step(self._meta_params, inputs, state), found.seen
 
     def ask(self, inputs, index, tried):
-        """Returns the updates of one coordinate, by its gradient."""
+        """Returns the updates of one coordinate for a range of gradients."""
         return self._ask(
             inputs, self._state, self._seen, tf.constant(index), tried
         )
@@ -175,7 +175,7 @@ class _Watched:
 
 def _panel(watched, inputs, index, points):
     """Returns the updates of one coordinate over a range of gradients."""
-    # Around 0, some way beyond what the coordinates have now.
+    # The range is that of all current gradients.
     gradient = _flat(inputs.gradients)
     largest = float(tf.reduce_max(tf.abs(gradient)))
     tried = tf.linspace(-largest, largest, points)

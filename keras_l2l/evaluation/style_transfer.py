@@ -1,4 +1,4 @@
-"""What optimizers made of neural art: the pictures themselves."""
+"""The pictures that optimizers make in style transfer."""
 
 import functools
 
@@ -10,25 +10,25 @@ from keras_l2l.tasks.neural_art import to_pixels
 
 
 def pictures(task, learned, results, seeds=range(3)):
-    """Returns content, start and what each optimizer has made of it.
+    """Returns content images, initial pictures and those after training.
 
     Args:
         task: `keras_l2l.tasks.NeuralArt`.
         learned: Function without arguments that returns a new learned
             optimizer.
-        results: Dict as from `keras_l2l.evaluation.evaluate`, which says the
-            horizon, the split and each baseline's learning rate, that tuned
-            for the final loss.
-        seeds: Ints >= 0, one optimizee each.
+        results: Dict as from `keras_l2l.evaluation.evaluate`, with the
+            horizon, the split and the learning rate of each baseline that is
+            tuned for the final loss.
+        seeds: Ints >= 0, each for one picture.
 
     Returns:
-        Dict of `style`, the task's, and of lists with one picture for each
-        seed: `content`, `start`, and one for each optimizer by its name.
+        Dict of `style`, the style image, and of lists with a picture for each
+        seed: `content`, `start`, and one list for each optimizer, by name.
         Pictures are arrays `[height, width, 3]` of bytes.
 
     Raises:
-        ValueError: if the task is none of neural art, or `results` are of
-            another.
+        ValueError: if the task is not a `NeuralArt`, or `results` are those of
+            another task.
     """
     check_task(task)
     evaluated = {k: results.get(k) for k in ("task", "task_config")}

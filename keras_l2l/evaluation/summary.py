@@ -1,4 +1,4 @@
-"""Statistics of training curves over seeds, and their table."""
+"""Statistics of training curves over seeds, and tables of them."""
 
 import numpy as np
 import scipy.stats
@@ -6,7 +6,7 @@ import tabulate
 
 from keras_l2l.utils.divergence import inf_if_diverged
 
-# What an optimizer is judged by: losses [..., horizon] -> [...].
+# The criteria of comparisons, functions from losses [..., horizon] to [...].
 CRITERIA = {
     "mean_loss": lambda losses: np.mean(losses, axis=-1),
     "final_loss": lambda losses: losses[..., -1],
@@ -17,17 +17,17 @@ def summarize(curves, metrics=()):
     """Summarizes the training curves of one optimizer over seeds.
 
     Args:
-        curves: Array `[seeds, horizon]`, as from `training_curves`, or of
-            means over blocks of steps.
-        metrics: For each seed a dict from names to floats, or nothing.
+        curves: Array `[seeds, horizon]` as from `training_curves`, or means
+            over blocks of steps, `[seeds, blocks]`.
+        metrics: List of dicts from names to floats, one for each seed, or
+            empty.
 
     Returns:
-        Dict with `losses` (the mean curve, a list of as many floats, the
-        first after one update), `losses_ci95` (a pair of lists), and for each
-        of `CRITERIA`: its mean over the seeds, `NAME_median`, and `NAME_ci95`
-        (`[low, high]`: 95 % bootstrap intervals of the mean); the same for
-        each of the metrics. Where a seed has diverged, the mean is inf and its
-        interval is NaN.
+        Dict of `losses` (the mean curve, a list of floats, the first after one
+        update), `losses_ci95` (a pair of lists), and for each of `CRITERIA`
+        and of the metrics its mean over the seeds, `NAME_median`, and
+        `NAME_ci95` (`[low, high]`, the 95 % bootstrap interval of the mean).
+        If a seed has diverged, the mean is inf and its interval NaN.
     """
     curves = inf_if_diverged(curves)
     scores = {name: score(curves) for name, score in CRITERIA.items()}
@@ -44,7 +44,7 @@ def summarize(curves, metrics=()):
 
 
 def milestones(evaluation, step=1000):
-    """Returns what a long evaluation tells of the way to its final losses.
+    """Returns the progress of each optimizer in a long evaluation.
 
     Args:
         evaluation: Dict as from `keras_l2l.evaluation.evaluate`, with a
@@ -52,10 +52,10 @@ def milestones(evaluation, step=1000):
         step: Int.
 
     Returns:
-        List, for each result a dict of the mean loss of the block that ends at
-        that step, `loss_at_STEP` and its `_ci95`, and of `steps_to_adam`: at
-        the end of which block the mean loss was first as low as that Adam's
-        final loss, or `None`.
+        List with a dict for each result: `loss_at_STEP`, the mean loss of the
+        block that ends at that step, its `_ci95`, and `steps_to_adam`, the end
+        of the first block with a mean loss as low as the final loss of tuned
+        Adam, or `None`.
     """
     block, results = evaluation["block"], evaluation["results"]
     target = next(
@@ -63,7 +63,7 @@ def milestones(evaluation, step=1000):
         for r in results
         if r["optimizer"] == "adam" and "final_loss" in r["tuned_for"]
     )
-    # NaN, which no loss is as low as.
+    # No loss is as low as NaN.
     target = np.nan if np.isinf(inf_if_diverged(target)) else target
     index, found = step // block - 1, []
     for result in results:
@@ -84,7 +84,7 @@ def milestones(evaluation, step=1000):
 
 
 def with_milestones(evaluation, step=1000):
-    """Returns an evaluation's results, those of a long one with `milestones`.
+    """Returns the results of an evaluation, with `milestones` if it is long.
 
     Args:
         evaluation: Dict as from `keras_l2l.evaluation.evaluate`.
@@ -100,28 +100,28 @@ def with_milestones(evaluation, step=1000):
 
 
 def thinned(losses):
-    """Returns losses as a figure shows them, in at most 399 points.
+    """Returns losses for a figure, in at most 399 points.
 
     Args:
-        losses: Array `[..., steps]`. Of 400 steps or more, means over a
-            two-hundredth of them are taken.
+        losses: Array `[..., steps]`. 400 or more steps are averaged over blocks
+            of a two-hundredth of them.
     """
     losses = np.array(losses, dtype=float)
     return block_means(losses, max(losses.shape[-1] // 200, 1))
 
 
 def block_means(values, block):
-    """Returns means over `block` entries each of the last axis."""
+    """Returns means over blocks of `block` entries along the last axis."""
     whole = values.shape[-1] // block * block
     blocks = values[..., :whole].reshape(*values.shape[:-1], -1, block)
     return blocks.mean(axis=-1)
 
 
 def format_table(evaluation):
-    """Returns an evaluation's results as an aligned table of text."""
+    """Returns the results of an evaluation as an aligned table of text."""
     results = with_milestones(evaluation)
     if "steps_to_adam" in results[0]:
-        # Losses of a training that goes on until nothing is left are tiny.
+        # Losses at the end of a long training can be tiny.
         formats = {"loss_at_1000": ".3g", "final_loss": ".3g"}
         return _format_table(results, formats, "steps_to_adam")
     formats = {"mean_loss": ".4f", "final_loss": ".5f"}
@@ -132,15 +132,15 @@ def format_summary(evaluations, step=1000):
     """Returns long evaluations of several tasks as one table of text.
 
     Args:
-        evaluations: Dict from names to evaluations of one learned optimizer
-            each, as for `milestones`.
+        evaluations: Dict from names to evaluations as for `milestones`, each of
+            one learned optimizer.
         step: Int.
 
     Returns:
-        String, two rows for each: the losses at that step and at the end, of
-        the learned optimizer, of Adam as it is lowest there of all that was
-        tuned, and of Adam at its default; and in how many steps the learned one
-        was where tuned Adam is at the end.
+        String, a table with two rows per evaluation, for `step` and for the
+        end. They have the losses of the learned optimizer, of the best tuned
+        Adam, and of Adam at its default learning rate. The second row has the
+        steps in which the learned optimizer reached the final loss of Adam.
     """
     rows = [
         (
@@ -204,23 +204,23 @@ def _format_table(results, formats, last=None):
 
 
 def _aligned(rows):
-    """Returns rows of strings as a table of text."""
+    """Returns rows of strings as an aligned table of text."""
     return tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True)
 
 
 def _with_interval(result, name, form):
     if np.isinf(inf_if_diverged(result[name])):
         return "diverges"
-    # From JSON, what is not finite comes back as None.
+    # JSON has None for values that are not finite.
     values = np.array([result[name], *result[f"{name}_ci95"]], dtype=float)
     value, low, high = (format(v, form) for v in values)
     return f"{value} [{low}, {high}]"
 
 
 def _mean_ci95(values):
-    """Returns the bounds of the mean over axis 0.
+    """Returns the 95 % bounds of the mean over axis 0.
 
-    They are NaN for one seed, and where a seed has diverged.
+    They are NaN for a single seed, and where a seed has diverged.
     """
     bounds = np.full((2, *values.shape[1:]), np.nan)
     finite = np.isfinite(values).all(axis=0)

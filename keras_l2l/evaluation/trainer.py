@@ -1,4 +1,4 @@
-"""Trains optimizees with any Keras optimizer."""
+"""Trains tasks with Keras optimizers."""
 
 import typing
 
@@ -12,13 +12,13 @@ from keras_l2l.utils import checks
 
 
 class Trained(typing.NamedTuple):
-    """What has become of an optimizee.
+    """Result of one training run.
 
     Attributes:
-        losses: Array `[horizon / block]`, the loss after each update, or the
-            means of each block of them.
-        params: List of arrays.
-        non_trainable: List of tensors, as `Task.stateful_loss` returns them.
+        losses: Array `[horizon / block]`, the loss after each update, averaged
+            over each block.
+        params: List of arrays, the trained parameters.
+        non_trainable: List of tensors as returned by `Task.stateful_loss`.
     """
 
     losses: np.ndarray
@@ -27,13 +27,14 @@ class Trained(typing.NamedTuple):
 
 
 class Trainer:
-    """Trains optimizees of a task, and traces no optimizer a second time.
+    """Trains a task with optimizers, each of which is traced only once.
 
     Args:
         task: `Task` or `TaskFamily`.
         horizon: Int, inner steps.
-        block: Int, a divisor of it: inner steps whose losses are averaged.
-        progress: `keras.utils.Progbar` of optimizees, or `None`.
+        block: Int, a divisor of `horizon`. Losses are averaged over this number
+            of inner steps.
+        progress: `keras.utils.Progbar` of training runs, or `None`.
 
     Raises:
         ValueError: if an argument is of a wrong type or out of its range.
@@ -55,15 +56,15 @@ class Trainer:
         self._traced = {}
 
     def curves(self, make_optimizer, split, seeds):
-        """Is `keras_l2l.evaluation.training_curves`."""
+        """Returns training curves; see `evaluation.training_curves`."""
         trained = self.train(make_optimizer, split, seeds)
         return np.stack([one.losses for one in trained])
 
     def results(self, make_optimizer, split, seeds):
-        """Returns the curves, and for each seed the task's metrics at the end.
+        """Returns training curves, and a dict of final metrics per seed.
 
-        These are of data that the optimizee was not trained on, whose split is
-        in their names, as in `"test_accuracy"`.
+        The metrics are those of another split than `split`, which is part of
+        their names, as in `"test_accuracy"`.
 
         Args:
             make_optimizer, split, seeds: As for `curves`.
@@ -80,7 +81,7 @@ class Trainer:
         return np.stack(curves), metrics
 
     def train(self, make_optimizer, split, seeds):
-        """Yields a `Trained` for each optimizee.
+        """Yields a `Trained` for each seed.
 
         Args:
             make_optimizer, split, seeds: As for `curves`.
@@ -101,7 +102,7 @@ class Trainer:
             )
         optimizer.build(variables)
         start = [v.numpy() for v in optimizer.variables]
-        # A configuration need not tell all that a function has set.
+        # A configuration need not contain all that the function has set.
         function = getattr(make_optimizer, "func", make_optimizer)
         key = split, function, _all_but_the_learning_rate(optimizer)
         if key[-1] is None or key not in self._traced:
@@ -119,7 +120,7 @@ class Trainer:
                 v.assign(value)
             losses, non_trainable = run(seed, task.init_non_trainable(seed))
             losses = losses.numpy().reshape(-1, self._block)
-            # What has diverged is nothing to warn of.
+            # NumPy must not warn of losses that have diverged.
             with np.errstate(over="ignore", invalid="ignore"):
                 losses = losses.mean(axis=1)
             params = [v.numpy() for v in variables]
@@ -129,7 +130,7 @@ class Trainer:
 
     def _run(self, optimizer, variables, split):
         """Returns a function that trains `variables` and returns losses."""
-        # As in the unroll: half precision would round losses.
+        # As in the unroll, since half precision would round losses.
         dtype = "float64" if variables[0].dtype == "float64" else "float32"
 
         @tf.function(autograph=False)
@@ -162,16 +163,16 @@ class Trainer:
             last, _ = stateful_loss(step, trained)
             return tf.concat([losses.stack()[1:], last[None]], 0), trained
 
-        # Each optimizer has its own: nothing to warn of.
+        # TensorFlow would warn, since each optimizer is traced once.
         run._omit_frequent_tracing_warning = True
         return run
 
 
 def _all_but_the_learning_rate(optimizer):
-    """Returns what makes two optimizers the same but for their variables.
+    """Returns a key that is equal for optimizers that share a traced function.
 
-    `None` where that is unknown: only Keras' own surely tell all that they are
-    in their configuration.
+    It is `None` for optimizers that are not Keras' own, whose configuration
+    may be incomplete.
     """
     if not type(optimizer).__module__.startswith("keras."):
         return None
@@ -183,7 +184,7 @@ def _all_but_the_learning_rate(optimizer):
 
 
 def require_function(make_optimizer):
-    """Raises ValueError unless it can be called."""
+    """Raises ValueError unless `make_optimizer` can be called."""
     if not callable(make_optimizer):
         raise ValueError(
             "`make_optimizer` must be a function that returns a new "

@@ -1,4 +1,4 @@
-"""Presets: a rule and its meta-parameters in a folder, or in the wheel."""
+"""Presets: rules with their meta-parameters, in folders or in the package."""
 
 from keras_l2l.presets.named_arrays import PresetError
 from keras_l2l.presets.preset import DEFAULT

@@ -1,4 +1,4 @@
-"""Reads the meta-parameters that the authors of Celo publish."""
+"""Reads the files of meta-parameters that the authors of Celo publish."""
 
 import math
 import pathlib
@@ -9,13 +9,13 @@ from keras_l2l.presets.named_arrays import PresetError
 from keras_l2l.rules import celo
 from keras_l2l.utils import nests
 
-# Theirs have 150 kB.
+# Their files have 150 kB.
 _LARGEST_FILE = 10_000_000
 _ARRAY = 1  # The type that flax gives to arrays in msgpack.
-# In the files and of no effect: see `celo_schedule`, which has not got them.
+# These are in the files, but have no effect; `celo_schedule` lacks them.
 _UNUSED = ("rnn_params/linear/", "rnn_params/rnn_to_controls/")
 _FEATURES = (1, 1, 1, 3, 1, 3, 1, 3, 1, 3, 3, 3, 3, 3)
-# Theirs in the order of `celo.Celo`: of elements, of rows, of columns.
+# From their order of features to that of `celo.Celo`.
 _ORDER = (0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 9, 11, 10, 12)
 
 
@@ -23,15 +23,15 @@ def read(path):
     """Returns the rule and the meta-parameters in a `theta.state`.
 
     Args:
-        path: Path of a file as the authors publish them: msgpack of nested
+        path: Path of a file as the authors publish them, msgpack of nested
             dicts of arrays. Only strings, dicts and arrays of floats are
-            read; nothing in it can execute anything.
+            read; nothing in the file can execute anything.
 
     Returns:
         Tuple `(rule, meta_params)`, the rule `Celo` or `CeloAdam`.
 
     Raises:
-        PresetError: if it is no such file.
+        PresetError: if it is not such a file.
         ImportError: if the package msgpack is not installed.
     """
     path = pathlib.Path(path)
@@ -57,7 +57,7 @@ def read(path):
 
 
 class _Leaves:
-    """The arrays of a file by name, each to be taken once."""
+    """The arrays of a file by name, each of which is taken once."""
 
     def __init__(self, nest):
         self._leaves = dict(nests.named_leaves(nest))
@@ -86,7 +86,7 @@ class _Leaves:
 
 def _schedule(leaves):
     gates = leaves.dense("rnn_params/rnn/linear", 128, 256)
-    # Theirs are i, g, f, o, with 1 added to f.
+    # Their gates are i, g, f, o, with 1 added to f.
     kernel, bias = (
         np.concatenate([i, f, g, o], -1)
         for i, g, f, o in (
@@ -118,7 +118,7 @@ def _network(leaves):
 
     blocks = [take(f"w0__{i}", n, 4) for i, n in enumerate(_FEATURES)]
     kernel = np.concatenate([blocks[i] for i in _ORDER])
-    # Its third output is not used.
+    # The third output of the network is unused.
     kernels = (kernel, take("w1", 4, 4), take("w2", 4, 3)[:, :2])
     biases = (take("b0", 4), take("b1", 4), take("b2", 3)[:2])
     names = ("hidden_0", "hidden_1", "output")

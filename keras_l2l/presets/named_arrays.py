@@ -1,4 +1,4 @@
-"""Meta-parameters as named arrays, and as strings."""
+"""Converts meta-parameters to named arrays and to strings, and back."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ def to_arrays(rule, meta_params):
     """Returns meta-parameters as a flat dict `"lstm_0/kernel"` -> array.
 
     Raises:
-        PresetError: if they are not the rule's, or not finite.
+        PresetError: if they do not fit the rule, or are not finite.
     """
     arrays = {
         name: ops.convert_to_numpy(ops.convert_to_tensor(value))
@@ -32,7 +32,7 @@ def checked(rule, meta_params):
     """Returns meta-parameters as float32 tensors, and their SHA-256.
 
     Raises:
-        PresetError: if they are not the rule's, or not finite.
+        PresetError: if they do not fit the rule, or are not finite.
     """
     found, digest = to_arrays(rule, meta_params), hashlib.sha256()
     for array in found.values():
@@ -44,8 +44,8 @@ def from_arrays(rule, arrays):
     """Returns the rule's meta-parameters from a flat dict of arrays.
 
     Raises:
-        PresetError: if names or shapes are not the rule's, or values are not
-            finite.
+        PresetError: if names or shapes do not fit the rule, or values are
+            not finite.
     """
     expected = _expected(rule)
     shapes = {
@@ -81,7 +81,7 @@ def from_arrays(rule, arrays):
 
 
 def _expected(rule):
-    try:  # Shapes alone: a forged configuration must not fill the memory.
+    try:  # Only shapes, so a forged configuration can't fill the memory.
         return backends.abstract(lambda: rule.init_meta_params(0))
     except RuntimeError as error:  # PyTorch, where no memory could hold them.
         raise PresetError(f"{type(rule).__name__}: {error}") from error
@@ -96,7 +96,7 @@ def encode(rule, meta_params):
 
 
 def decode(rule, encoded):
-    """Returns the meta-parameters that `encode` made strings of."""
+    """Returns meta-parameters from strings as returned by `encode`."""
     shapes = {
         name: value.shape for name, value in nests.named_leaves(_expected(rule))
     }

@@ -1,14 +1,14 @@
-"""Presets: a rule and its meta-parameters in a folder, or in the wheel.
+"""Saving and loading of presets.
 
 A preset is a folder of three files, none of which can execute anything:
 
-- `config.json`: the rule's registered class name and configuration;
-- `meta_params.npz`: its meta-parameters by name (no pickle);
-- `metadata.json`: versions, the horizon of the meta-training where there was
-  one, and the SHA-256 of the other two.
+- `config.json`: the registered class name and the configuration of the rule;
+- `meta_params.npz`: its meta-parameters by name, without pickle;
+- `metadata.json`: versions, the horizon of the meta-training if there was
+  one, and the SHA-256 of the other two files.
 
-Presets in the wheel (`keras_l2l/presets/weights/`) also have a model card,
-`card.json`: what it was meta-trained on, how, and how well it does.
+Presets of this package (`keras_l2l/presets/weights/`) also have a model card,
+`card.json`, with the data and the command of the meta-training and the results.
 """
 
 import hashlib
@@ -42,13 +42,13 @@ _CONFIG, _META_PARAMS, _METADATA = (
 
 
 class Preset(typing.NamedTuple):
-    """What a preset holds.
+    """A rule with its meta-parameters.
 
     Attributes:
         rule: `UpdateRule`.
         meta_params: Nest of tensors.
         horizon: Int, inner steps in an episode of its meta-training; `None`
-            where unknown.
+            if unknown.
     """
 
     rule: base.UpdateRule
@@ -57,7 +57,7 @@ class Preset(typing.NamedTuple):
 
 
 def shipped():
-    """Returns a dict from each preset in the wheel to its description."""
+    """Returns a dict from each preset of this package to its description."""
     return {
         card.parent.name: files.read_json(card)["description"]
         for card in sorted(_SHIPPED.glob("*/card.json"))
@@ -65,7 +65,7 @@ def shipped():
 
 
 class ShippedPresets:
-    """Class attribute that is `shipped()` whenever it is read."""
+    """Class attribute whose value is `shipped()`, read each time."""
 
     def __get__(self, instance, owner):
         return shipped()
@@ -81,8 +81,8 @@ def save_preset(rule, meta_params, directory, horizon=None):
         horizon: Int, inner steps in an episode of meta-training, or `None`.
 
     Raises:
-        FileExistsError: if the folder holds something.
-        PresetError: if `meta_params` are not the rule's, or not finite.
+        FileExistsError: if the folder is not empty.
+        PresetError: if `meta_params` do not fit the rule, or are not finite.
     """
     contents = _files(rule, meta_params, horizon)
     with files.new_folder(directory) as folder:
@@ -91,11 +91,11 @@ def save_preset(rule, meta_params, directory, horizon=None):
 
 
 def replace_preset(rule, meta_params, directory, horizon=None):
-    """Writes a preset as `save_preset`, also over one that is in the folder."""
+    """Writes a preset like `save_preset`, but replaces one in the folder."""
     directory = pathlib.Path(directory)
     if not directory.exists():
         return save_preset(rule, meta_params, directory, horizon)
-    # The checksums last: until then a reader refuses the mixture.
+    # The checksums come last: until then a reader refuses the folder.
     for name, content in _files(rule, meta_params, horizon).items():
         path = directory / name
         if not path.exists() or path.read_bytes() != content:
@@ -103,7 +103,7 @@ def replace_preset(rule, meta_params, directory, horizon=None):
 
 
 def convert_celo(path, output_dir):
-    """Makes a preset of the meta-parameters that Celo's authors publish.
+    """Converts the meta-parameters that Celo's authors publish to a preset.
 
     ```
     keras_l2l.presets.convert_celo("theta.state", "celo")
@@ -111,13 +111,13 @@ def convert_celo(path, output_dir):
     ```
 
     Args:
-        path: Path of the downloaded `theta.state`, of Celo or of Celo-Adam:
-            on the Hugging Face Hub, `amoudgl/celo` and `amoudgl/celo-adam`.
+        path: Path of the downloaded `theta.state` of Celo or Celo-Adam, from
+            `amoudgl/celo` or `amoudgl/celo-adam` on the Hugging Face Hub.
         output_dir: Path of a new or empty folder.
 
     Raises:
-        PresetError: if it is no such file.
-        FileExistsError: if the folder holds something.
+        PresetError: if it is not such a file.
+        FileExistsError: if the folder is not empty.
         ImportError: if the package msgpack is not installed.
 
     Reference:
@@ -153,15 +153,15 @@ def load_preset(name_or_dir):
     """Reads a preset.
 
     Args:
-        name_or_dir: String or path: the name of a preset in the wheel (see
+        name_or_dir: String or path: the name of a preset of this package (see
             `shipped`), or a preset folder.
 
     Returns:
         `Preset`.
 
     Raises:
-        PresetError: if there is no such preset, or a file of it is missing,
-            damaged or foreign.
+        PresetError: if there is no such preset, or one of its files is
+            missing, damaged or not of this package.
     """
     directory = _find(name_or_dir)
     contents = {
@@ -211,7 +211,7 @@ def _check_digest(path, content, digests):
 
 
 def guarded(name_or_dir, fallback=None, patience=100):
-    """Returns a preset whose rule is guarded, see `keras_l2l.rules.Guarded`.
+    """Returns a preset whose rule is a `keras_l2l.rules.Guarded`.
 
     ```
     preset = keras_l2l.presets.guarded("l2l_fashion_mnist_mlp")
@@ -231,20 +231,20 @@ def guarded(name_or_dir, fallback=None, patience=100):
         "rule": preset.meta_params,
         "fallback": rule.fallback.init_meta_params(0),
     }
-    # No horizon: beyond it is what the guard is for.
+    # No horizon, since the guard is meant for runs beyond it.
     return Preset(rule, meta_params, None)
 
 
 def resolve(rule, meta_params):
-    """Returns the `Preset` that a user's arguments mean.
+    """Returns the `Preset` for the arguments of `LearnedOptimizer`.
 
     Args:
         rule: `UpdateRule`, `Preset`, name or folder of a preset, or `None`.
         meta_params: Nest of tensors, or `None`.
 
     Raises:
-        ValueError: if `rule` is something else, or `meta_params` are not the
-            rule's.
+        ValueError: if `rule` is something else, or `meta_params` do not fit
+            the rule.
     """
     if isinstance(rule, base.UpdateRule):
         if meta_params is None:

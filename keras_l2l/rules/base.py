@@ -1,4 +1,4 @@
-"""The pure update rule: what every optimizer of this package is made of."""
+"""The base classes of update rules."""
 
 import math
 
@@ -11,28 +11,30 @@ StepInputs = updates.StepInputs
 
 
 class UpdateRule:
-    """A pure update rule: (meta_params, inputs, state) -> (updates, state).
+    """Pure update rule: (meta_params, inputs, state) -> (updates, state).
 
     A rule holds configuration and no variables. The same object serves
     meta-training (which differentiates through `step`), `LearnedOptimizer`
     (which owns the variables) and export.
 
     Subclasses implement `init_meta_params`, `init_state`, `step` and
-    `get_config`, in `keras.ops`, and are registered with
-    `keras.saving.register_keras_serializable`, for presets and saved models
-    to name them. To treat all coordinates alike, see `CoordinatewiseRule`.
+    `get_config` with `keras.ops`. They are registered with
+    `keras.saving.register_keras_serializable`, so that presets and saved
+    models can refer to them by name. See `CoordinatewiseRule` for rules that
+    treat all coordinates alike.
 
     Attributes:
-        uses_params: Bool, whether `step` looks at `StepInputs.params`.
-        uses_loss: Bool, whether it looks at `StepInputs.loss`.
-        jit_compile: Bool, whether XLA may compile the rule. It is faster, but
-            there are operations that it cannot compile.
+        uses_params: Bool, whether `step` uses `StepInputs.params`.
+        uses_loss: Bool, whether `step` uses `StepInputs.loss`.
+        jit_compile: Bool, whether XLA may compile the rule, which makes it
+            faster. `False` for a rule with an operation that XLA cannot
+            compile.
         rests_without_gradient: Bool, whether the update of a coordinate is 0
-            for as long as its gradients have all been 0, as Adam's. Where it
-            is `False`, callers mask such coordinates, and keep a byte for
-            each to know them by.
-        rounds_state: Bool, whether the state may be rounded to bfloat16. Not
-            where small changes add up, as in moving averages.
+            as long as its gradients have all been 0, as in Adam. If it is
+            `False`, callers mask such coordinates, and keep one byte for each
+            to recognize them.
+        rounds_state: Bool, whether the state may be rounded to bfloat16.
+            `False` if small changes add up in it, as in moving averages.
     """
 
     uses_params = True
@@ -43,31 +45,31 @@ class UpdateRule:
 
     @property
     def needs_loss(self):
-        """Whether it can't do without the loss: if it uses it, by default."""
+        """Whether `step` requires the loss. By default, if it uses the loss."""
         return self.uses_loss
 
     @property
     def unused(self):
-        """Names of the meta-parameters that none of the variables needs."""
+        """Names of the meta-parameters that no variable uses, a list."""
         return []
 
     def for_variables(self, variables):
-        """Returns the rule to use for these variables, by default itself.
+        """Returns the rule to use for some variables, by default itself.
 
         Args:
-            variables: List of the `keras.Variable`s (or what has their
-                `path`, `shape` and `dtype`) that are going to be updated.
+            variables: List of the `keras.Variable`s to update, or of objects
+                with their `path`, `shape` and `dtype`.
         """
         return self
 
     def for_num_steps(self, num_steps):
-        """Returns the rule to use for a training of so many steps.
+        """Returns the rule to use for a training of `num_steps` steps.
 
-        By default itself. A rule that depends on the length takes it here, if
-        it has not been told.
+        By default it is the rule itself. A rule that depends on the length
+        takes it here, unless its constructor was given one.
 
         Args:
-            num_steps: Int >= 1.
+            num_steps: Int >= 1, the planned length of the training.
         """
         return self
 
@@ -100,37 +102,38 @@ class UpdateRule:
         raise NotImplementedError
 
     def replacements(self, state):
-        """Returns values that parameters are set to after a step, if any.
+        """Returns values that take the place of parameters after a step.
 
-        They are assigned as they are, also where a coordinate is masked, and
-        whatever the learning rate; see `rules.updates.apply_updates`.
+        They are assigned unchanged, whatever the mask and the learning rate;
+        see `rules.updates.apply_updates`.
 
         Args:
-            state: Nest of tensors, as `step` has returned it.
+            state: Nest of tensors, as returned by `step`.
 
         Returns:
-            `None`, which means none, or a list with `None` or a
+            `None` for no values (the default), or a list with `None` or a
             `rules.updates.Replacement` for each optimizee tensor.
         """
         return None
 
     def take(self, state, shapes, coordinates):
-        """Returns the state of some coordinates, if it can stand alone.
+        """Returns the state of some of the coordinates.
 
-        Where every coordinate is treated by itself, `step` takes the chosen
-        coordinates as tensors `[m]`, with this state.
+        A rule that treats every coordinate independently can then `step` these
+        coordinates alone, as tensors `[m]`.
 
         Args:
             state: Nest of tensors as from `init_state`.
             shapes: As for `init_state`.
             coordinates: List of int tensors `[m]`, for each optimizee tensor
-                the coordinates of it, in its flattened order.
+                indices into its flattened elements.
 
         Returns:
             Nest like `init_state` of shapes `[m]`.
 
         Raises:
-            ValueError: by default, if coordinates depend on each other.
+            ValueError: by default, since coordinates may depend on each
+                other.
         """
         raise ValueError(
             "A rule whose coordinates are sampled must treat each by itself. "
@@ -139,7 +142,7 @@ class UpdateRule:
         )
 
     def remarks(self, state):
-        """Returns what to tell a user after a training, a list of strings."""
+        """Returns messages for the user after a training, a list of strings."""
         return []
 
     def get_config(self):
@@ -152,7 +155,7 @@ class UpdateRule:
 
 
 class CoordinatewiseRule(UpdateRule):
-    """A rule that treats every coordinate alike, each with its own state.
+    """Rule that treats every coordinate alike, each with its own state.
 
     `step` joins all tensors into one vector, calls `coordinate_step` once and
     splits the result, so a model of 100 tensors costs one cell call.
@@ -209,7 +212,7 @@ class CoordinatewiseRule(UpdateRule):
     def masked_coordinate_step(
         self, meta_params, gradient, state, iteration, mask=None
     ):
-        """Is `coordinate_step`, but nothing changes where `mask` is False."""
+        """Computes `coordinate_step`; keeps what `mask` excludes."""
         if mask is None:
             return self.coordinate_step(meta_params, gradient, state, iteration)
         zeros = ops.zeros_like(gradient)

@@ -1,9 +1,9 @@
 """Pure recurrent and dense cells in Keras' weight layout.
 
-Every function maps (inputs, state, weights) to outputs and holds nothing, so
+Every function maps (inputs, state, weights) to outputs and holds no state, so
 the same code runs in meta-training, in `fit` and in an exported SavedModel.
-Coordinates are the last axis of all inputs, states and outputs: each gate is
-then a contiguous block of memory, which is what makes a cell fast.
+Coordinates are the last axis of all inputs, states and outputs. Each gate is
+then a contiguous block of memory, which makes a cell fast.
 """
 
 import math
@@ -11,20 +11,20 @@ import math
 import keras
 from keras import ops
 
-# Elements that do not stay in a cache.
+# A tensor with this number of elements does not stay in a cache.
 LARGE = 2**16
 
 
 def init_lstm(input_size, units, seed):
-    """Returns the initial weights of one LSTM layer, as `keras.layers.LSTM`.
+    """Returns the initial weights of an LSTM layer, like `keras.layers.LSTM`.
 
     Glorot-uniform kernel, orthogonal recurrent kernel, zero bias except for a
     forget-gate bias of 1 (`unit_forget_bias`; section 3 of the paper).
 
     Args:
-        input_size: int, number of input features.
-        units: int, number of hidden units.
-        seed: int >= 0.
+        input_size: Int, number of input features.
+        units: Int, number of hidden units.
+        seed: Int >= 0.
 
     Returns:
         Dict of float32 tensors: `kernel` of shape `[input_size, 4 * units]`,
@@ -57,22 +57,21 @@ def lstm_step(inputs, state, weights):
     Args:
         inputs: Tensor of shape `[input_size, n]`.
         state: Tuple `(hidden, cell)` of tensors of shape `[units, n]`.
-        weights: Dict as returned by `init_lstm`.
+        weights: Dict as from `init_lstm`.
 
     Returns:
         The new state `(hidden, cell)`; `hidden` is also the output.
     """
     hidden, cell = state
     units = hidden.shape[0]
-    # One product instead of two, whose sum would go through memory again.
+    # A single product, since a sum of two would go through memory again.
     kernel = ops.transpose(
         ops.concatenate([weights["kernel"], weights["recurrent_kernel"]])
     )
 
     def halve(weight):
-        # sigmoid(x) = (1 + tanh(x / 2)) / 2, and tanh is the cheaper one. So
-        # all gates are of one kind. (By slices: with a product by a constant
-        # vector, XLA in TensorFlow 2.16 makes the kernel's gradient 0.)
+        # sigmoid(x) = (1 + tanh(x / 2)) / 2, and tanh is cheaper. Slices, since
+        # XLA of TensorFlow 2.16 loses the gradient of a product by a constant.
         i_f, c, o = ops.split(weight, [2 * units, 3 * units])
         return ops.concatenate([0.5 * i_f, c, 0.5 * o])
 
@@ -104,8 +103,9 @@ def dense(inputs, weights):
 def small_product(kernel, inputs):
     """Returns `kernel.T @ inputs`, `[units, ...]`, of `[size, ...]`.
 
-    For small kernels. Of large tensors as a sum, whose inputs XLA computes on
-    the way: those of a matrix product, which compiles sooner, it writes first.
+    This is meant for small kernels. A large product is a sum, into which XLA
+    fuses the computation of the inputs. A small one is a matrix product, which
+    compiles faster but needs its inputs in memory.
     """
     if math.prod(inputs.shape[1:]) < LARGE:
         return ops.tensordot(ops.transpose(kernel), inputs, axes=1)

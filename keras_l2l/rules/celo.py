@@ -1,11 +1,11 @@
-"""Celo and Celo-Adam: rules with a learned schedule, of published weights."""
+"""Celo and Celo-Adam: rules with a learned schedule and published weights."""
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_l2l.rules import accumulators
 from keras_l2l.rules import celo_schedule
+from keras_l2l.rules import ema
 from keras_l2l.rules import moments
 from keras_l2l.rules import tensorwise
 from keras_l2l.rules import vectors
@@ -13,16 +13,16 @@ from keras_l2l.utils import checks
 
 
 class _Scheduled(tensorwise.TensorwiseRule):
-    """A rule of updates `-0.001 * factor * direction`, `factor` a schedule's.
+    """Rule with a learned schedule: `-0.001 * factor * direction`.
 
-    Subclasses implement `init_direction`, `init_tensor_state` and
-    `direction`, the latter instead of `tensor_step`.
+    Subclasses implement `init_direction`, `init_tensor_state` and, instead of
+    `tensor_step`, `direction`.
 
     Args:
         num_steps: Int >= 1, the length of the training.
 
     Raises:
-        ValueError: if `num_steps` is none.
+        ValueError: if `num_steps` is not such an int.
     """
 
     uses_loss = True
@@ -33,7 +33,7 @@ class _Scheduled(tensorwise.TensorwiseRule):
         self.num_steps = num_steps
 
     def init_direction(self, seed):
-        """Returns fresh meta-parameters, beside those of the schedule."""
+        """Returns the fresh meta-parameters of the direction, a dict."""
         raise NotImplementedError
 
     def direction(self, meta_params, gradient, param, state, iteration):
@@ -42,7 +42,7 @@ class _Scheduled(tensorwise.TensorwiseRule):
         Args:
             meta_params: As from `init_direction`.
             gradient: Tensor.
-            param: Tensor of that shape, or `None`.
+            param: Tensor of the same shape, or `None`.
             state: As from `init_tensor_state`.
             iteration: Scalar integer tensor, inner steps taken so far.
 
@@ -81,7 +81,7 @@ class _Scheduled(tensorwise.TensorwiseRule):
                 f"{type(self).__name__} must see the loss of each step. "
                 "Received: StepInputs with loss=None. Pass it."
             )
-        # A NaN must not enter the schedule, where it would stay for ever.
+        # A NaN that enters the schedule would stay in it.
         finite = ops.isfinite(inputs.loss)
         factor, schedule = celo_schedule.step(
             meta_params["schedule"],
@@ -109,7 +109,7 @@ class _Scheduled(tensorwise.TensorwiseRule):
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
 class CeloAdam(_Scheduled):
-    """Adam, its learning rate a learned schedule.
+    """Adam with a learned learning rate schedule.
 
     ```
     m = 0.9 * m + 0.1 * gradient
@@ -118,16 +118,17 @@ class CeloAdam(_Scheduled):
     update = -0.001 * factor * m_hat / (sqrt(r_hat + 1e-10) + 1e-8)
     ```
 
-    `factor` comes from a recurrent network that sees how the loss has gone and
-    how much of the training is over; see `Celo`.
+    `factor` comes from a recurrent network that sees past losses and how much
+    of the training is over; see `Celo`.
 
     Args:
-        num_steps: Int >= 1, the length of the training in steps; `None` where
-            `for_num_steps` will tell, as meta-training and
-            `keras_l2l.TrainingLength` do.
+        num_steps: Int >= 1, the length of the training in steps. `None` if it
+            will be set by `for_num_steps`, which meta-training and
+            `keras_l2l.TrainingLength` call.
 
     Raises:
-        ValueError: if `num_steps` is none, or a step lacks it or the loss.
+        ValueError: if `num_steps` is not such an int, or if a step lacks it or
+            the loss.
 
     Reference:
         Moudgil et al., 2025 (arXiv 2501.12670).
@@ -145,10 +146,10 @@ class CeloAdam(_Scheduled):
         }
 
     def direction(self, meta_params, gradient, param, state, iteration):
-        m = accumulators.decayed(state["m"], gradient, 0.9)
-        r = accumulators.decayed(state["r"], ops.square(gradient), 0.999)
+        m = ema.update(state["m"], gradient, 0.9)
+        r = ema.update(state["r"], ops.square(gradient), 0.999)
         t = ops.cast(iteration, gradient.dtype) + 1
-        # Computed so that it is precise where the decay is next to 1.
+        # `expm1` is precise where the decay is close to 1.
         m_hat = m / -ops.expm1(np.log(0.9) * t)
         r_hat = r / -ops.expm1(np.log(0.999) * t)
         return m_hat / (1e-8 + ops.sqrt(r_hat + 1e-10)), {"m": m, "r": r}
@@ -156,28 +157,28 @@ class CeloAdam(_Scheduled):
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
 class Celo(_Scheduled):
-    """A small network's update of each coordinate, with a learned schedule.
+    """A small network for each coordinate, with a learned schedule.
 
     ```
-    features = gradient, parameter, moving averages of gradients and of their
-        squares, also factored ones; each column by its root mean square
+    features = gradient, parameter, EMAs of gradients and of their squares,
+        also factored; each divided by its root mean square over the tensor
     direction, magnitude = network(features)
     update = -0.001 * factor * direction * exp(0.001 * magnitude)
         * root mean square of the parameters
     ```
 
-    `factor` comes from a recurrent network that sees how the loss has gone and
-    how much of the training is over. Every tensor keeps four floats for each
-    of its elements, seven where it has fewer than two axes, and means along
-    two of its axes.
+    `factor` comes from a recurrent network that sees past losses and how much
+    of the training is over. The state has four floats per element, or seven in
+    tensors with fewer than two axes, and means along two axes.
 
     Args:
-        num_steps: Int >= 1, the length of the training in steps; `None` where
-            `for_num_steps` will tell, as meta-training and
-            `keras_l2l.TrainingLength` do.
+        num_steps: Int >= 1, the length of the training in steps. `None` if it
+            will be set by `for_num_steps`, which meta-training and
+            `keras_l2l.TrainingLength` call.
 
     Raises:
-        ValueError: if `num_steps` is none, or a step lacks it or the loss.
+        ValueError: if `num_steps` is not such an int, or if a step lacks it or
+            the loss.
 
     Reference:
         Moudgil et al., 2025 (arXiv 2501.12670); the network and its features:

@@ -10,8 +10,8 @@ _AVERAGES = 10
 _SHORTEST_HALFLIFE = 10
 _PHASES = (0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1)
 _FEATURES = len(_PHASES) + _AVERAGES - 1
-# What no loss is above.
-_NO_MINIMUM = 999999999999.0  # As an integer too large for JAX.
+# Above every loss. A float, since the integer is too large for JAX.
+_NO_MINIMUM = 999999999999.0
 
 
 def init_meta_params(seed):
@@ -34,7 +34,7 @@ def init_state():
         "cell": ops.zeros((_UNITS,), dtype="float32"),
         "means": zeros,
         "minima": zeros + _NO_MINIMUM,
-        # Not the iteration: losses can be NaN, and states be made anew.
+        # Less than the iteration after losses that were NaN or a fresh state.
         "losses_seen": ops.zeros((), dtype="float32"),
     }
 
@@ -43,9 +43,9 @@ def step(meta_params, loss, state, iteration, num_steps):
     """Computes the factor of one step.
 
     ```
-    means = moving averages of the loss, half-lives from 10 to num_steps
-    features = where the averages stand against those of longer half-lives,
-               and how much of the training is over
+    means = EMAs of the loss, with half-lives from 10 to num_steps
+    features = each EMA relative to that of the next longer half-life, and how
+               much of the training is over
     inputs = direct(features) + relu(pooled(features))
     hidden, cell = lstm_step(inputs, (hidden, cell))
     factor = 0.1 * exp(output(hidden))
@@ -71,11 +71,11 @@ def step(meta_params, loss, state, iteration, num_steps):
     def as_tensor(values):
         return ops.convert_to_tensor(values, dtype)
 
-    # 1 - decay and 1 - decay ** (seen + 1), where the decay is next to 1.
+    # 1 - decay and 1 - decay ** (seen + 1), precise for decays close to 1.
     rate = as_tensor(-np.expm1(-1 / halflives))
     weight = -ops.expm1(as_tensor(-1 / halflives) * (seen + 1))
     highest = ops.where(seen == 0, loss, ops.max(state["means"] / weight))
-    # A single huge loss counts no more than twice the highest average.
+    # A single huge loss counts at most twice the highest average.
     loss = ops.minimum(2 * ops.abs(highest), loss)
     means = state["means"] + rate * (loss - state["means"])
     unbiased = means / weight

@@ -9,10 +9,10 @@ from keras_l2l.rules import lstm_stack
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
 class CoordinatewiseLSTM(lstm_stack.GradientLSTMStack, base.CoordinatewiseRule):
-    """A stack of LSTMs with a linear output, shared by all coordinates.
+    """Stack of LSTMs with a linear output, shared by all coordinates.
 
     ```
-    features = log_and_sign(gradient, p)      (or the gradient itself)
+    features = log_and_sign(gradient, p)      or the gradient itself
     hidden, cell = lstm_step(features, (hidden, cell))      for each layer
     update = output_scale * (kernel.T @ hidden + bias)
     ```
@@ -27,7 +27,7 @@ class CoordinatewiseLSTM(lstm_stack.GradientLSTMStack, base.CoordinatewiseRule):
         p: Positive float, see `keras_l2l.rules.preprocessing.log_and_sign`.
             Defaults to 10.0. Unused when `preprocessing` is `None`.
         output_scale: Positive float, factor on the linear output. Defaults to
-            0.1, the paper's for neural networks.
+            0.1, the paper's value for neural networks.
 
     Raises:
         ValueError: if an argument is out of its range.

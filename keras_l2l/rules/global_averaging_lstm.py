@@ -11,27 +11,26 @@ from keras_l2l.utils import checks
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
 class GlobalAveragingLSTM(lstm_stack.GradientLSTMStack, vector_rule.VectorRule):
-    """`CoordinatewiseLSTM` whose coordinates exchange what some units say.
+    """`CoordinatewiseLSTM` with units that are averaged over coordinates.
 
     ```
-    hidden, cell = lstm_step(features, (hidden, cell))
+    hidden, cell = lstm_step(features, (hidden, cell))      for each layer
     hidden[:averaged] = mean over all coordinates of hidden[:averaged]
     ```
 
-    for each layer, the rest as in `CoordinatewiseLSTM`. The mean is over all
-    variables of a model together; coordinates that are not updated in a step
-    do not count.
+    The rest is as in `CoordinatewiseLSTM`. The mean is over all variables of a
+    model together. Coordinates that are not updated in a step do not count.
 
     Args:
-        averaged: Int, how many units of each layer. Defaults to 5.
+        averaged: Int, number of averaged units in each layer. Defaults to 5.
         units, preprocessing, p, output_scale: As for `CoordinatewiseLSTM`.
 
     Raises:
         ValueError: if an argument is out of its range.
 
     Reference:
-        Andrychowicz et al., 2016 (arXiv 1606.04474), appendix B; it does not
-        tell how many units are averaged.
+        Andrychowicz et al., 2016 (arXiv 1606.04474), appendix B, which leaves
+        open how many units are averaged.
     """
 
     rounds_state = True
@@ -63,7 +62,7 @@ class GlobalAveragingLSTM(lstm_stack.GradientLSTMStack, vector_rule.VectorRule):
         return self.output_scale * ops.squeeze(outputs, 0), new_state
 
     def apply_averaging(self, weights, features, state, mask):
-        """Is `apply_stack` with averaged units; masked states stay."""
+        """Applies the stack with averaged units; keeps masked states."""
         outputs, new_state = self.apply_stack(
             weights, features, state, lambda hidden: self._average(hidden, mask)
         )

@@ -1,7 +1,7 @@
-"""From what a backend calls a gradient to what a rule sees.
+"""Turns the gradients of a backend into what a rule sees.
 
-`fit`, the unroll of meta-training, analysis and export all come through
-`received`, so that they take the same trajectory.
+`fit`, the unroll of meta-training, evaluation and export all call `received`,
+so that they take the same trajectory.
 """
 
 import typing
@@ -14,11 +14,11 @@ class Received(typing.NamedTuple):
 
     Attributes:
         gradients: List of dense tensors of the variables' shapes.
-        mask: List of bool tensors of these shapes: False where a coordinate
-            must stay as it is, value and state.
-        seen: List of bool tensors of these shapes, for the next step:
-            which coordinates have had a gradient other than 0. Empty if the
-            `seen` passed in was.
+        mask: List of bool tensors of these shapes, False where the value and
+            the state of a coordinate must not change.
+        seen: List of bool tensors of these shapes, for the next step: whether
+            a coordinate has had a gradient other than 0. Empty if the `seen`
+            that was passed in is empty.
     """
 
     gradients: list
@@ -34,8 +34,8 @@ def init_seen(rule, shapes):
         shapes: List of tuples of ints, the variables' shapes.
 
     Returns:
-        List of bool tensors of these shapes, all False; empty for a rule that
-        does not move what has had no gradient, which needs no such memory.
+        List of bool tensors of these shapes, all False. Empty if the rule
+        rests without a gradient, and so needs no such memory.
     """
     if rule.rests_without_gradient:
         return []
@@ -45,23 +45,23 @@ def init_seen(rule, shapes):
 def received(gradients, shapes, seen, dtype="float32"):
     """Returns what a rule sees of gradients.
 
-    A coordinate is masked in a step whose gradient is `None`, NaN or
-    infinite, and for as long as its gradients have all been 0: most rules
-    would move it, as an embedding row that no batch has held yet. Rows that
-    are absent from a later batch have a gradient of 0, as they have on
-    backends without sparse gradients.
+    A coordinate is masked if its gradient is `None`, NaN or infinite, or if
+    all its gradients so far were 0. Most rules would move such a coordinate,
+    for example an embedding row that no batch has contained yet. Rows that are
+    absent from a later batch get a gradient of 0, as on backends without
+    sparse gradients.
 
     Args:
-        gradients: List of tensors, `tf.IndexedSlices` (whose repeated rows
-            are summed) or `None`. Their static shape may be unknown.
+        gradients: List of tensors, `tf.IndexedSlices` (repeated rows are
+            summed) or `None`. Their static shape may be unknown.
         shapes: List of tuples of ints, the variables' shapes.
-        seen: As from `init_seen`, or of the step before.
-        dtype: String, of the gradients that the rule sees.
+        seen: As from `init_seen`, or as returned by the step before.
+        dtype: String, dtype of the gradients that the rule sees.
 
     Returns:
         `Received`.
     """
-    found = Received([], [], [])
+    result = Received([], [], [])
     for i, (gradient, shape) in enumerate(zip(gradients, shapes, strict=True)):
         value = dense(gradient, shape, dtype)
         mask = ops.isfinite(value)
@@ -69,11 +69,11 @@ def received(gradients, shapes, seen, dtype="float32"):
             mask = ops.zeros(shape, "bool")
         if seen:
             new = ops.logical_and(mask, value != 0)
-            found.seen.append(ops.logical_or(seen[i], new))
-            mask = ops.logical_and(mask, found.seen[i])
-        found.gradients.append(value)
-        found.mask.append(mask)
-    return found
+            result.seen.append(ops.logical_or(seen[i], new))
+            mask = ops.logical_and(mask, result.seen[i])
+        result.gradients.append(value)
+        result.mask.append(mask)
+    return result
 
 
 def dense(gradient, shape, dtype="float32"):
@@ -92,6 +92,6 @@ def dense(gradient, shape, dtype="float32"):
         )
     gradient = ops.cast(gradient, dtype)
     if gradient.shape != tuple(shape):
-        # As of a Dense kernel where the batch size is open.
+        # For example of a Dense kernel with an unknown batch size.
         gradient = ops.reshape(gradient, shape)
     return gradient

@@ -1,4 +1,4 @@
-"""A rule that hands over to another one when it does not pay any more."""
+"""`Guarded`: a rule that hands over to a fallback when it fails."""
 
 import keras
 from keras import ops
@@ -15,43 +15,46 @@ from keras_l2l.utils import checks
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
 class Guarded(wrapper.WrapperRule):
-    """Lets a rule update the parameters for as long as the loss falls.
+    """Applies a rule while the loss falls, then hands over to a fallback.
 
     ```
     average = moving average of the loss over 20 steps
-    update = rule's       until the average has had no new low for too long, or
-                          training has diverged for 10 steps in a row;
-             fallback's   from then on
+    update = update of rule        until the average has had no new low for
+                                   too long, or training has diverged for 10
+                                   steps in a row;
+             update of fallback    from then on
     ```
 
-    At the hand-over the parameters are set to kept ones, exactly: also where a
-    coordinate is masked, and at any learning rate. Kept are those at the lowest
-    average, if that is at most a tenth of the first loss, and those of the
-    start else: a rule may take a model that it is not made for to where no
-    fallback gets far from, though the loss is lower there than at first. The
-    fallback is told of the gradients up to there, so that its state is warm,
-    but knows nothing of a divergence. Where it begins at the start, the result
-    is as good as the fallback's a little earlier.
+    At the hand-over the parameters are set exactly to kept ones, whatever the
+    mask and the learning rate. These are the parameters at the lowest average
+    if that is at most a tenth of the first loss, and the initial parameters
+    otherwise: a rule may take an unsuitable model to a point with a lower loss
+    from which no fallback makes progress. The fallback has seen the gradients
+    up to the kept parameters, so its state is warm, but none of a divergence.
+    If it begins at the initial parameters, the result is that of the fallback
+    alone after fewer steps.
 
-    Training has diverged in a step whose loss is NaN or infinite, or before
-    which a parameter was that or 1e7 times as large as the kept one (or as 1).
-    What else a model keeps, as the statistics of `BatchNormalization`, is not
-    taken back. Under `mixed_float16` Keras skips steps whose gradients are not
-    finite, and a rule does not learn of them.
+    Training has diverged in a step if the loss is NaN or infinite, or if a
+    parameter before it is, or is 1e7 times as large as the kept one (or as 1).
+    Other state of a model, such as the statistics of `BatchNormalization`, is
+    not restored. Under `mixed_float16` Keras skips steps whose gradients are
+    not finite, so the rule does not see them.
 
-    Without a loss, as in a custom loop that shows none, it hands over only
-    where there is no doubt: if a whole gradient is NaN or infinite instead of
-    the loss; and if there is no new low of the sum over steps of
-    `(gradient before + gradient after) / 2 . update` and it is above 0. That
-    sum is the change of the loss, on a quadratic; noise in the gradients, which
-    updates follow, can only lower it. It does not tell a tenth, nor does a loss
-    that is negative at first, so that the way back is to the start.
+    Without a loss, as in a custom loop that does not call `scale_loss`, it
+    hands over only in clear cases: if a whole gradient (instead of the loss) is
+    NaN or infinite, or if the sum over steps of
+    `(gradient before + gradient after) / 2 . update` is above 0 and has had no
+    new low for too long. On a quadratic that sum is the change of the loss.
+    Noise in the gradients, which updates follow, can only lower it. No tenth
+    of the first loss is known then, nor if the first loss is negative, so the
+    kept parameters are the initial ones.
 
     Args:
         rule: `UpdateRule`.
         fallback: `UpdateRule` to hand over to. Defaults to `Adam()`.
-        patience: Int >= 1, steps without a new low that are too long, or a
-            fifth of all steps so far, if that is more. Defaults to 100.
+        patience: Int >= 1. Too long is more than this number of steps without
+            a new low, or a fifth of all steps so far if that is more. Defaults
+            to 100.
 
     Raises:
         ValueError: if an argument is of a wrong type or out of its range.
@@ -62,9 +65,9 @@ class Guarded(wrapper.WrapperRule):
     ... )
 
     Reference:
-        The idea of a guard: Premont-Schwarz et al., 2022 (arXiv 2201.12426),
-        which compares losses after steps of both. This one takes no further
-        loss.
+        The idea of a guard: Premont-Schwarz et al., 2022 (arXiv 2201.12426).
+        That guard compares the losses after steps of both rules. This one
+        computes no additional loss.
     """
 
     uses_params = True
@@ -102,7 +105,7 @@ class Guarded(wrapper.WrapperRule):
         return {
             "rule": self.rule.init_state(shapes),
             "fallback": self._init_fallback(shapes),
-            # As they were at the start, or where the loss was low enough.
+            # Those of the start, or of the lowest loss if it is low enough.
             "kept": {
                 "params": zeros(),
                 "fallback": self._init_fallback(shapes),
@@ -112,7 +115,7 @@ class Guarded(wrapper.WrapperRule):
         }
 
     def _init_fallback(self, shapes):
-        # With a clock of its own, that goes back with it.
+        # With its own clock, which is restored with it.
         return {
             "state": self.fallback.init_state(shapes),
             "iteration": ops.zeros((), dtype="float32"),
@@ -125,13 +128,13 @@ class Guarded(wrapper.WrapperRule):
         now = {"params": list(inputs.params), "fallback": fallback}
         kept = vectors.where(keep, now, state["kept"])
         fallback = vectors.where(hand_over, kept["fallback"], fallback)
-        # Which is not computed any more, once it is not used.
+        # The rule is not computed any more after the hand-over.
         updates, of_rule = ops.cond(
             handed_over,
             lambda: (list(safe), state["rule"]),
             lambda: self.rule.step(meta_params["rule"], inputs, state["rule"]),
         )
-        # In the step of the hand-over `replacements` have the word.
+        # In the step of the hand-over, `replacements` sets the parameters.
         updates = [
             ops.where(
                 hand_over,
@@ -141,7 +144,7 @@ class Guarded(wrapper.WrapperRule):
             for u, other in zip(updates, safe, strict=True)
         ]
         if inputs.loss is None:
-            # The half of the change that this step's gradient tells.
+            # This step's half of the change; the next gradient adds the other.
             half = monitor.half_of_change(inputs.gradients, updates)
             watched["average"] = watched["average"] + half
         return updates, {
@@ -155,7 +158,7 @@ class Guarded(wrapper.WrapperRule):
     def replacements(self, state):
         kept, fallback = state["kept"], state["fallback"]
         handed_over = state["monitor"]["handed_over"] > 0
-        # The clocks agree in the step of the hand-over alone.
+        # The clocks agree only in the step of the hand-over.
         now = ops.logical_and(
             handed_over,
             ops.equal(fallback["iteration"], kept["fallback"]["iteration"]),
@@ -186,7 +189,7 @@ class Guarded(wrapper.WrapperRule):
             inputs._replace(iteration=ops.cast(clock, iteration.dtype)),
             before,
         )
-        # It must be fit to take over.
+        # A state that is not finite could not take over.
         usable = monitor.all_true(map(ops.isfinite, keras.tree.flatten(after)))
         usable = ops.logical_or(usable, state["monitor"]["handed_over"] > 0)
         after = vectors.where(usable, after, before)
@@ -237,7 +240,7 @@ class Guarded(wrapper.WrapperRule):
 
 
 def _or_inner(outer, inner, used):
-    """Returns a replacement, or that of a rule within if that is `used`."""
+    """Returns the inner replacement where it is `used`, and the outer else."""
     if inner is None:
         return outer
     use = ops.logical_and(used, inner.when)

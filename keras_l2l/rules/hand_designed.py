@@ -1,4 +1,4 @@
-"""Hand-designed optimizers as rules: oracles for tests, members of a mixture.
+"""Hand-designed optimizers as rules: fallbacks, and oracles of the tests.
 
 Their hyperparameters are meta-parameters, so they can be meta-trained too.
 """
@@ -11,12 +11,12 @@ from keras import ops
 from keras_l2l.rules import base
 from keras_l2l.utils import checks
 
-# Where they would never forget, or blow up.
+# At 1 an average would never forget, and above it would grow.
 _BELOW = {"momentum": 1, "beta_1": 1, "beta_2": 1}
 
 
 class _HandDesigned(base.CoordinatewiseRule):
-    """Keeps hyperparameters as scalar meta-parameters of the same names."""
+    """Rule whose meta-parameters are its hyperparameters, by name."""
 
     rests_without_gradient = True
 
@@ -57,7 +57,7 @@ class SGD(_HandDesigned):
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
 class Momentum(_HandDesigned):
-    """Gradient descent with momentum, as `keras.optimizers.SGD`.
+    """Gradient descent with momentum, like `keras.optimizers.SGD`.
 
     ```
     velocity = momentum * velocity - learning_rate * gradient
@@ -85,7 +85,7 @@ class Momentum(_HandDesigned):
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
 class Adam(_HandDesigned):
-    """Adam with bias correction, as `keras.optimizers.Adam`.
+    """Adam with bias correction, like `keras.optimizers.Adam`.
 
     ```
     m = beta_1 * m + (1 - beta_1) * gradient
@@ -121,7 +121,7 @@ class Adam(_HandDesigned):
         }
 
     def coordinate_step(self, meta_params, gradient, state, iteration):
-        # Meta-training may lead out of their ranges.
+        # Meta-training may move them out of their ranges.
         beta_1, beta_2 = (
             ops.clip(meta_params[name], 0.0, _BELOW_1)
             for name in ("beta_1", "beta_2")

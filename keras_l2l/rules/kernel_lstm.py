@@ -1,4 +1,4 @@
-"""An LSTM for each convolution filter, from the paper's code."""
+"""`KernelLSTM`: one LSTM for each convolution filter."""
 
 import math
 
@@ -16,19 +16,18 @@ class KernelLSTM(lstm_stack.GradientLSTMStack, base.UpdateRule):
     """A stack of LSTMs, applied to each two-dimensional filter as a whole.
 
     ```
-    features = log_and_sign(gradient, p)      of all k numbers of a filter
+    features = log_and_sign(gradient, p)      of all k elements of a filter
     hidden, cell = lstm_step(features, (hidden, cell))      for each layer
-    update = output_scale * (kernel.T @ hidden + bias)      k numbers
+    update = output_scale * (kernel.T @ hidden + bias)      k elements
     ```
 
-    A convolution kernel `[3, 3, 8, 16]` has 128 filters of k = 9 numbers.
-    There is one state for each filter, not one for each number, so it is k
-    times smaller than that of `CoordinatewiseLSTM`.
+    A convolution kernel `[3, 3, 8, 16]` has 128 filters of k = 9 elements.
+    Each filter has one state, so the state is k times smaller than that of
+    `CoordinatewiseLSTM`.
 
     Args:
-        kernel_shape: Tuple of ints >= 1, with which the shapes of all
-            variables must begin. Defaults to `(3, 3)`. With `()` it is
-            `CoordinatewiseLSTM`.
+        kernel_shape: Tuple of ints >= 1. The shape of every variable must begin
+            with it. Defaults to `(3, 3)`. `()` gives `CoordinatewiseLSTM`.
         units, preprocessing, p, output_scale: As for `CoordinatewiseLSTM`.
 
     Raises:
@@ -106,7 +105,7 @@ class KernelLSTM(lstm_stack.GradientLSTMStack, base.UpdateRule):
         update, new_state = self.apply_stack(meta_params, features, state)
         update = vectors.where(mask, self.output_scale * update, zeros)
         if mask is not None:
-            # A filter's memory stays if all of the filter does.
+            # The state of a filter stays if all of the filter is masked.
             new_state = vectors.where(ops.any(mask, axis=0), new_state, state)
         return self._tensors(update, shapes), new_state
 

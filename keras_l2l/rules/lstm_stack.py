@@ -1,4 +1,4 @@
-"""What the rules that are a stack of LSTMs share."""
+"""The stack of LSTMs that several rules share."""
 
 from keras import ops
 
@@ -8,7 +8,7 @@ from keras_l2l.utils import checks
 
 
 class LSTMStack:
-    """Arguments, weights and step of a stack of LSTMs with a linear output.
+    """Stack of LSTMs with a linear output.
 
     Args:
         units: Tuple of ints >= 1, the hidden units of each LSTM layer.
@@ -31,7 +31,7 @@ class LSTMStack:
         )
 
     def init_stack(self, inputs, outputs, seed):
-        """Returns the weights of a stack from `inputs` to `outputs` values."""
+        """Returns fresh weights of a stack with these numbers of features."""
         weights = {}
         for layer, units in enumerate(self.units):
             weights[f"lstm_{layer}"] = cells.init_lstm(
@@ -60,8 +60,8 @@ class LSTMStack:
             weights: Nest as from `init_stack`.
             features: Tensor of shape `[inputs, n]`.
             state: Nest as from `init_stack_state`.
-            share: Function from the outputs of a layer, `[units, n]`, to what
-                takes their place.
+            share: Function that is applied to the outputs of each layer,
+                `[units, n]`, or `None`.
 
         Returns:
             Tuple `(outputs, state)`, `outputs` of shape `[outputs, n]`.
@@ -84,7 +84,7 @@ class LSTMStack:
 
 
 class GradientLSTMStack(LSTMStack):
-    """An `LSTMStack` whose inputs are the paper's features of gradients.
+    """`LSTMStack` whose inputs are the paper's features of gradients.
 
     Args:
         units, output_scale: As for `LSTMStack`.
@@ -114,7 +114,7 @@ class GradientLSTMStack(LSTMStack):
         if self.preprocessing is None:
             return gradient
         features = preprocessing.log_and_sign(gradient, self.p)
-        # The number of columns may be unknown, as in an exported rule.
+        # The number of columns is unknown in an exported rule.
         return ops.reshape(features, (2 * gradient.shape[0], -1))
 
     def get_config(self):

@@ -1,4 +1,8 @@
-"""A small network on moments of gradients: cheap, and it knows the time."""
+"""`MLPRule`: a small network on moments of gradients, the default's rule.
+
+The reasons for its constants, and the measurements behind them, are in
+`docs/results/full_training_runs.md`.
+"""
 
 import math
 
@@ -6,42 +10,28 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_l2l.rules import accumulators
+from keras_l2l.rules import ema
 from keras_l2l.rules import moments
 from keras_l2l.rules import tensorwise
 from keras_l2l.rules import vectors
 
-# Steps that the rule can tell from earlier ones. None after a few times the
-# last: a rule must not meet a time then that it has not been trained on.
+# Scales of the features of time. Later steps all look alike, so the rule never
+# meets a time that it was not trained on.
 _TIMES = (1, 3, 10, 30, 100, 300, 1000, 3000)
 _STEP_SCALE, _LARGEST_MAGNITUDE = 0.01, 5.0
-# Of ten pairs of a scale and a decay, then without an end, fresh
-# meta-parameters came lowest with this one in 10,000 steps of the MLPs that are
-# meta-trained on.
+# Of ten pairs of a scale and a decay, the best with fresh meta-parameters.
 _DECAY_STEPS = 100.0
-# Until here: whether it pays to go on is learned. Transformers had not been
-# done, and three networks of the split "meta_valid", two transformers among
-# them, each ended 2 to 15 % higher where steps got smaller for 10,000 steps.
+# Transformers still learn after this step, and need updates of that size.
 _LAST_DECAY = 1000.0
-# Steps that gradients of later ones are compared with.
+# Later gradients are compared with those of the first steps.
 _EARLY_STEPS = 100
-# Where gradients have got larger, much is left to learn, and where they have
-# got smaller, little. With the same meta-parameters, of seven networks that
-# none was meta-trained on a conv net ended 6 % lower with it, a wide MLP 3 %
-# and a transformer 0.6 % lower, the others within 1 % or at 6e-8 for 3e-8; by
-# the ratio instead of its square root, the conv net ended 9 % lower, but an MLP
-# 7 % higher.
+# Limits of growth. Gradients that have grown mean that much is left to learn.
 _SMALLEST_GROWTH, _LARGEST_GROWTH = 0.01, 10.0
-# Coordinates of a large matrix move together, so that steps as large relative
-# to it act by more, and so does what is noise in them. With the same
-# meta-parameters, MLPs of 192 units, which are wider than any that is
-# meta-trained on, ended 33 and 21 % higher without it, a conv net 13 % and a
-# transformer 1 % higher, an MLP of 12 units 1 % lower.
+# Coordinates of a larger matrix move together, so each must move less.
 _TYPICAL_SIZE = 4000
 # Parameters that start at 0 must be able to move.
 _SMALLEST_PARAM = 0.01
-# Biases and scales, of any size: those of a normalization are next to 1, and
-# steps relative to that are too large.
+# Scales of a normalization are close to 1; updates relative to that are large.
 _VECTOR_SCALE = 0.1
 
 
@@ -50,38 +40,40 @@ class MLPRule(tensorwise.TensorwiseRule):
     """A network of two layers of 4 units, applied to every coordinate.
 
     ```
-    features = gradient, parameter, moving averages of gradients and of their
-        squares, also factored ones; each by its root mean square over the
-        tensor
-    growth = root mean square of gradients, an exponential average (0.999) of
-        all steps by that of the first 100; 1 until then, within 0.01 and 10
-    signals = how many steps were taken; how large averages of gradients are
-        against gradients, and parameters, at first and since; growth; whether
+    features = gradient, parameter, EMAs of gradients and of their squares,
+        also factored; each divided by its root mean square over the tensor
+    growth = rms of gradients now / rms of those of the first 100 steps, from
+        an EMA with decay 0.999; 1 during these steps, clipped to [0.01, 10]
+    signals = steps taken; signal-to-noise ratio of gradients; rms of the
+        parameters at the first step, and its growth since; growth; whether
         the tensor has fewer than two axes
     direction, magnitude = network(features, signals)
     magnitude = magnitude + signals . schedule
-    scale = root mean square of the parameters at the first step, and of 0.01,
-            times (4000 / their number)^(1/4);
-            0.1 for tensors of fewer than two axes
+    scale = sqrt(rms of the parameters at the first step ** 2 + 0.01 ** 2)
+            * (4000 / number of parameters) ** (1 / 4);
+            0.1 for tensors with fewer than two axes
     size = 0.01 / sqrt(1 + min(t, 1000) / 100) * sqrt(growth) * scale
     update = size * exp(5 * tanh(magnitude / 5)) * direction
     ```
 
-    It takes a few hundred operations for each coordinate, where an LSTM takes
-    ten thousand, and keeps four floats, seven of tensors with fewer than two
-    axes, and four for the tensor. Fresh meta-parameters are of normalized
-    momentum, with steps that get smaller over time: what was learned goes on
-    from there.
+    A step takes a few hundred operations per coordinate; an LSTM takes ten
+    thousand. The state has four floats per coordinate, seven in tensors with
+    fewer than two axes, and four per tensor. Fresh meta-parameters give
+    normalized momentum with decaying updates. Meta-training starts from there.
 
-    Deviations from the paper: features are blind to what is common to a
-    tensor, as whether its gradients are all noise, which signals tell;
-    magnitudes count in full, not by 0.001, so that they are learned sooner;
-    updates are relative to parameters, as Adafactor's and Celo's are, but to
-    those of the first step, as they would make each other grow, and smaller
-    for more of them, so that what is right for a layer is nearly right for a
-    wider one; they decay at first, as unrolls are too short to teach it, and
-    are larger where gradients have grown; and signals also go straight to the
-    magnitude.
+    Deviations from the paper:
+
+    - Signals are added. Normalized features cannot show what all coordinates
+      of a tensor have in common, such as gradients that are pure noise.
+    - Signals also go straight to the magnitude, so that a schedule is learned
+      sooner.
+    - Magnitudes are not multiplied by 0.001, so that they are learned sooner.
+    - Updates are relative to the parameters, as in Adafactor and Celo, but to
+      those of the first step. Otherwise updates and parameters would make each
+      other grow. They are smaller in larger matrices, so that what is right
+      for a layer is nearly right for a wider one.
+    - Updates decay at first, since unrolls are too short to teach this. They
+      are larger where gradients have grown.
 
     Reference:
         Metz et al., 2022 (arXiv 2203.11860), the rule "small_fc".
@@ -90,7 +82,7 @@ class MLPRule(tensorwise.TensorwiseRule):
     def init_meta_params(self, seed):
         number = len(_TIMES) + len(moments.DECAYS) + 4
         network = moments.init_network(seed, further=number)
-        # Straight to the magnitude, so that a schedule is learned soon.
+        # From the signals straight to the magnitude.
         schedule = {"kernel": ops.zeros((number,), dtype="float32")}
         return {**moments.momentum_network(network), "schedule": schedule}
 
@@ -106,10 +98,10 @@ class MLPRule(tensorwise.TensorwiseRule):
         }
 
     def where(self, mask, new, old):
-        found = moments.where(mask, new["moments"], old["moments"])
+        averages = moments.where(mask, new["moments"], old["moments"])
         # A step without any gradient does not count, as for moments.
         growth = vectors.where(ops.any(mask), new["growth"], old["growth"])
-        return {**new, "moments": found, "growth": growth}
+        return {**new, "moments": averages, "growth": growth}
 
     def step(self, meta_params, inputs, state):
         return self.step_tensors(meta_params, inputs, state, inputs.iteration)
@@ -118,7 +110,7 @@ class MLPRule(tensorwise.TensorwiseRule):
         t = ops.cast(shared, gradient.dtype) + 1
         averages = moments.update(state["moments"], gradient)
         rms = ops.sqrt(ops.mean(ops.square(param)) + _SMALLEST_PARAM**2)
-        # Relative to what they have made larger, steps would grow.
+        # Updates and parameters that are relative to each other would grow.
         first = ops.where(state["scale"] > 0, state["scale"], rms)
         is_vector = len(param.shape) < 2
         scale = _VECTOR_SCALE
@@ -156,12 +148,12 @@ class MLPRule(tensorwise.TensorwiseRule):
 
 
 def _growth(state, gradient):
-    """Returns the state one step on, and how gradients have grown since.
+    """Returns the next state, and the growth of gradients since the start.
 
-    Steps are those of the tensor, since its first gradient that was not 0: it
-    may be newer than the training, as after `save_state=False`.
+    Steps are counted for each tensor from its first gradient other than 0. The
+    state may be newer than the training, as after `save_state=False`.
     """
-    square = accumulators.decayed(
+    square = ema.update(
         state["square"], ops.mean(ops.square(gradient)), moments.DECAYS[-1]
     )
     steps = ops.where(square > 0, state["steps"] + 1, 0.0)

@@ -1,4 +1,4 @@
-"""A small network on the moments of gradients, the core of several rules."""
+"""A small network on moments of gradients, the core of several rules."""
 
 import itertools
 import math
@@ -6,15 +6,15 @@ import math
 import numpy as np
 from keras import ops
 
-from keras_l2l.rules import accumulators
 from keras_l2l.rules import cells
+from keras_l2l.rules import ema
 
 DECAYS = (0.9, 0.99, 0.999)
-# What a gradient is cut off at.
+# Gradients are clipped to this absolute value.
 LARGEST_GRADIENT = 1000.0
-# Of `features`.
+# The number of `features`.
 FEATURES = 30
-# Which of them is momentum by the root of the second moment.
+# The index of the feature `m / sqrt(r)` with the first decay.
 _NORMALIZED_MOMENTUM = 7
 _UNITS, _OUTPUTS = 4, 2
 _SMALL = 0.1
@@ -25,7 +25,7 @@ def init_network(seed, further=0):
 
     Args:
         seed: Int >= 0.
-        further: Int, inputs beside `features`.
+        further: Int, number of inputs in addition to `features`.
     """
     return {
         "hidden_0": cells.init_dense(FEATURES + further, _UNITS, seed),
@@ -37,9 +37,9 @@ def init_network(seed, further=0):
 def momentum_network(meta_params):
     """Returns a network that starts as normalized momentum.
 
-    Its first two units are the positive and the negative part of momentum by
-    the root of the second moment, and `direction` is their difference; the
-    others are as small as they are random.
+    The first two units are the positive and the negative part of normalized
+    momentum, `m / sqrt(r)`, and `direction` is their difference. All other
+    weights are random and small.
     """
     first, second, output = (
         {name: _SMALL * weight for name, weight in meta_params[layer].items()}
@@ -58,32 +58,32 @@ def momentum_network(meta_params):
 
 
 def init_state(shape):
-    """Returns the moments of one optimizee tensor, a nest of tensors.
+    """Returns the initial moments of one tensor, a nest of tensors.
 
-    Four floats for each of its elements, seven where it has fewer than two
-    axes, and means along two of its axes.
+    They take four floats per element, or seven in a tensor with fewer than two
+    axes, and means along two axes.
     """
     return {
         "m": ops.zeros((len(DECAYS), *shape), dtype="float32"),
         "r": ops.zeros(shape, dtype="float32"),
-        "v": accumulators.Factored(shape, DECAYS).init_state(),
+        "v": ema.FactoredMoments(shape, DECAYS).init_state(),
     }
 
 
 def update(state, gradient):
-    """Returns the moments one step on."""
+    """Returns the moments after one more gradient."""
     squares = ops.square(gradient)
-    factored = accumulators.Factored(gradient.shape, DECAYS)
+    factored = ema.FactoredMoments(gradient.shape, DECAYS)
     return {
-        "m": accumulators.moving_averages(state["m"], gradient, DECAYS),
-        "r": accumulators.decayed(state["r"], squares, DECAYS[-1]),
+        "m": ema.update_many(state["m"], gradient, DECAYS),
+        "r": ema.update(state["r"], squares, DECAYS[-1]),
         "v": factored.update(state["v"], squares + 1e-30),
     }
 
 
 def where(mask, new, old):
-    """Returns moments, the old ones where not masked."""
-    factored = accumulators.Factored(new["r"].shape, DECAYS)
+    """Returns the new moments where `mask` is True, and the old elsewhere."""
+    factored = ema.FactoredMoments(new["r"].shape, DECAYS)
     return {
         "m": ops.where(mask, new["m"], old["m"]),
         "r": ops.where(mask, new["r"], old["r"]),
@@ -92,14 +92,14 @@ def where(mask, new, old):
 
 
 def signal_to_noise(state, t):
-    """Returns how large average gradients are against gradients.
+    """Returns the signal-to-noise ratio of gradients, for each decay.
 
     ```
     root mean square of m_hat / sqrt(r_hat)       over the tensor
     ```
 
-    It is next to 1 while gradients agree, and near
-    `sqrt((1 - decay) / (1 + decay))` once they are noise.
+    The ratio is close to 1 while gradients agree, and close to
+    `sqrt((1 - decay) / (1 + decay))` when they are pure noise.
 
     Args:
         state: As from `update`.
@@ -108,7 +108,7 @@ def signal_to_noise(state, t):
     Returns:
         Tensor `[len(DECAYS)]`.
     """
-    # Precise where the decay is next to 1.
+    # `expm1` is precise where the decay is close to 1.
     logs = ops.convert_to_tensor(np.log(DECAYS), t.dtype)
     corrections = -ops.expm1(logs * t)
     m, r = state["m"], state["r"] / corrections[-1]
@@ -118,17 +118,17 @@ def signal_to_noise(state, t):
 
 
 def features(gradient, param, state):
-    """Returns blocks of features, all that the network sees of one tensor.
+    """Returns the features of one tensor that the network sees, in blocks.
 
-    The gradient, the parameter, moving averages of gradients and of their
-    squares, also factored ones. Each block is a tensor `[features, ...]`, the
-    rest of which broadcasts to the gradient.
+    They are the gradient, the parameter, and EMAs of gradients and of their
+    squares, also factored. Each block has the shape `[features, ...]`, where
+    `...` broadcasts to the gradient's shape.
 
     Reference:
         Metz et al., 2022 (arXiv 2203.11860), appendix.
     """
     m, r = state["m"], state["r"]
-    factored = accumulators.Factored(gradient.shape, DECAYS)
+    factored = ema.FactoredMoments(gradient.shape, DECAYS)
     row, column = factored.expanded(state["v"])
     by_rms = ops.rsqrt(r + 1e-6)
     normalizers = factored.normalizers(state["v"])
@@ -152,10 +152,10 @@ def features(gradient, param, state):
 
 
 def network(meta_params, blocks, further=None):
-    """Applies the network to every element of one optimizee tensor.
+    """Applies the network to every element of one tensor.
 
     ```
-    inputs = each feature by its root mean square over the tensor
+    inputs = features / root mean square of each feature over the tensor
     hidden = relu(hidden_1(relu(hidden_0([inputs, further]))))
     direction, magnitude = output(hidden)
     ```
@@ -163,21 +163,21 @@ def network(meta_params, blocks, further=None):
     Args:
         meta_params: As from `init_network`.
         blocks: As from `features`.
-        further: Tensor `[further]` of inputs that are the same for all
-            elements, or `None`.
+        further: Tensor `[further]`, inputs that all elements share, or
+            `None`.
 
     Returns:
         Tuple of two tensors of the optimizee tensor's shape.
     """
     if math.prod(blocks[0].shape) < cells.LARGE:
-        # Fewer operations, which compile sooner.
+        # Fewer operations compile faster.
         alike = itertools.groupby(blocks, key=lambda block: block.shape[1:])
         blocks = [ops.concatenate(list(group)) for _, group in alike]
     first, hidden, start = meta_params["hidden_0"], 0, 0
     for block in blocks:
         stop = start + block.shape[0]
         axes = tuple(range(1, len(block.shape)))
-        # What is broadcast has the same mean before.
+        # Broadcasting does not change the mean, so it can come later.
         scale = ops.rsqrt(1e-5 + ops.mean(ops.square(block), axis=axes))
         kernel = first["kernel"][start:stop] * scale[:, None]
         hidden = hidden + cells.small_product(kernel, block)

@@ -1,22 +1,22 @@
-"""Whether training goes well: what tells a guarded rule to hand over."""
+"""Detects that a training diverges or stalls, for `Guarded`."""
 
 from keras import ops
 
-# Steps over which losses are averaged.
+# Losses are averaged over this number of steps.
 _WINDOW = 20
-# Of all steps so far, how many may pass without a new low.
+# This share of all steps so far may pass without a new lowest loss.
 _SHARE = 0.2
-# Of the first loss, what is low enough to go on from.
+# The fallback continues from a loss below this share of the first loss.
 _LOW = 0.1
-# Times the kept parameter (or 1), what has run away: in float32, a step of the
-# old size would be lost in rounding.
+# A parameter has run away at this multiple of the kept one (or of 1): in
+# float32, an update of the old size would be lost in rounding.
 _FAR = 1e7
-# Steps in a row that tell a divergence from a batch with a NaN in it.
+# A single batch with a NaN is no divergence; this number of steps in a row is.
 PERSISTS = 10
 
 
 def init_state():
-    """Returns what is known before the first step, a dict of scalars."""
+    """Returns the monitor's state before the first step, a dict of scalars."""
     names = (
         "handed_over",
         "average",
@@ -30,23 +30,23 @@ def init_state():
 
 
 def watch(inputs, state, patience):
-    """Looks at one step, before the update.
+    """Evaluates one step, before its update.
 
     Args:
         inputs: `StepInputs`.
-        state: Of a `Guarded`.
-        patience: Int, steps without a new low that are too long.
+        state: State of `Guarded`, a dict.
+        patience: Int, the most steps without a new lowest loss.
 
     Returns:
         Tuple `(monitor, keep, hand_over)`: the next state of the monitor, and
-        two scalar bool tensors, whether to keep the parameters, and whether to
+        two scalar bool tensors, whether to keep the parameters and whether to
         hand over.
     """
     before = state["monitor"]
     t = ops.cast(inputs.iteration, before["average"].dtype)
     average, is_finite = _average(inputs, state)
     waiting = ops.equal(before["handed_over"], 0)
-    # Nothing is kept yet.
+    # At the first step nothing has been kept yet.
     starts = ops.equal(state["fallback"]["iteration"], 0)
     good = ops.logical_and(
         is_finite, _are_near(inputs.params, state["kept"]["params"])
@@ -59,11 +59,11 @@ def watch(inputs, state, patience):
     bad = ops.where(good, 0 * t, before["bad"] + 1)
     too_long = since > ops.maximum(_SHARE * t, float(patience))
     if inputs.loss is None:
-        # A sum of changes has no tenth.
+        # The sum of changes is not a loss, so a share of it says nothing.
         keep = starts
         too_long = ops.logical_and(too_long, average > 0)
     else:
-        # Nor has what was negative.
+        # Neither does a share of a negative loss.
         low = ops.logical_and(first > 0, average <= _LOW * first)
         keep = ops.logical_or(starts, ops.logical_and(improved, low))
     hand_over = ops.logical_and(
@@ -71,10 +71,10 @@ def watch(inputs, state, patience):
         ops.logical_and(waiting, ops.logical_not(starts)),
     )
     monitor = {
-        # The step at which it was, counted from 1; 0 for none.
+        # The step of the hand-over, counted from 1; 0 before it.
         "handed_over": ops.where(hand_over, t + 1, before["handed_over"]),
         "average": average,
-        # As it was at the hand-over.
+        # After the hand-over, the value at the hand-over.
         "bad": ops.where(waiting, bad, before["bad"]),
         "first": first,
         "lowest": ops.where(improved, average, before["lowest"]),
@@ -85,7 +85,7 @@ def watch(inputs, state, patience):
 
 
 def _average(inputs, state):
-    """Returns the average loss up to here, and whether this one is finite."""
+    """Returns the average loss so far, and whether this loss is finite."""
     before = state["monitor"]
     average, seen = before["average"], before["seen"]
     if inputs.loss is None:
@@ -95,13 +95,13 @@ def _average(inputs, state):
     loss = ops.cast(inputs.loss, average.dtype)
     weight = ops.maximum(1 / (seen + 1), 1 / _WINDOW)
     finite = ops.isfinite(loss)
-    # A NaN would stay.
+    # A NaN would stay in the average.
     loss = ops.where(finite, loss, average)
     return average + weight * (loss - average), finite
 
 
 def half_of_change(gradients, updates):
-    """Returns half of the scalar product, or 0 if that is not finite."""
+    """Returns half of `gradients . updates`, or 0 if that is not finite."""
     products = [
         ops.sum(finite(g) * u) for g, u in zip(gradients, updates, strict=True)
     ]
@@ -109,7 +109,7 @@ def half_of_change(gradients, updates):
 
 
 def finite(tensor, other=None):
-    """Returns a tensor where it is finite, and the other or 0 elsewhere."""
+    """Returns a tensor, with `other` (or 0) where it is not finite."""
     other = ops.zeros_like(tensor) if other is None else other
     return ops.where(ops.isfinite(tensor), tensor, other)
 
@@ -128,6 +128,6 @@ def _are_near(params, kept):
 
 
 def all_true(tensors):
-    """Returns whether all of some bool tensors are True throughout."""
-    # Of none they are.
+    """Returns whether all elements of some bool tensors are True."""
+    # True for an empty list.
     return ops.all(ops.stack([ops.ones((), "bool"), *map(ops.all, tensors)]))

@@ -1,4 +1,4 @@
-"""The paper's NTM-BFGS: an LSTM with a matrix as external memory."""
+"""`NTMBFGS`: the paper's LSTM with a matrix as external memory."""
 
 import keras
 from keras import ops
@@ -10,7 +10,7 @@ from keras_l2l.utils import checks
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
 class NTMBFGS(global_averaging_lstm.GlobalAveragingLSTM):
-    """LSTM that reads from and writes to a matrix of all coordinates' pairs.
+    """LSTM that reads and writes a matrix with an entry per coordinate pair.
 
     ```
     query, left[k], right[k] = stack(features(gradient), read)
@@ -20,18 +20,18 @@ class NTMBFGS(global_averaging_lstm.GlobalAveragingLSTM):
     ```
 
     The stack of LSTMs with global averaging cells gives, for each coordinate,
-    one number of the query and two for each of the write heads. As in BFGS,
-    the memory starts as the identity, changes by matrices of low rank, and
-    gives the update by a product; what was read is known to the stack at the
-    next step.
+    one number of the query and two for each write head. As in BFGS, the memory
+    starts as the identity, changes by matrices of low rank, and its product
+    with the query gives the update. The stack sees `read` at the next step.
 
-    The memory has n x n numbers for n parameters: for small models only.
+    The memory has n x n elements for n parameters, so this is for small models
+    only.
 
-    The paper draws the architecture and leaves open what the memory starts
-    as, the factor 1 / n and how the update is made of what was read.
+    The paper draws the architecture. It leaves open the initial memory, the
+    factor 1 / n, and how `read` becomes the update.
 
     Args:
-        write_heads: Int, the rank of each change. Defaults to 3.
+        write_heads: Int, the rank of each change of the memory. Defaults to 3.
         averaged, units, preprocessing, p, output_scale: As for
             `GlobalAveragingLSTM`.
 
@@ -77,7 +77,7 @@ class NTMBFGS(global_averaging_lstm.GlobalAveragingLSTM):
         outputs, controller = self.apply_averaging(
             meta_params, features, state["controller"], mask
         )
-        # Where nothing is updated, nothing is asked for nor written.
+        # A masked coordinate neither queries nor writes.
         outputs = vectors.where(mask, outputs, ops.zeros_like(outputs))
         query = outputs[0]
         left, right = ops.split(outputs[1:], 2)

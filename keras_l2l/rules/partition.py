@@ -1,4 +1,4 @@
-"""Several rules in one model: which rule updates which variable."""
+"""`Partition`: several rules in one model, each for some of the variables."""
 
 import re
 
@@ -11,18 +11,19 @@ from keras_l2l.rules import wrapper
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
 class Partition(wrapper.WrapperRule):
-    """Updates each variable by the first rule whose selector chooses it.
+    """Updates each variable by the first rule whose selector matches it.
 
     Args:
         members: List of pairs `(selector, rule)`. A selector is a regular
-            expression, searched for in the variable's path (such as
+            expression that is searched for in the variable's path (such as
             `"sequential/conv2d/kernel"`), or a function from a variable to a
-            bool, which must be registered with
-            `keras.saving.register_keras_serializable` to be saved.
-        default: `UpdateRule` for the variables that no selector chooses.
+            bool. To be saved, a function must be registered with
+            `keras.saving.register_keras_serializable`.
+        default: `UpdateRule` for the variables that no selector matches.
 
     Raises:
-        ValueError: if a member is not such a pair, or a rule is no rule.
+        ValueError: if a member is not such a pair, or a rule is not an
+            `UpdateRule`.
 
     Example:
     >>> rule = keras_l2l.rules.Partition(
@@ -92,10 +93,12 @@ class Partition(wrapper.WrapperRule):
         return bound
 
     def bound_members(self):
-        """Returns `(name, rule, indices)` of each member with variables.
+        """Returns a list of `(name, rule, indices)`, of members in use.
+
+        `indices` are those of the member's variables.
 
         Raises:
-            ValueError: if `for_variables` was not called.
+            ValueError: if `for_variables` has not been called.
         """
         if self._indices is None:
             raise ValueError(
@@ -130,10 +133,10 @@ class Partition(wrapper.WrapperRule):
         )
 
     def step_members(self, step_of, meta_params, inputs, state):
-        """Computes `step`, with a given step of each member.
+        """Computes `step`, with another step of each member.
 
         Args:
-            step_of: Function from a rule to a function like its `step`.
+            step_of: Function from a rule to the function to use as its `step`.
             meta_params, inputs, state: As for `step`.
         """
         updates, new_state = [None] * len(inputs.gradients), {}
@@ -205,7 +208,7 @@ def _require_regular_expression(selector):
 def _selects(selector, variable):
     if callable(selector):
         return selector(variable)
-    # Raw tf.Variables have a name only.
+    # Raw tf.Variables have only a name.
     path = getattr(variable, "path", variable.name)
     return re.search(selector, path) is not None
 

@@ -1,4 +1,4 @@
-"""Pure functions that turn gradients into features for a learned rule."""
+"""The paper's preprocessing of gradients."""
 
 import math
 
@@ -14,20 +14,20 @@ def log_and_sign(gradient, p=10.0):
     ```
 
     Both features are continuous and lie in [-1, 1] for |gradient| <= exp(p).
-    Their own derivatives are finite everywhere, including at 0.
+    Their derivatives are finite everywhere, including at 0.
 
     Args:
         gradient: Floating tensor of shape `[n]`.
-        p: Positive float, how many e-foldings below 1 count as small.
+        p: Positive float. Gradients below `exp(-p)` are small.
 
     Returns:
-        Tensor of shape `[2, n]` and the dtype of `gradient`.
+        Tensor of shape `[2, n]`, with the dtype of `gradient`.
 
     Reference:
         Andrychowicz et al., 2016 (arXiv 1606.04474), appendix A.
     """
-    # The maximum and the clip are the two branches without a `where`, whose
-    # untaken branch would turn a zero gradient into a NaN meta-gradient.
+    # Not a `where`: its untaken branch would turn a gradient of 0 into a NaN
+    # meta-gradient.
     magnitude = ops.maximum(ops.abs(gradient), math.exp(-p))
     return ops.stack(
         [

@@ -1,4 +1,4 @@
-"""RNNprop: the LSTM sees what Adam sees, and bounds its updates."""
+"""`RNNprop`: an LSTM on Adam's moments, with bounded updates."""
 
 import keras
 from keras import ops
@@ -10,7 +10,7 @@ from keras_l2l.utils import checks
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
 class RNNprop(lstm_stack.LSTMStack, base.CoordinatewiseRule):
-    """A stack of LSTMs on gradients relative to their own moments.
+    """Stack of LSTMs on gradients relative to their own moments.
 
     ```
     m = beta * m + (1 - beta) * gradient
@@ -21,8 +21,8 @@ class RNNprop(lstm_stack.LSTMStack, base.CoordinatewiseRule):
     update = output_scale * tanh(kernel.T @ hidden + bias)
     ```
 
-    But for `epsilon`, which is 1e-7, the features do not change when all
-    gradients are multiplied by a positive number.
+    Except for `epsilon`, which is 1e-7, the features do not depend on the scale
+    of the gradients.
 
     Args:
         units: Tuple of ints >= 1, the hidden units of each LSTM layer.
@@ -68,5 +68,5 @@ class RNNprop(lstm_stack.LSTMStack, base.CoordinatewiseRule):
         return {**super().get_config(), "beta": self.beta}
 
 
-# What a gradient is small against: as in Keras' Adam.
+# As in Keras' Adam.
 _EPSILON = 1e-7

@@ -1,4 +1,4 @@
-"""Rules as JSON-able dicts, and back."""
+"""Converts rules to JSON-able dicts, and back."""
 
 import inspect
 
@@ -11,8 +11,7 @@ def serialize(rule):
     """Returns `{"class_name": ..., "config": ...}` for a rule.
 
     Raises:
-        ValueError: if the rule's class is not registered with Keras, so that
-            nothing could find it again.
+        ValueError: if the rule's class is not registered with Keras.
     """
     name = keras.saving.get_registered_name(type(rule))
     if keras.saving.get_registered_object(name) is not type(rule):
@@ -28,10 +27,10 @@ def serialize(rule):
 
 
 def deserialize(config):
-    """Rebuilds a rule from `serialize`'s dict.
+    """Rebuilds a rule from a dict as returned by `serialize`.
 
-    Only classes registered with Keras are looked up, by name: nothing is
-    imported and no code in `config` is run.
+    Only classes that are registered with Keras are looked up, by name. Nothing
+    is imported, and no code in `config` is run.
 
     Raises:
         ValueError: if `config` does not name a registered rule, or the rule
@@ -66,12 +65,12 @@ def deserialize(config):
 
 
 def configured(rule, arguments, owner):
-    """Returns a rule with some arguments of its own, and the other arguments.
+    """Returns a rule with its own arguments set, and the other arguments.
 
     Args:
         rule: `UpdateRule`.
-        arguments: Dict by name.
-        owner: Class; what it takes itself is left to it.
+        arguments: Dict from names to values.
+        owner: Class whose own arguments are left to it.
     """
     theirs = inspect.signature(owner).parameters
     config = rule.get_config()
@@ -83,7 +82,7 @@ def configured(rule, arguments, owner):
     if own:
         rule = type(rule).from_config({**config, **own})
     elif "num_steps" in arguments:
-        # Of a rule whose members take it.
+        # The rule may wrap others that take it.
         told = rule.for_num_steps(arguments["num_steps"])
         if told.get_config() != config:
             rule, own = told, {"num_steps": None}

@@ -1,4 +1,4 @@
-"""Rules that update one optimizee tensor after the other."""
+"""Rules that update each tensor by itself."""
 
 from keras import ops
 
@@ -8,7 +8,7 @@ from keras_l2l.rules import vectors
 
 
 class TensorwiseRule(base.UpdateRule):
-    """A rule that treats every tensor alike, each with its own state.
+    """Rule that treats every tensor alike, each with its own state.
 
     Subclasses implement `init_tensor_state` and `tensor_step`, and call
     `step_tensors` from `step`.
@@ -26,10 +26,10 @@ class TensorwiseRule(base.UpdateRule):
 
         Args:
             meta_params: As from `init_meta_params`.
-            gradient: Tensor, of not too large numbers.
-            param: Tensor of that shape, or `None`.
+            gradient: Tensor, clipped to `[-1000, 1000]`.
+            param: Tensor of the same shape, or `None`.
             state: As from `init_tensor_state`.
-            shared: What `step_tensors` was given.
+            shared: As passed to `step_tensors`.
 
         Returns:
             Tuple `(update, state)`.
@@ -37,11 +37,11 @@ class TensorwiseRule(base.UpdateRule):
         raise NotImplementedError
 
     def where(self, mask, new, old):
-        """Returns a tensor's state, the old one where not masked."""
+        """Returns the new state where `mask` is True, and the old elsewhere."""
         return vectors.where(mask, new, old)
 
     def step_tensors(self, meta_params, inputs, states, shared):
-        """Returns a list of updates and one of states, of all tensors."""
+        """Returns a list of updates and a list of states, for all tensors."""
         masks = inputs.mask or [None] * len(inputs.gradients)
         updates, after = [], []
         for gradient, param, mask, before in zip(
@@ -57,7 +57,7 @@ class TensorwiseRule(base.UpdateRule):
     def masked_tensor_step(
         self, meta_params, gradient, param, mask, before, shared
     ):
-        """Computes `tensor_step` where the mask is True; the rest stays."""
+        """Computes `tensor_step`; keeps what `mask` excludes."""
         if mask is not None:
             gradient = ops.where(mask, gradient, ops.zeros_like(gradient))
         largest = moments.LARGEST_GRADIENT

@@ -1,4 +1,4 @@
-"""What a step of a rule takes, and how its updates are applied."""
+"""The inputs of a rule's step, and how its updates are applied."""
 
 import typing
 
@@ -10,15 +10,15 @@ class StepInputs(typing.NamedTuple):
 
     Attributes:
         gradients: List of tensors, one per optimizee tensor.
-        params: List of tensors, the values before the step, same shapes; or
-            of `None` for a rule that has no use for them.
-        loss: Scalar tensor, the loss that the gradients are of; `None` where
-            the caller has none.
-        iteration: Scalar integer tensor, inner steps taken so far (0 at the
-            first).
+        params: List of tensors of the same shapes, the values before the
+            step; or of `None` if the rule does not use them.
+        loss: Scalar tensor, the loss whose gradients these are; `None` if the
+            caller has none.
+        iteration: Scalar integer tensor, inner steps taken so far (0 in the
+            first step).
         mask: `None`, or a list with `None` (every coordinate is updated) or a
-            boolean tensor broadcastable to the gradient: where it is False
-            the coordinate stays untouched, value and state.
+            boolean tensor that broadcasts to the gradient. Where it is False,
+            neither the value nor the state of the coordinate changes.
     """
 
     gradients: list
@@ -32,7 +32,7 @@ class Replacement(typing.NamedTuple):
     """A value that takes the place of a parameter.
 
     Attributes:
-        when: Scalar bool tensor, whether it does.
+        when: Scalar bool tensor, whether the parameter is replaced.
         value: Tensor of the parameter's shape.
     """
 
@@ -41,7 +41,7 @@ class Replacement(typing.NamedTuple):
 
 
 def replace(param, replacement):
-    """Returns a parameter, or the value that takes its place.
+    """Returns a parameter after its replacement.
 
     Args:
         param: Tensor.
@@ -57,13 +57,14 @@ def apply_updates(rule, params, updates, state):
     """Returns the parameters after a step at a learning rate of 1.0.
 
     ```
-    param = replacement if rule.replacements(state) has one else param + update
+    param = replacement, if rule.replacements(state) has one, else
+            param + update
     ```
 
     Args:
         rule: `UpdateRule`.
         params: List of tensors, the values before the step.
-        updates, state: As `rule.step` has returned them.
+        updates, state: As returned by `rule.step`.
     """
     replacements = rule.replacements(state) or [None] * len(params)
     return [

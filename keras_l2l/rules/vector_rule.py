@@ -9,7 +9,7 @@ from keras_l2l.rules.base import UpdateRule
 
 
 class VectorRule(UpdateRule):
-    """A rule that sees all tensors as one vector, and may mix coordinates.
+    """Rule that sees all tensors as one vector, and may mix coordinates.
 
     Subclasses implement `init_vector_state` and `vector_step`.
     """
@@ -28,8 +28,9 @@ class VectorRule(UpdateRule):
             gradient: Tensor of shape `[n]`, 0 where the mask is False.
             state: Nest of tensors as from `init_vector_state`.
             iteration: Scalar integer tensor, inner steps taken so far.
-            mask: Bool tensor `[n]`, or `None`; where it is False, the state
-                of the coordinate must stay, and others must not depend on it.
+            mask: Bool tensor `[n]`, or `None`. Where it is False, the state
+                of the coordinate must not change, and no other coordinate may
+                depend on it.
 
         Returns:
             Tuple `(update, state)`, `update` of shape `[n]`.

@@ -1,4 +1,4 @@
-"""All tensors of a step as one vector, and back."""
+"""Joins all tensors of a step into one vector, and splits it again."""
 
 import itertools
 import math
@@ -8,16 +8,16 @@ from keras import ops
 
 
 def on_vectors(inputs, run):
-    """Returns updates like the gradients, computed on one vector of them.
+    """Computes the updates of all tensors on one vector of all gradients.
 
     Args:
         inputs: `StepInputs`.
-        run: Function of the vector of all gradients, `[n]`, and of the mask, a
-            bool tensor `[n]` or `None`; returns a pair of the vector of
-            updates and of anything.
+        run: Function from the vector of all gradients, `[n]`, and the mask, a
+            bool tensor `[n]` or `None`, to a pair of the vector of updates and
+            anything else.
 
     Returns:
-        Pair of the list of updates and of what else `run` has returned.
+        Pair of the list of updates and the second value of `run`.
     """
     shapes = [tuple(g.shape) for g in inputs.gradients]
     mask = inputs.mask
@@ -33,12 +33,13 @@ def on_vectors(inputs, run):
 
 
 def take(state, shapes, coordinates):
-    """Returns a nest of tensors `[..., m]`, of some of `n` coordinates.
+    """Returns the state of `m` of `n` coordinates: tensors `[..., m]`.
 
     Args:
         state: Nest of tensors `[..., n]`.
-        shapes: List of shapes of `n` coordinates in all.
-        coordinates: For each shape an int tensor, which of its coordinates.
+        shapes: List of shapes, with `n` coordinates in all.
+        coordinates: List of int tensors, for each shape indices into its
+            flattened elements.
     """
     starts = itertools.accumulate(map(math.prod, shapes), initial=0)
     indices = ops.concatenate(
@@ -50,7 +51,7 @@ def take(state, shapes, coordinates):
 
 
 def where(mask, new, old):
-    """Returns a nest of tensors `[..., n]`, the old ones where not masked."""
+    """Returns the new nest where `mask` is True, and the old elsewhere."""
     if mask is None:
         return new
     return keras.tree.map_structure(
@@ -65,8 +66,8 @@ def _join(tensors):
 
 def _split(vector, shapes):
     sizes = [math.prod(shape) for shape in shapes]
-    # Static slices, not `ops.split`: its gradient is the cheaper one and
-    # zero-sized tensors are allowed.
+    # Static slices have a cheaper gradient than `ops.split`, and allow tensors
+    # of size 0.
     pieces, start = [], 0
     for size, shape in zip(sizes, shapes, strict=True):
         pieces.append(ops.reshape(vector[start : start + size], shape))

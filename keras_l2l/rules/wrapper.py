@@ -4,19 +4,19 @@ from keras_l2l.rules.base import UpdateRule
 
 
 class WrapperRule(UpdateRule):
-    """A rule that consists of other rules.
+    """Rule that consists of other rules.
 
-    What it looks at is what any of them looks at, and its meta-parameters are
-    a dict of theirs. Subclasses implement `inner_rules` and
-    `with_inner_rules`, beside `init_state`, `step` and `get_config`.
+    It uses what any of them uses, and its meta-parameters are a dict of
+    theirs. Subclasses implement `inner_rules` and `with_inner_rules`, in
+    addition to `init_state`, `step` and `get_config`.
     """
 
     def inner_rules(self):
-        """Returns a dict from names to the rules that this one consists of."""
+        """Returns the inner rules, a dict from names to rules."""
         raise NotImplementedError
 
     def with_inner_rules(self, rules):
-        """Returns a rule like this one, with others in it.
+        """Returns a copy of this rule that consists of other rules.
 
         Args:
             rules: Dict as from `inner_rules`.

@@ -11,9 +11,9 @@ from keras_l2l.tasks.quadratics import Quadratic
 from keras_l2l.tasks.quadratics import Quadratics
 from keras_l2l.tasks.reparametrized import Reparametrized
 
-# Imported on first use: these need tensorflow_datasets.
+# Imported on first use, since these need tensorflow_datasets.
 _LAZY = {
-    "DatasetError": "datasets",
+    "DatasetError": "data.datasets",
     "ConvNetClassification": "conv_net",
     "ImageClassification": "image_classification",
     "Network": "networks",

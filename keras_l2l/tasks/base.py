@@ -1,4 +1,4 @@
-"""What an optimizee is, and which data and seeds may be used for what."""
+"""The base classes of tasks, and the seeds of their splits."""
 
 import keras
 import tensorflow as tf
@@ -6,23 +6,22 @@ import tensorflow as tf
 from keras_l2l.utils import checks
 
 SPLITS = ("train", "meta_valid", "test")
-# The algorithm of random numbers. Left to TensorFlow, XLA takes another.
+# Set explicitly, since XLA uses another algorithm by default.
 RANDOM = "philox"
 
 
 def split_seed(split, seed):
     """Returns the episode seed of user seed `seed` in `split`.
 
-    The seeds of different splits never meet, so that a task sampled, an
-    initialization drawn or a batch chosen for meta-training is not one that
-    is validated or tested on.
+    Different splits have different episode seeds. No sampled task, initial
+    parameters or batch of meta-training appear in validation or in tests.
 
     Args:
         split: One of `SPLITS`.
         seed: Int >= 0 or a scalar integer tensor.
 
     Raises:
-        ValueError: if the split is unknown or the seed negative.
+        ValueError: if the split is unknown or the seed is negative.
     """
     if split not in SPLITS:
         raise ValueError(
@@ -37,7 +36,7 @@ def split_seed(split, seed):
 
 
 def check_task(task):
-    """Raises ValueError if `task` is no task."""
+    """Raises ValueError unless `task` is a task."""
     if not isinstance(task, TaskFamily):
         raise ValueError(
             "`task` must be a keras_l2l.tasks.Task or TaskFamily. Received: "
@@ -47,12 +46,12 @@ def check_task(task):
 
 
 def random_key(seed, *streams):
-    """Returns a key for `tf.random.stateless_*`, different per stream.
+    """Returns a key for `tf.random.stateless_*`, another for each stream.
 
     Args:
         seed: Int or scalar integer tensor.
-        *streams: Ints or scalar integer tensors that tell apart what is drawn
-            from one seed.
+        *streams: Ints or scalar integer tensors that identify one of several
+            draws from the same seed.
     """
     key = tf.stack([tf.cast(seed, tf.int64), tf.constant(0, tf.int64)])
     for stream in streams:
@@ -61,7 +60,7 @@ def random_key(seed, *streams):
 
 
 class TaskFamily:
-    """A distribution over tasks of one structure.
+    """Distribution over tasks of the same structure.
 
     Attributes:
         name: String that identifies the family in results.
@@ -73,16 +72,16 @@ class TaskFamily:
         """Returns the `Task` that belongs to an episode seed.
 
         Args:
-            seed: Scalar integer tensor; traceable, so that one graph serves
-                every task of the family.
+            seed: Scalar integer tensor. The method must be traceable, so that
+                one graph serves every task of the family.
         """
         raise NotImplementedError
 
     def variables(self):
         """Returns new `keras.Variable`s, one for each optimizee parameter.
 
-        For the optimizers that `evaluation` runs, and for rules that choose
-        by a variable's path.
+        They are for the optimizers that `evaluation` runs, and for rules that
+        select variables by their path.
         """
         params = self.sample(0).init_params(0)
         return [
@@ -91,59 +90,59 @@ class TaskFamily:
         ]
 
     def get_config(self):
-        """Returns a JSON-able description, written beside every result."""
+        """Returns a JSON-able description, which is saved with every result."""
         raise NotImplementedError
 
     def describe(self):
-        """Returns the name and the configuration, as runs write them."""
+        """Returns a dict of the name and the configuration."""
         return {"name": self.name, "config": self.get_config()}
 
 
 class Task(TaskFamily):
-    """One optimizee: initial parameters, batches and a loss.
+    """Initial parameters, batches and a loss: what an optimizer minimizes.
 
-    A task is a family of one. All randomness enters through `seed`, an
-    episode seed as from `split_seed`.
+    A task is a family with one member. All randomness enters through `seed`,
+    an episode seed as from `split_seed`.
     """
 
     def sample(self, seed):
         return self
 
     def init_params(self, seed):
-        """Returns fresh optimizee parameters, a list of float tensors."""
+        """Returns initial parameters, a list of float tensors."""
         raise NotImplementedError
 
     def batches(self, split, seed):
         """Returns a traceable function: scalar integer step -> batch.
 
         Args:
-            split: One of `SPLITS`; the data of two splits are disjoint.
-            seed: Episode seed; the same seed gives the same batches.
+            split: One of `SPLITS`. The data of different splits are disjoint.
+            seed: Episode seed. The same seed gives the same batches.
         """
         raise NotImplementedError
 
     def loss(self, params, batch):
         """Returns the scalar loss of `params` on one batch.
 
-        In TensorFlow operations, as in a Keras layer: conditions on tensors
-        are `tf.cond`, not `if`.
+        It consists of TensorFlow operations, as in a Keras layer: conditions
+        on tensors are `tf.cond`, not `if`.
         """
         raise NotImplementedError
 
     def init_non_trainable(self, seed):
-        """Returns what `stateful_loss` threads through, a list of tensors."""
+        """Returns the initial state of `stateful_loss`, a list of tensors."""
         return []
 
     def stateful_loss(self, params, non_trainable, batch):
-        """Returns `(loss, non_trainable)`; for tasks with state of their own.
+        """Returns `(loss, non_trainable)`, for tasks with their own state.
 
-        Override it where a loss has side effects that the next inner step
-        must see: dropout seeds, batch-norm statistics.
+        Override it if the loss changes state that the next inner step must
+        see, such as dropout seeds or statistics of batch normalization.
         """
         return self.loss(params, batch), non_trainable
 
     def metrics(self, params, non_trainable, split):
-        """Returns how good a trained optimizee is on all data of a split.
+        """Returns metrics of trained parameters on all data of a split.
 
         Args:
             params, non_trainable: Lists of tensors or arrays, as
@@ -151,18 +150,18 @@ class Task(TaskFamily):
             split: One of `SPLITS`.
 
         Returns:
-            Dict from names, as `"accuracy"`, to floats; the same names each
-            time. Of tasks without any, evaluations tell losses alone.
+            Dict from names, such as `"accuracy"`, to floats, with the same
+            names each time. If it is empty (the default), evaluations report
+            only losses.
         """
         return {}
 
 
 def minibatches(data, batch_size, seed):
-    """Returns a function step -> minibatch drawn with replacement.
+    """Returns a function step -> minibatch, drawn with replacement.
 
     The data stay on the device in their own dtype and are gathered inside the
-    graph, which is the fastest input that TensorFlow offers for a data set
-    that fits in memory.
+    graph. This is the fastest input of TensorFlow for data that fit in memory.
 
     Args:
         data: Nest of tensors with the same leading axis.
@@ -185,14 +184,14 @@ def minibatches(data, batch_size, seed):
 
 
 def check_second_derivatives(task, seed=0):
-    """Refuses a task whose second derivatives TensorFlow gets wrong.
+    """Raises if TensorFlow computes wrong second derivatives of a task.
 
-    `tf.nn.moments`, inside Keras' BatchNormalization, LayerNormalization and
-    GroupNormalization among others, stops the gradient of the mean. That is
-    right for first derivatives and silently wrong for second ones.
+    `tf.nn.moments` stops the gradient of the mean. That is right for first
+    derivatives and silently wrong for second ones. Keras' BatchNormalization,
+    LayerNormalization and GroupNormalization use it, among others.
 
     Raises:
-        ValueError: if the loss computes such moments.
+        ValueError: if the loss uses `tf.nn.moments`.
     """
     params = task.init_params(seed)
     non_trainable = task.init_non_trainable(seed)

@@ -12,29 +12,30 @@ class ConvNetClassification(keras_model.KerasModelTask):
 
     Three convolutions, each with batch normalization, ReLU and max-pooling by
     2, then a dense layer of 32 units with batch normalization and ReLU, then
-    the logits. Pixels are scaled to [-1, 1]; kernels start IID Gaussian. The
-    layers are named `conv_...` and `dense_...`, for a `Partition`.
+    the logits. Pixels are scaled to [-1, 1]. Initial kernels are IID Gaussian.
+    The layers are named `conv_...` and `dense_...`, so that a `Partition` can
+    select them.
 
-    The paper does not tell filters, kernels and batches; the defaults are
+    The paper does not specify filters, kernels and batches. The defaults are
     those of its authors' code.
 
     Args:
         dataset: String, the name of a TFDS data set of equally sized images
             with one label each: `"l2l_patches"` (ships with scikit-image
             and scikit-learn), `"cifar10"`, ...
-        labels: List of ints, the only classes that are used, or `None` for
-            all: the paper's CIFAR-5 and CIFAR-2.
+        labels: List of ints, the classes to use, as in the paper's CIFAR-5 and
+            CIFAR-2. `None` uses all.
         filters: Int, filters of each convolution. Defaults to 16.
         kernel_size: Int. Defaults to 5.
         batch_size: Int. Defaults to 128.
-        data_dir: Folder of prepared TFDS data; `None` is TFDS' default.
-        download: Bool, whether TFDS may download what is not prepared.
+        data_dir: Folder of prepared TFDS data; `None` for TFDS' default.
+        download: Bool, whether TFDS may download data that are not prepared.
 
     Raises:
         ValueError: if a size is not positive.
         keras_l2l.tasks.DatasetError: if the data set is unknown, is not
-            prepared, is not one of equally sized labelled images, or has no
-            such labels.
+            prepared, does not hold equally sized labelled images, or lacks
+            one of the labels.
 
     Reference:
         Andrychowicz et al., 2016 (arXiv 1606.04474), section 3.3.
@@ -86,7 +87,7 @@ def _model(shape, classes, filters, kernel_size):
                 filters,
                 kernel_size,
                 padding="same",
-                # The normalization has one.
+                # The normalization adds a bias.
                 use_bias=False,
                 kernel_initializer=gaussian(stddev=0.1),
                 name=f"conv_{i}",

@@ -1,4 +1,4 @@
-"""The examples of a Keras model, in the forms that `model.fit` takes."""
+"""The examples of a Keras model, in the forms that `model.fit` accepts."""
 
 import hashlib
 
@@ -21,8 +21,9 @@ def divide(data, inputs):
 
     Args:
         data: As for `keras_l2l.tasks.KerasModelTask`.
-        inputs: The model's inputs, a nest of what has a shape, or `None`. They
-            tell a `tf.data.Dataset` of batches from one of examples.
+        inputs: The model's inputs, a nest of objects with a shape, or `None`.
+            They distinguish a `tf.data.Dataset` of batches from one of
+            examples.
 
     Raises:
         ValueError: if `data` are something else.
@@ -49,12 +50,12 @@ def divide(data, inputs):
 
 
 def number(data):
-    """Returns how many examples there are in a nest of tensors."""
+    """Returns the number of examples in a nest of tensors."""
     return tf.nest.flatten(data)[0].shape[0]
 
 
 def sha256(data):
-    """Returns what tells data of the same shapes apart."""
+    """Returns the SHA-256 of a nest of tensors."""
     digest = hashlib.sha256()
     for tensor in tf.nest.flatten(data):
         digest.update(tf.io.serialize_tensor(tensor).numpy())
@@ -122,7 +123,7 @@ def _of_dataset(data, inputs):
 
 
 def _is_batch(x, inputs):
-    """Returns whether there is an axis of examples before each input's own."""
+    """Returns whether `x` has a batch axis in front of the inputs' axes."""
     if inputs is None:
         return False
     ranks = [len(i.shape) for i in tf.nest.flatten(inputs)]
@@ -130,7 +131,7 @@ def _is_batch(x, inputs):
 
 
 def _of_batches(data):
-    """Returns all batches of a `keras.utils.PyDataset`, one after another."""
+    """Returns all batches of a `keras.utils.PyDataset`, concatenated."""
     if not data.num_batches:
         raise ValueError(
             "`data` must be a finite keras.utils.PyDataset with batches. "
@@ -148,6 +149,6 @@ def _tensor(array):
             "x, y and sample_weight must be arrays, or nests of them. "
             f"Received: {checks.shown(array)}"
         ) from error
-    # As `fit` does: floats arrive in Keras' default precision.
+    # Like `fit`, which converts floats to Keras' default precision.
     floating = tensor.dtype.is_floating
     return tf.cast(tensor, keras.config.floatx()) if floating else tensor

@@ -1,4 +1,4 @@
-"""Analytic functions that optimizers are known to find hard."""
+"""Analytic functions that are known to be hard to minimize."""
 
 import math
 
@@ -9,32 +9,32 @@ from keras_l2l.utils import checks
 
 
 def _rosenbrock(x):
-    """A curved valley; 0 where all are 1."""
+    """Curved valley, with the minimum 0 at (1, 1, ...)."""
     valley = tf.square(x[1:] - tf.square(x[:-1]))
     return tf.reduce_sum(100 * valley + tf.square(1 - x[:-1]))
 
 
 def _rastrigin(x):
-    """A bowl with a local minimum at all integers; 0 at 0."""
+    """Bowl with a local minimum at each integer, and the minimum 0 at 0."""
     waves = 1 - tf.cos(2 * math.pi * x)
     return tf.reduce_sum(tf.square(x) + 10 * waves)
 
 
 def _ackley(x):
-    """A plain with many local minima and a funnel; 0 at 0."""
-    # Added below the root, where its derivative is finite.
+    """Plain with many local minima and a funnel, with the minimum 0 at 0."""
+    # The constant keeps the derivative of the root finite at 0.
     distance = tf.sqrt(tf.reduce_mean(tf.square(x)) + 1e-12)
     waves = tf.reduce_mean(tf.cos(2 * math.pi * x))
     return 20 - 20 * tf.exp(-0.2 * distance) + math.e - tf.exp(waves)
 
 
 def _styblinski_tang(x):
-    """Two valleys along each axis; 0 where all are -2.903534."""
+    """Two valleys along each axis, with the minimum 0 at -2.903534."""
     terms = x**4 - 16 * tf.square(x) + 5 * x
     return tf.reduce_sum(terms / 2 + 39.16616570377142)
 
 
-# Each a function of one vector, with the minimum 0.
+# Functions of one vector, with the minimum 0.
 FUNCTIONS = {
     "rosenbrock": _rosenbrock,
     "rastrigin": _rastrigin,
@@ -44,7 +44,7 @@ FUNCTIONS = {
 
 
 class AnalyticFunctions(base.TaskFamily):
-    """Family of an analytic function, moved and scaled along each axis.
+    """Family of one analytic function, shifted and scaled along each axis.
 
     ```
     loss(params) = function(scale * (params - shift))

@@ -11,7 +11,7 @@ from keras_l2l.utils import checks
 class ImageClassification(base.Task):
     """Cross-entropy of an MLP on minibatches of images.
 
-    Pixels are scaled to [0, 1]. The weights and biases start IID Gaussian.
+    Pixels are scaled to [0, 1]. Initial weights and biases are IID Gaussian.
 
     Args:
         dataset: String, the name of a TFDS data set of equally sized images
@@ -23,13 +23,13 @@ class ImageClassification(base.Task):
             to `"sigmoid"`.
         batch_size: Int. Defaults to 128.
         init_stddev: Float, standard deviation of the initial parameters.
-        data_dir: Folder of prepared TFDS data; `None` is TFDS' default.
-        download: Bool, whether TFDS may download what is not prepared.
+        data_dir: Folder of prepared TFDS data; `None` for TFDS' default.
+        download: Bool, whether TFDS may download data that are not prepared.
 
     Raises:
-        ValueError: if a size is not positive or the activation unknown.
+        ValueError: if a size is not positive or the activation is unknown.
         keras_l2l.tasks.DatasetError: if the data set is unknown, is not
-            prepared, or is not one of equally sized labelled images.
+            prepared, or does not hold equally sized labelled images.
 
     Reference:
         Andrychowicz et al., 2016 (arXiv 1606.04474), section 3.2.

@@ -1,4 +1,4 @@
-"""Making a model without a trace in what a process has only one of."""
+"""Builds models without side effects on the global state of the process."""
 
 import contextlib
 import copy
@@ -9,35 +9,34 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 from tensorflow.python.eager import context
 
-# Keras' counts of the names that it has given, and its generator.
+# Keras' counts of the names of layers, and its random generator.
 _NAMES, _GENERATOR = "object_name_uids", "global_seed_generator"
 
 
 def counts_of_names():
-    """Returns how often Keras has given each name so far, for `isolated`."""
+    """Returns how often Keras has used each name so far, for `isolated`."""
     return copy.copy(global_state.get_global_attribute(_NAMES))
 
 
 @contextlib.contextmanager
 def isolated(seed, names, seed_tensorflow):
-    """Context in which global generators are seeded, and put back after.
+    """Context in which global random generators are seeded, then restored.
 
-    They are those of Python, NumPy, Keras and, if asked for, TensorFlow.
-
-    TensorFlow keeps about 0.3 MB for the names of a model's variables. Here,
-    each model has the same ones.
+    These are the generators of Python, NumPy, Keras and, optionally,
+    TensorFlow. Each model gets the same names for its variables, since
+    TensorFlow keeps about 0.3 MB for new ones.
 
     Args:
         seed: Int >= 0.
-        names: As from `counts_of_names`, at which Keras goes on.
-        seed_tensorflow: Bool. TensorFlow then forgets its compiled graphs,
-            which the next meta-step has to wait 0.4 s for. And where the
-            caller gives an operation a `seed` of its own, the operation
-            draws from its start again: this can't be put back.
+        names: As from `counts_of_names`. Keras continues from these counts.
+        seed_tensorflow: Bool, whether to seed TensorFlow as well. It then
+            forgets its compiled graphs, which costs the next meta-step 0.4 s.
+            Operations of the caller that have a `seed` of their own start
+            again, which can't be restored.
     """
     python, numpy = random.getstate(), np.random.get_state()
     tensorflow = context.context()
-    # Without a seed there is no generator.
+    # There is no generator before a seed is set.
     tensorflow_state = tensorflow._seed, getattr(tensorflow, "_rng", None)
     generator, counts = map(
         global_state.get_global_attribute, (_GENERATOR, _NAMES)
@@ -45,10 +44,10 @@ def isolated(seed, names, seed_tensorflow):
     try:
         random.seed(seed)
         np.random.seed(seed)
-        # Keras seeds a new generator, and those of layers, from Python's.
+        # Keras seeds its generators, also those of layers, from Python's.
         global_state.set_global_attribute(_GENERATOR, None)
         global_state.set_global_attribute(_NAMES, copy.copy(names))
-        # Also where it is not asked for: the caller's would move on.
+        # In any case, since the caller's generator would advance.
         tensorflow._seed, tensorflow._rng = seed, random.Random(seed)
         if seed_tensorflow:
             tf.random.set_seed(seed)

@@ -1,4 +1,4 @@
-"""Any Keras model, with any loss and data, as a task."""
+"""`KerasModelTask`: any Keras model, with any loss and data."""
 
 import inspect
 
@@ -17,13 +17,13 @@ from keras_l2l.utils.descriptions import of_keras
 
 
 class KerasModelTask(base.Task):
-    """The training of a Keras model: meta-train on what you will train.
+    """The training of a Keras model, as a task.
 
     The loss is that of `model.fit`: `loss(y, model(x, training=True))`, with
     sample weights and the weights of several losses, plus the model's own
     losses (regularizers, `add_loss`). Dropout seeds and batch-norm statistics
-    move on with every inner step. A `train_step` or `compute_loss` of the
-    model's own is not used.
+    advance with every inner step. A `train_step` or `compute_loss` that the
+    model overrides is not used.
 
     Args:
         make_model: Function without arguments that returns a new, built
@@ -32,16 +32,17 @@ class KerasModelTask(base.Task):
             `(y_true, y_pred) -> loss`, or a list or dict of these.
         data: The examples, `(x, y)` or `(x, y, sample_weight)`, each an array
             or a list or dict of arrays; or a finite `tf.data.Dataset` or
-            `keras.utils.PyDataset` of these. They are shuffled once and divided
-            3 : 1 : 1 into `train`, `meta_valid` and `test`. To divide them
-            yourself, pass a dict from these names to such data. They are held
-            in memory. A `tf.data.Dataset` may be of examples or, for a model
-            that knows its inputs, of batches.
-        batch_size: Int >= 1, drawn with replacement. Defaults to 32.
+            `keras.utils.PyDataset` of these. They are held in memory, shuffled
+            once and divided 3 : 1 : 1 into `train`, `meta_valid` and `test`.
+            To divide them yourself, pass a dict from these names to such data.
+            A `tf.data.Dataset` may hold examples or, for a model with known
+            inputs, batches.
+        batch_size: Int >= 1, examples in a batch, which are drawn with
+            replacement. Defaults to 32.
         name: String that identifies the task in results. Defaults to the
             model's name.
-        metrics: List as for `compile`, `["accuracy"]` for example: what
-            evaluations report of the trained models beside losses.
+        metrics: List as for `compile`, for example `["accuracy"]`, which
+            evaluations report of the trained models in addition to losses.
         loss_weights: As for `compile`. Defaults to `None`, 1 for each loss.
 
     Raises:
@@ -89,7 +90,7 @@ class KerasModelTask(base.Task):
         if not _have_equal_weights(self._model, again):
             self._seed_tensorflow = True
             self._model = self._new_model(seed=0)
-        # As `fit` does: a `call` without `training` is not given it.
+        # Like `fit`: `call` gets `training` only if it accepts it.
         has_training = (
             "training" in inspect.signature(self._model.call).parameters
         )
@@ -105,7 +106,7 @@ class KerasModelTask(base.Task):
         self._try()
 
     def _try(self):
-        """Raises if model, loss and data don't fit, before hours are spent."""
+        """Raises if model, loss and data do not fit together."""
         batch = self.batches("train", 0)(tf.constant(0, tf.int64))
         params, non_trainable = self.init_params(0), self.init_non_trainable(0)
         try:
@@ -129,7 +130,7 @@ class KerasModelTask(base.Task):
             )
 
     def _new_model(self, seed):
-        # Keras takes 32 bits; episode seeds have up to 63.
+        # Keras takes seeds of 32 bits; episode seeds have up to 63.
         sequence = np.random.SeedSequence(int(seed))
         seed = int(sequence.generate_state(1)[0])
         with isolation.isolated(seed, self._names, self._seed_tensorflow):
@@ -145,7 +146,7 @@ class KerasModelTask(base.Task):
 
     def _model_of(self, seed):
         """Returns the freshly initialized model of one episode."""
-        # Both kinds of variables are asked for in turn: build once for both.
+        # One model serves the calls for both kinds of its variables.
         if self._latest[0] != int(seed):
             self._latest = (int(seed), self._new_model(seed))
         return self._latest[1]
@@ -209,7 +210,7 @@ class KerasModelTask(base.Task):
             sample_weight=weights[0] if weights else None,
             return_dict=True,
         )
-        # Under a floatx of bfloat16 they are tensors.
+        # With a floatx of bfloat16 these are tensors.
         return {name: float(value) for name, value in found.items()}
 
     def get_config(self):
@@ -239,8 +240,7 @@ def _describe(model):
     found = of_keras(model)
     if found is not None:
         return found
-    # A subclass without `get_config`, or with parts that JSON has no form for:
-    # its name and shapes must do.
+    # A subclass that Keras can't serialize is described by name and shapes.
     return {
         "note": NOTE,
         "class_name": type(model).__name__,

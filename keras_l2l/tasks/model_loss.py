@@ -1,4 +1,4 @@
-"""The loss that a Keras model is compiled with, as a pure function."""
+"""The loss of a compiled Keras model, as a pure function."""
 
 import keras
 
@@ -6,11 +6,11 @@ from keras_l2l.utils import checks
 
 
 class ModelLoss:
-    """Computes what `compile(loss, loss_weights)` makes of outputs.
+    """The loss of outputs under `compile(loss, loss_weights)`.
 
-    It is Keras' own computation: sample weights, masks, losses by the name or
-    place of an output, and their weights count as in `fit`. The model's own
-    losses (regularizers, `add_loss`) are not in it.
+    Keras itself computes it. Sample weights, masks, losses by the name or the
+    position of an output, and their weights count as in `fit`. The model's own
+    losses (regularizers, `add_loss`) are not included.
 
     Args:
         loss, loss_weights: As for `keras.Model.compile`.
@@ -34,20 +34,20 @@ class ModelLoss:
                 f"{checks.shown(loss)}"
             )
         self.loss, self.loss_weights = found, loss_weights
-        # A model of nothing but the loss: `compute_loss` has no other parts.
+        # This model has no other losses, so `compute_loss` adds nothing.
         self._compiled = keras.Model(name="loss")
         self._compiled.output_names = output_names
         self._compiled.compile(loss=found, loss_weights=loss_weights)
 
     def build(self, outputs, y, sample_weight=None):
-        """Assigns losses to outputs, by a batch of them."""
+        """Builds Keras' losses from one batch of outputs."""
         self._compiled.compute_loss(
             y=y, y_pred=outputs, sample_weight=sample_weight
         )
 
     def __call__(self, outputs, y, sample_weight=None):
         """Returns the scalar loss of a batch."""
-        # Keras also adds up the loss of each output. That is not kept.
+        # Keras also tracks the mean loss of each output, which is dropped.
         with keras.StatelessScope():
             return self._compiled.compute_loss(
                 y=y, y_pred=outputs, sample_weight=sample_weight
@@ -55,7 +55,7 @@ class ModelLoss:
 
 
 def _get(loss):
-    # Keras itself chooses which, by the shapes.
+    # Keras chooses the kind of cross-entropy later, by the shapes.
     if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
         return loss
     return keras.losses.get(loss)

@@ -1,4 +1,4 @@
-"""Networks of several kinds and sizes on real data, and families of them."""
+"""Networks of several kinds and sizes on real data, as tasks."""
 
 import functools
 import hashlib
@@ -18,19 +18,19 @@ CHARACTERS = "characters"
 
 
 class Network(typing.NamedTuple):
-    """What is trained: an architecture, and how.
+    """A network: its architecture, data and initialization.
 
     Attributes:
         kind: One of `KINDS`.
-        units: Int, how wide it is: units of each hidden layer, filters of
-            each convolution, or what a transformer embeds in.
-        depth: Int, hidden layers, convolutions or transformer blocks.
+        units: Int, the width: units of each hidden layer, filters of the first
+            convolution, or dimension of a transformer's embedding.
+        depth: Int, number of hidden layers, convolutions or blocks.
         activation: String, a Keras activation.
         dataset: String, a TFDS data set of labelled images, or
             `"characters"`, the text of `keras_l2l.tasks.data.text`.
         batch_size: Int.
-        init_scale: Float, by which kernels are larger than Glorot's.
-        pooling: Int, pixels a side that are averaged into one before.
+        init_scale: Float, factor on Glorot-uniform initial kernels.
+        pooling: Int, size of the average pooling of the images.
     """
 
     kind: str
@@ -47,8 +47,8 @@ class Network(typing.NamedTuple):
         return self.kind, self.units, self.depth, self.activation
 
 
-# By name: an optimizer that has never seen their architectures is tested on
-# these. They are of the split test, whatever `split_of` would say else.
+# The held-out networks that the default preset is tested on, by name. Their
+# architectures are of the split `test`.
 TEST_NETWORKS = {
     "digits_relu": Network("mlp", 32, 1, "relu", batch_size=128),
     "digits_sigmoid": Network("mlp", 20, 2, "sigmoid", batch_size=128),
@@ -63,18 +63,18 @@ TEST_NETWORKS = {
 class NetworkTask(keras_model.KerasModelTask):
     """Cross-entropy of a network on minibatches of images or characters.
 
-    Kernels start as Keras' do, but by `init_scale`. There is no batch
-    normalization; transformers have layer normalization.
+    Initial kernels are Keras', scaled by `init_scale`. There is no batch
+    normalization. Transformers have layer normalization.
 
     Args:
         network: `Network`.
-        data_dir: Folder of prepared TFDS data; `None` is TFDS' default.
-        download: Bool, whether TFDS may download what is not prepared.
+        data_dir: Folder of prepared TFDS data; `None` for TFDS' default.
+        download: Bool, whether TFDS may download data that are not prepared.
 
     Raises:
-        ValueError: if a part of the network is out of its range, or its data
-            are not for its kind.
-        keras_l2l.tasks.DatasetError: as `ImageClassification` does.
+        ValueError: if an attribute of the network is out of its range, or its
+            data do not fit its kind.
+        keras_l2l.tasks.DatasetError: as in `ImageClassification`.
     """
 
     def __init__(self, network, data_dir=None, download=False):
@@ -120,10 +120,10 @@ class NetworkTask(keras_model.KerasModelTask):
 
 
 def split_of(network):
-    """Returns the split that an architecture is of, of `SPLITS`.
+    """Returns the split to which the architecture of a network belongs.
 
-    So that what an optimizer is tested on has an architecture that it was
-    not meta-trained on: 3 of 5 are of `train`, whatever the data.
+    Architectures are divided 3 : 1 : 1 into `SPLITS`, whatever the data, so
+    that optimizers are tested on architectures that they have not seen.
     """
     tested = {n.architecture for n in TEST_NETWORKS.values()}
     if network.architecture in tested:
@@ -133,17 +133,17 @@ def split_of(network):
 
 
 class _Drawn(typing.NamedTuple):
-    """What networks of a kind are drawn from."""
+    """The values from which the networks of one kind are drawn."""
 
     units: tuple
     depths: tuple
     activations: tuple
-    data: tuple  # Pairs of a data set and of what it is pooled by.
+    data: tuple  # Pairs of a data set and a pooling.
     batch_sizes: tuple
 
 
 _ACTIVATIONS = ("relu", "tanh", "sigmoid", "gelu", "elu")
-# Also small images, since large ones take long: for convolutions too long.
+# Large images take long, for convolutions too long.
 _SMALL_IMAGES = (
     ("l2l_digits", 1),
     ("fashion_mnist", 2),
@@ -174,19 +174,19 @@ _INIT_SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)
 
 
 def draw(kind, number, split, seed):
-    """Returns networks of one kind and split, a list.
+    """Returns random networks of one kind and split, a list.
 
     Their width, depth, activation, data, batch size and initial scale are
-    drawn, no two with the same architecture.
+    drawn at random. No two have the same architecture.
 
     Args:
         kind: One of `KINDS`.
         number: Int.
-        split: One of `SPLITS`, that of all of the architectures.
+        split: One of `SPLITS`, to which all architectures belong.
         seed: Int.
 
     Raises:
-        ValueError: if there are not so many.
+        ValueError: if the split has fewer architectures than `number`.
     """
     drawn = _DRAWN[kind]
     networks = [
@@ -213,7 +213,7 @@ def draw(kind, number, split, seed):
 
 
 def _initializer(network):
-    """Is Glorot's, but by a factor."""
+    """Returns Glorot-uniform, scaled by `init_scale`."""
     return keras.initializers.VarianceScaling(
         network.init_scale**2, mode="fan_avg", distribution="uniform"
     )
@@ -226,7 +226,7 @@ def _dense(network, units, activation=None):
 
 
 def _images(network, shape):
-    """Returns the first layers of a model of images, a list."""
+    """Returns the first layers of a model for images, a list."""
     scaled = [
         keras.Input(shape),
         keras.layers.Rescaling(1 / 127.5, offset=-1),

@@ -1,4 +1,4 @@
-"""The paper's style transfer: a picture is what is being optimized."""
+"""`NeuralArt`: the paper's style transfer, which optimizes a picture."""
 
 import hashlib
 
@@ -12,12 +12,12 @@ from keras_l2l.utils import checks
 
 CONTENT_LAYER = "block4_conv2"
 STYLE_LAYERS = tuple(f"block{i}_conv1" for i in range(1, 6))
-# The paper's numbers of content images in each split.
+# Content images in each split, as in the paper.
 IMAGES = {"train": 100, "meta_valid": 20, "test": 20}
 
 
 class NeuralArt(base.Task):
-    """A picture with the content of one image and the style of another.
+    """Picture with the content of one image and the style of another.
 
     ```
     loss = content_weight * content + style_weight * style + tv_weight * tv
@@ -28,36 +28,35 @@ class NeuralArt(base.Task):
     ```
 
     Features are those of VGG19, at `block4_conv2` for the content and at the
-    first convolution of each block for the style. There is one parameter, the
-    picture, of shape `[height, width, 3]`: pixel values are
-    `127.5 * (1 + params)`, IID Gaussian at first. Each episode has a content
-    image of its split; the style is the same for all.
+    first convolution of each block for the style. The only parameter is the
+    picture, of shape `[height, width, 3]`. Pixel values are
+    `127.5 * (1 + params)`, and the initial parameters are IID Gaussian. Each
+    episode has a content image of its split. The style is always the same.
 
-    The paper tells neither layers nor weights; layers are those of Gatys et
-    al., and each error is relative, so that weights mean the same with any
-    network.
+    The paper specifies neither layers nor weights. The layers are those of
+    Gatys et al., and errors are relative, so that weights have the same meaning
+    with any network.
 
     Args:
         style: Array `[h, w, 3]` of pixels from 0 to 255, resized to the size
             of the content images.
-        dataset: String, the name of a TFDS data set of content images, of
-            which the first 100, 20 and 20 of the splits are used, or as many
-            as there are. Defaults to
+        dataset: String, the name of a TFDS data set of content images. At most
+            the first 100, 20 and 20 images of the splits are used. Defaults to
             `"l2l_patches/64"`.
-        vgg_weights: `None`, random weights (He-normal, always the same);
+        vgg_weights: `None` for random weights (He-normal, always the same);
             `"imagenet"`, which Keras downloads; or the path of a weights file
             of `keras.applications.VGG19(include_top=False)`.
         content_weight, style_weight, tv_weight: Floats >= 0.
         init_stddev: Float, standard deviation of the initial parameters.
-        data_dir: Folder of prepared TFDS data; `None` is TFDS' default.
-        download: Bool, whether TFDS may download what is not prepared.
+        data_dir: Folder of prepared TFDS data; `None` for TFDS' default.
+        download: Bool, whether TFDS may download data that are not prepared.
 
     Raises:
-        ValueError: if `style` is no such array, a weight is negative, the
-            content images are smaller than VGG19 accepts, or `vgg_weights` is
-            no such file.
+        ValueError: if `style` is not such an array, a weight is negative, the
+            content images are too small for VGG19, or `vgg_weights` is not such
+            a file.
         keras_l2l.tasks.DatasetError: if the data set is unknown, is not
-            prepared, or is not one of equally sized labelled colour images.
+            prepared, or does not hold equally sized labelled colour images.
 
     Reference:
         Andrychowicz et al., 2016 (arXiv 1606.04474), section 3.4; Gatys et
@@ -110,7 +109,7 @@ class NeuralArt(base.Task):
         self.style_params = _to_params(style)
         *style_features, _ = self._features(self.style_params)
         self._grams = [_gram(f) for f in style_features]
-        # Once for all: they are needed at every inner step.
+        # Computed once, since every inner step needs them.
         self._targets = {
             split: tf.stack(
                 [self._features(_to_params(image))[-1] for image in images]
@@ -125,13 +124,13 @@ class NeuralArt(base.Task):
         return [self.init_stddev * normal]
 
     def content_index(self, split, seed):
-        """Returns which of `contents[split]` an episode is about.
+        """Returns the index in `contents[split]` of an episode's image.
 
         Args:
             split: One of `keras_l2l.tasks.SPLITS`.
             seed: Episode seed.
         """
-        # One after the other, not at random: few seeds see as many images.
+        # In turn instead of at random, so that few seeds see many images.
         index = tf.cast(seed, tf.int64) // len(base.SPLITS)
         return index % self.contents[split].shape[0]
 
@@ -160,7 +159,7 @@ class NeuralArt(base.Task):
         )
 
     def _features(self, picture):
-        """Returns the features of the style layers, then of the content's."""
+        """Returns the features of the style layers and the content layer."""
         pixels = 127.5 * (1 + picture[None])
         pixels = keras.applications.vgg19.preprocess_input(pixels)
         return [features[0] for features in self._vgg(pixels, training=False)]
@@ -176,7 +175,7 @@ class NeuralArt(base.Task):
 
 
 def to_pixels(params):
-    """Returns a picture as bytes `[height, width, 3]`; NaN is black."""
+    """Returns a picture as bytes `[height, width, 3]`, with NaN as black."""
     pixels = np.nan_to_num(127.5 * (1 + np.asarray(params)), nan=0.0)
     pixels = np.clip(pixels, 0, 255)
     return np.round(pixels).astype(np.uint8)
@@ -187,30 +186,30 @@ def _to_params(pixels):
 
 
 def _relative(received, expected):
-    """Returns the squared error, relative to what is expected."""
+    """Returns the squared error, relative to the expected value."""
     return tf.reduce_sum(tf.square(received - expected)) / tf.reduce_sum(
         tf.square(expected)
     )
 
 
 def _gram(features):
-    """Returns the channels' products, of features `[h, w, channels]`."""
+    """Returns the Gram matrix of features `[h, w, channels]`."""
     flat = tf.reshape(features, [-1, features.shape[-1]])
     return tf.matmul(flat, flat, transpose_a=True) / flat.shape[0]
 
 
 def _vgg(shape, vgg_weights):
-    """Returns the network up to the layers in use, and what identifies it."""
+    """Returns the network up to the layers in use, and its SHA-256."""
     try:
         vgg = keras.applications.VGG19(
             include_top=False,
-            # Any size: weights are asked for by the number of channels alone.
+            # The weights depend only on the number of channels.
             weights="imagenet" if vgg_weights == "imagenet" else None,
             input_shape=shape,
         )
         if vgg_weights not in (None, "imagenet"):
             vgg.load_weights(vgg_weights)
-    # Keras has a bare Exception for a download that fails.
+    # Keras raises a bare Exception if a download fails.
     except Exception as error:
         raise ValueError(
             '`vgg_weights` must be None, "imagenet" (a download) or the path '
@@ -242,15 +241,15 @@ class _FixedConv2D(keras.layers.Layer):
         self._flipped = tf.transpose(flipped, [0, 1, 3, 2])
 
     def call(self, inputs):
-        # Copies in name alone. In a loop, gradients can refer to tensors of
-        # its body, and not to constants that its body does not use.
+        # In a loop, gradients can use tensors of its body, but no constants
+        # from outside. These are not copied.
         kernel, flipped = tf.identity(self.kernel), tf.identity(self._flipped)
         outputs = _convolve(inputs, kernel, flipped)
         return tf.nn.relu(outputs + self.bias)
 
 
 def _fixed(layer):
-    """Returns the layer that takes the place of one of VGG19."""
+    """Returns the layer that replaces a layer of VGG19."""
     is_convolution = isinstance(layer, keras.layers.Conv2D)
     return _FixedConv2D(layer) if is_convolution else layer
 
@@ -258,8 +257,8 @@ def _fixed(layer):
 def _convolve(inputs, kernel, flipped):
     """Returns a convolution with a fast gradient with respect to its inputs.
 
-    That gradient is the convolution with the flipped kernel, for which
-    TensorFlow has faster code on CPUs than for the gradient.
+    The gradient is the convolution with the flipped kernel. On CPUs
+    TensorFlow computes it faster than the gradient itself.
     """
 
     @tf.custom_gradient
@@ -277,7 +276,7 @@ def _require_pixels(style):
         or style.shape[2] != 3
         or style.dtype.kind not in "uif"
         or not 0 <= style.min() <= style.max() <= 255
-        # Floats of that range are another convention.
+        # Floats in [0, 1] are another convention.
         or (style.dtype.kind == "f" and style.max() <= 1)
     ):
         raise ValueError(

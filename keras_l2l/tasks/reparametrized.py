@@ -1,4 +1,4 @@
-"""Tasks whose parameters are rescaled, at random."""
+"""Tasks whose parameters are rescaled at random."""
 
 import tensorflow as tf
 
@@ -7,15 +7,15 @@ from keras_l2l.utils import checks
 
 
 class Reparametrized(base.TaskFamily):
-    """A task of parameters that are each multiplied by a random factor.
+    """Task whose parameters are multiplied by random factors.
 
     ```
     factors = exp(uniform(-spread, spread))
     loss(params) = task.loss(factors * params)
     ```
 
-    A rule that is meta-trained on it can't rely on how large gradients and
-    useful updates are.
+    A rule that is meta-trained on it can't rely on the scale of gradients and
+    updates.
 
     Args:
         task: `Task` or `TaskFamily`.

@@ -1,4 +1,4 @@
-"""What of this package runs on which Keras backend."""
+"""Functions that differ between Keras' backends."""
 
 import contextlib
 import functools
@@ -8,13 +8,13 @@ from keras import ops
 
 
 def require_tensorflow(name):
-    """Raises if Keras runs on another backend than TensorFlow.
+    """Raises unless Keras runs on TensorFlow.
 
     Args:
-        name: String, what needs it.
+        name: String, name of the feature that requires TensorFlow.
 
     Raises:
-        RuntimeError: on JAX, PyTorch and others.
+        RuntimeError: on any other backend.
     """
     backend = keras.backend.backend()
     if backend != "tensorflow":
@@ -27,13 +27,13 @@ def require_tensorflow(name):
 
 
 def compiled(function, jit_compile=True):
-    """Returns a function as a graph on TensorFlow, of which XLA makes code.
+    """Returns a function as a graph on TensorFlow, compiled by XLA.
 
-    On JAX `fit` compiles everything by itself; PyTorch runs what it gets.
+    On JAX, `fit` compiles everything. On PyTorch, the function runs as it is.
 
     Args:
         function: Function of tensors. It may read and assign variables.
-        jit_compile: Bool, whether XLA compiles it, where XLA is to be had.
+        jit_compile: Bool, whether XLA compiles it, where XLA is available.
     """
     if keras.backend.backend() != "tensorflow":
         return function
@@ -42,16 +42,16 @@ def compiled(function, jit_compile=True):
     function = tf.function(
         function, jit_compile=jit_compile and has_xla(), autograph=False
     )
-    # Each model has its own, and traces it: nothing to warn of.
+    # TensorFlow would warn, since each model traces its own function.
     function._omit_frequent_tracing_warning = True
     return function
 
 
 def outside_graphs():
-    """Returns the context in which variables are made at once.
+    """Returns the context in which variables are created immediately.
 
-    While a function is traced, TensorFlow would make each with a graph of its
-    own to initialize it, and trace the function a second time.
+    While it traces a function, TensorFlow would initialize each variable with
+    a graph of its own, and trace the function a second time.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -62,7 +62,7 @@ def outside_graphs():
 
 
 def is_tracing():
-    """Returns whether what is called becomes part of a graph."""
+    """Returns whether operations become part of a TensorFlow graph."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
@@ -93,12 +93,12 @@ class _Variable:
 def traced(function, args, jit_compile):
     """Returns a function as a graph, for arguments like these.
 
-    It belongs to no other graph, device or replica, and can be called in all,
-    with other variables; and holds none. TensorFlow only.
+    The graph holds no variables and belongs to no device or replica, so it can
+    be called from any other graph, with other variables. TensorFlow only.
 
     Args:
         function: Function of nests of tensors, variables and `None`.
-        args: Tuple of its arguments, the variables `tf.Variable`s.
+        args: Tuple of its arguments, with variables as `tf.Variable`s.
         jit_compile: Bool, whether XLA compiles it, where XLA is available.
     """
     import tensorflow as tf
@@ -131,9 +131,9 @@ def traced(function, args, jit_compile):
 
 
 def context():
-    """Returns what traced functions belong to, another one after a reset.
+    """Returns the context of traced functions, which a reset replaces.
 
-    TensorFlow only, whose own tests and those of Keras reset it.
+    TensorFlow only. Its own tests and those of Keras reset it.
     """
     from tensorflow.python.eager import context
 
@@ -141,7 +141,7 @@ def context():
 
 
 def of_device(variable, device):
-    """Returns the plain variable that a device holds of a `keras.Variable`.
+    """Returns the plain variable of a `keras.Variable` on a device.
 
     Args:
         variable: `keras.Variable`.
@@ -163,25 +163,26 @@ def read(variable):
         return ops.cast(variable, variable.dtype)
     import tensorflow as tf
 
-    # Keras' functions return the variable itself, and `tf.function` would hold
-    # it.
+    # Keras' functions return the variable itself, which a `tf.function` would
+    # keep alive.
     return tf.convert_to_tensor(variable)
 
 
 def has_value(variable):
     """Returns whether a `keras.Variable` holds a value.
 
-    On JAX, `fit` takes the values of all variables out while it trains, and
-    does not put them back where a step raises.
+    On JAX, `fit` removes the values of all variables while it trains, and does
+    not restore them if a step raises.
     """
     return variable._value is not None
 
 
 def abstract(function):
-    """Returns what a function without arguments would, without computing it.
+    """Returns the result of a function without computing it.
 
-    Its tensors are shapes and dtypes alone, and nothing is allocated. On a
-    backend that has no such tensors it is called.
+    The function has no arguments. The result consists of tensors that only
+    have a shape and a dtype, and nothing is allocated. On a backend without
+    such tensors the function is called.
     """
     match keras.backend.backend():
         case "tensorflow":
@@ -200,7 +201,7 @@ def abstract(function):
 
 
 def writes_in_place():
-    """Returns whether a slice of a large tensor is written without a copy."""
+    """Returns whether slices of tensors are written without a copy."""
     match keras.backend.backend():
         case "tensorflow":
             return has_xla()
@@ -210,7 +211,7 @@ def writes_in_place():
 
 
 def bitcast(tensor, dtype):
-    """Returns the same bits as a tensor of another dtype of the same size."""
+    """Returns the same bits as another dtype of the same size."""
     match keras.backend.backend():
         case "tensorflow":
             import tensorflow as tf
@@ -227,7 +228,7 @@ def bitcast(tensor, dtype):
 
 
 def sum_over_replicas(tensor):
-    """Returns the sum of a tensor of each replica, within `strategy.run`."""
+    """Returns the sum of a tensor over replicas, within `strategy.run`."""
     if keras.backend.backend() != "tensorflow":
         return tensor
     import tensorflow as tf
@@ -241,11 +242,11 @@ def sum_over_replicas(tensor):
 class Holder:
     """Holds a tensor from one call to another.
 
-    On TensorFlow that is a variable, which one `tf.function`, another and what
-    is outside of both have in common; elsewhere it is the tensor itself.
+    On TensorFlow it is held in a variable, which can be read inside and outside
+    of any `tf.function`. On other backends it is held as it is.
 
     Args:
-        shape: Tuple of ints, of the tensor, which is float32.
+        shape: Tuple of ints, the shape of the tensor, which is float32.
     """
 
     def __init__(self, shape):
@@ -262,19 +263,19 @@ class Holder:
         """Holds this tensor."""
         self._held = tensor
         if self._variable is not None:
-            # A graph's tensor is of no use elsewhere.
+            # The tensor of a graph can't be used outside of it.
             self._held = True
             self._variable.assign(tensor)
 
     def clear(self):
-        """Holds nothing, which within a graph reads as zeros."""
+        """Holds nothing. Within a graph, `read` then returns zeros."""
         if self._variable is None:
             self._held = None
         else:
             self._variable.assign(ops.zeros_like(self._variable))
 
     def read(self):
-        """Returns the tensor that is held, or `None`."""
+        """Returns the tensor, or `None`."""
         if self._held is None or self._variable is None:
             return self._held
         import tensorflow as tf
@@ -286,10 +287,10 @@ class Holder:
 
 
 def shown(loss, show):
-    """Returns a loss, after a function has been shown it.
+    """Returns a loss after calling a function with it.
 
-    In JAX the function is called with what is of use outside of what is
-    differentiated: the loss that the backward pass has got.
+    On JAX the function is also called in the backward pass, with a loss that
+    can be used outside of the differentiated function.
 
     Args:
         loss: Scalar tensor.
@@ -312,7 +313,7 @@ def shown(loss, show):
 
 
 def belong_together(tensor, others):
-    """Returns whether JAX can compute with a tensor where it does with others.
+    """Returns whether JAX can use a tensor together with others.
 
     Args:
         tensor: Tensor.
@@ -323,7 +324,7 @@ def belong_together(tensor, others):
     import jax
 
     if not isinstance(tensor, jax.core.Tracer):
-        # Which a compiled function would take for a constant.
+        # A compiled function would take the tensor for a constant.
         return not any(isinstance(t, jax.core.Tracer) for t in others)
     try:
         tensor + tensor
@@ -333,7 +334,7 @@ def belong_together(tensor, others):
 
 
 def has_gpu():
-    """Returns whether TensorFlow may put what it runs on a GPU."""
+    """Returns whether TensorFlow may run operations on a GPU."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf

@@ -1,7 +1,7 @@
-"""Checks of arguments, with the messages that go with them.
+"""Checks of arguments, with their error messages.
 
-They return what passes as a plain Python value: numbers of numpy count as
-numbers, and JSON does not know them.
+They return valid values as plain Python values, since NumPy's numbers are
+accepted, but JSON does not support them.
 """
 
 import math
@@ -10,27 +10,27 @@ import sys
 
 import numpy as np
 
-# Characters of a message that are what a user has passed.
+# The most characters of a user's value in a message.
 _SHOWN = 160
 
 
 def plain(value):
-    """Returns a number of numpy as one of Python, and all else as it is."""
+    """Returns a NumPy number as a Python number, and other values unchanged."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def is_int(value):
-    """Returns whether a value is an int, of Python or numpy, and no bool."""
+    """Returns whether a value is an int of Python or NumPy, but not a bool."""
     return type(plain(value)) is int
 
 
 def is_number(value):
-    """Returns whether a value is an int or a float, and no bool."""
+    """Returns whether a value is an int or a float, but not a bool."""
     return type(plain(value)) in (int, float)
 
 
 class _Short(reprlib.Repr):
-    """`repr` without long containers and the content of arrays."""
+    """`repr` that shortens containers and omits the content of arrays."""
 
     def __init__(self):
         super().__init__()
@@ -44,10 +44,10 @@ class _Short(reprlib.Repr):
 
 
 def shown(value):
-    """Returns a value as messages show it: its `repr`, but a short one.
+    """Returns a short `repr` of a value, for a message.
 
     Args:
-        value: Anything, even an array, or a list of a million.
+        value: Any value, including arrays and long lists.
     """
     return shortened(_Short().repr(value))
 
@@ -65,10 +65,10 @@ def require_int(name, value, minimum=1, maximum=2**31 - 1):
         name: String, the argument's name.
         value: What was received.
         minimum: Int. Defaults to 1.
-        maximum: Int. Defaults to the largest that 32 bits hold.
+        maximum: Int. Defaults to the largest of 32 bits.
 
     Raises:
-        ValueError: otherwise; bools and floats are no ints.
+        ValueError: otherwise. Bools and floats are not ints.
     """
     value = plain(value)
     if not is_int(value) or not minimum <= value <= maximum:
@@ -132,11 +132,11 @@ def require_bool(name, value):
 def require_real(variables):
     """Raises ValueError for a complex variable.
 
-    Rules see float32 tensors: of a complex one, the real part alone.
+    Rules see float32 tensors, which would be only the real part.
 
     Args:
-        variables: List of `keras.Variable`s, or what has their `path` and
-            `dtype`.
+        variables: List of `keras.Variable`s, or of objects with their `path`
+            and `dtype`.
     """
     for variable in variables:
         if "complex" in str(variable.dtype):

@@ -1,4 +1,4 @@
-"""What a run is, as a nest for JSON, and in what two of them differ."""
+"""Configurations of runs as nests for JSON, and their differences."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from keras_l2l.utils import checks
 
 
 def plain(content):
-    """Returns a nest as it comes back from JSON; what is not finite is None."""
+    """Returns a nest as JSON would; numbers that are not finite are None."""
     if isinstance(content, dict):
         return {str(key): plain(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
@@ -24,7 +24,7 @@ def plain(content):
 
 
 def digest(config):
-    """Returns an int > 0 that tells configurations apart, but for versions."""
+    """Returns an int > 0 that identifies a configuration without versions."""
     content = {k: v for k, v in config.items() if k != "versions"}
     content = _without_counts(dict(_named_values(plain(content))))
     text = json.dumps(content, sort_keys=True).encode()
@@ -32,7 +32,7 @@ def digest(config):
 
 
 def require_same(old, new):
-    """Raises unless a configuration is the one that a run was started with.
+    """Raises unless two configurations of a run are the same.
 
     Raises:
         ValueError: with the first differences.
@@ -47,10 +47,10 @@ def require_same(old, new):
 
 
 def differences(old, new):
-    """Returns in what two JSON-able nests differ, as a list of strings.
+    """Returns the differences of two JSON-able nests, a list of strings.
 
-    The numbers that Keras appends to the names of layers count models of a
-    process, and are no difference.
+    The numbers that Keras appends to the names of layers are ignored, since
+    they count the models of a process.
     """
     old, new = (dict(_named_values(nest)) for nest in (old, new))
     compared_old, compared_new = _without_counts(old), _without_counts(new)
@@ -74,7 +74,7 @@ def _named_values(nest, name=""):
 
 
 def _without_counts(values):
-    """Returns values with other names for a Keras model and its layers."""
+    """Returns values with the layers of a Keras model numbered from 0."""
     names = dict.fromkeys(
         value
         for key, value in values.items()

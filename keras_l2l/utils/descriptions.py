@@ -1,4 +1,4 @@
-"""What config.json says of a function, a loss or a model."""
+"""Descriptions of functions, losses and models in `config.json`."""
 
 import functools
 import hashlib
@@ -12,25 +12,25 @@ import numpy as np
 from keras_l2l.utils import configurations
 
 NOTE = "can't be made again from this description"
-# Functions may close over others, over themselves and over large objects.
+# Closures can be recursive, or hold large objects.
 _DEPTH = 2
 
 
 def described(thing):
-    """Returns a JSON-able description of anything.
+    """Returns a JSON-able description of any object.
 
-    It is that of `keras.saving.serialize_keras_object`, where there is one for
-    JSON. Other things are described by name, with `NOTE` as their `"note"`.
-    To tell them apart, a function has the digest of its code and what it
-    closes over; a `functools.partial` its arguments; an object its attributes;
-    an array the digest of its content.
+    It is that of `keras.saving.serialize_keras_object` if that is JSON-able.
+    Other objects are described by name, with `NOTE` as their `"note"`. To
+    distinguish them, a function has the digest of its code and its closure, a
+    `functools.partial` its arguments, an array the digest of its content, and
+    any other object its attributes.
     """
     found = of_keras(thing)
     return {"note": NOTE, **_by_name(thing, 0)} if found is None else found
 
 
 def json_able(nest):
-    """Returns a nest with descriptions in place of what is not for JSON."""
+    """Returns a nest with descriptions of values that are not JSON-able."""
     if isinstance(nest, dict):
         return {str(key): json_able(value) for key, value in nest.items()}
     if isinstance(nest, (list, tuple)):
@@ -39,9 +39,9 @@ def json_able(nest):
 
 
 def of_keras(thing):
-    """Returns Keras' own description, or `None` where it has none for JSON."""
-    # Of a lambda, Keras keeps the line that it stands in. Of a method, and of a
-    # function inside another, it keeps the name alone.
+    """Returns Keras' own description, or `None` if it is not JSON-able."""
+    # Keras describes a lambda by its line, and methods and inner functions only
+    # by their name.
     if isinstance(thing, types.MethodType) or (
         isinstance(thing, types.FunctionType) and "<" in thing.__qualname__
     ):
@@ -51,10 +51,10 @@ def of_keras(thing):
             warnings.filterwarnings("ignore", ".*includes a `lambda`")
             found = keras.saving.serialize_keras_object(thing)
     except Exception:
-        # Whatever a `get_config` raises: a description must not end a run.
+        # An error in a `get_config` must not end a run.
         return None
     if isinstance(thing, keras.losses.Loss):
-        # Keras forgets what some are made with, as the `delta` of Huber.
+        # Keras omits some arguments, such as the `delta` of Huber.
         made_with = getattr(thing, "_fn_kwargs", {}).items()
         forgotten = {k: v for k, v in made_with if k not in found["config"]}
         found = {**found, **({"arguments": forgotten} if forgotten else {})}
@@ -125,13 +125,13 @@ def _closure(function):
     for name, cell in zip(names, cells, strict=True):
         try:
             found[name] = cell.cell_contents
-        except ValueError:  # It is empty.
+        except ValueError:  # The cell is empty.
             continue
     return found
 
 
 def _parts_of(code):
-    """Yields strings that tell the code of functions apart, wherever it is."""
+    """Yields strings that identify code, whatever its place in a file."""
     yield code.co_code.hex()
     yield from code.co_names
     for constant in code.co_consts:

@@ -1,13 +1,13 @@
-"""What a diverged training counts as, wherever losses are compared."""
+"""The loss of a diverged training in comparisons."""
 
 import numpy as np
 
 
 def inf_if_diverged(losses):
-    """Returns losses as float64, with inf in place of all that is not finite.
+    """Returns losses as float64, with inf for values that are not finite.
 
-    NaN, -inf and `None` (what JSON has for them) must neither win a comparison
-    nor hide in it, and a sum of inf and -inf would warn.
+    NaN, -inf and `None` (their form in JSON) must not win a comparison, and a
+    sum of inf and -inf would warn.
 
     Args:
         losses: Float or array; or nested lists of floats and `None`.

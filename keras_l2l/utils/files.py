@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and never over others."""
+"""Atomic writing of files and folders, which never overwrites others."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ UNFINISHED = ".unfinished_"
 
 
 def require_empty(directory):
-    """Returns a folder's `Path`, refusing one that already holds something.
+    """Returns the `Path` of a folder that must be new or empty.
 
     Raises:
         FileExistsError: if the folder holds files, or the path is a file.
@@ -30,7 +30,7 @@ def require_empty(directory):
 
 
 def require_new(path):
-    """Returns a file's `Path`, refusing one that already exists.
+    """Returns the `Path` of a file that must not exist.
 
     Raises:
         FileExistsError: if the path exists.
@@ -46,12 +46,13 @@ def require_new(path):
 
 @contextlib.contextmanager
 def new_folder(directory):
-    """Yields a folder to fill, which becomes `directory` once it is filled.
+    """Yields a temporary folder that becomes `directory` when it is complete.
 
-    Nobody ever sees half a folder, and where filling it raises, none is left.
+    No other process sees an incomplete folder. If an error is raised, nothing
+    is left.
 
     Raises:
-        FileExistsError: if `directory` holds something.
+        FileExistsError: if `directory` is not empty.
     """
     directory = require_empty(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def new_folder(directory):
 def unfinished_folder(parent):
     """Yields a temporary folder inside `parent`, on the same file system.
 
-    What is written there is moved to its place once it is whole.
+    Files in it are moved to their place when they are complete.
     """
     with tempfile.TemporaryDirectory(
         dir=parent, prefix=UNFINISHED
@@ -75,16 +76,16 @@ def unfinished_folder(parent):
 
 
 def remove_unfinished(parent):
-    """Removes what killed processes left of `unfinished_folder` in `parent`.
+    """Removes the `unfinished_folder`s of killed processes in `parent`.
 
-    Not what lies in folders of it, which may be those of other runs.
+    Folders in `parent` are not searched, since they may be those of other runs.
     """
     for path in parent.glob(f"{UNFINISHED}*"):
         shutil.rmtree(path)
 
 
 def to_json(content):
-    """Returns JSON as bytes; non-finite numbers become null."""
+    """Returns JSON as bytes, with null for numbers that are not finite."""
     content = configurations.plain(content)
     return (json.dumps(content, indent=2) + "\n").encode()
 
@@ -99,10 +100,10 @@ def read_json(path):
 
 
 def from_json(content, name):
-    """Returns the dict that bytes of JSON are; `name` is for the error.
+    """Returns the dict in bytes of JSON. `name` is for the error message.
 
     Raises:
-        ValueError: if they are not JSON, or something else.
+        ValueError: if the bytes are not JSON, or hold something else.
     """
     try:
         content = json.loads(content)
@@ -117,12 +118,12 @@ def from_json(content, name):
 
 
 def write_json(path, content):
-    """Writes JSON so that nobody ever sees half a file."""
+    """Writes a JSON file atomically."""
     write(path, to_json(content))
 
 
 def write(path, content):
-    """Writes bytes so that nobody ever sees half a file."""
+    """Writes a file of bytes atomically."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with unfinished_folder(path.parent) as temporary:
@@ -132,10 +133,11 @@ def write(path, content):
 
 
 def write_new(path, content):
-    """Writes bytes to a file that is never one that exists.
+    """Writes bytes to a new file, and never overwrites one.
 
-    `require_new` refuses such a file before hours of work. If one has come
-    since, the work is not lost: a number is added to the name, with a warning.
+    `require_new` checks the path before hours of work. If the file was created
+    meanwhile, a number is added to the name, with a warning, so that the work
+    is not lost.
 
     Returns:
         `Path` of the file.
@@ -159,12 +161,12 @@ def write_new(path, content):
 
 
 def _put(finished, path):
-    """Gives a whole file a name; returns whether the name was free."""
+    """Moves a complete file to `path`; returns whether it was free."""
     try:
         os.link(finished, path)
     except FileExistsError:
         return False
-    except OSError:  # There are no links on this file system.
+    except OSError:  # This file system has no links.
         try:
             with path.open("xb") as file:
                 file.write(finished.read_bytes())

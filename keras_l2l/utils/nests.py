@@ -1,4 +1,4 @@
-"""Nests of tensors: meta-parameters and states, by name and in order."""
+"""Nests of tensors, such as meta-parameters and states."""
 
 import functools
 import math
@@ -12,9 +12,9 @@ def count_params(tensors):
 
 
 def named_leaves(nest, name=""):
-    """Yields `("lstm_0/kernel", leaf)` for every leaf, dicts by sorted key.
+    """Yields pairs `("lstm_0/kernel", leaf)`, with dicts in sorted order.
 
-    The order is the same on every Keras backend; that of `keras.tree` is not.
+    The order is the same on every Keras backend, unlike that of `keras.tree`.
 
     Args:
         nest: Nest of dicts, lists and tuples.
@@ -31,12 +31,12 @@ def named_leaves(nest, name=""):
 
 
 def pack_leaves(structure, leaves):
-    """Returns a nest like `structure`, of leaves in `named_leaves`' order."""
+    """Returns a nest like `structure` from leaves ordered as `named_leaves`."""
     return _pack(structure, iter(leaves))
 
 
 def packer(nest):
-    """Returns the function from a list of leaves to a nest like this one."""
+    """Returns a function that packs a list of leaves into a nest like this."""
     structure = keras.tree.map_structure(lambda leaf: 0, nest)
     return functools.partial(pack_leaves, structure)
 

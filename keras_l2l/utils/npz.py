@@ -1,4 +1,4 @@
-"""Arrays from `.npz` files that may be damaged, or made to do harm."""
+"""Safe reading of `.npz` files that may be damaged or malicious."""
 
 import io
 import math
@@ -8,16 +8,16 @@ import numpy as np
 
 
 def load(file):
-    """Returns the dict of arrays that `np.savez` has written to a file.
+    """Returns the dict of arrays in a file written by `np.savez`.
 
-    Nothing in it is executed, and what is allocated is not larger than the
-    file.
+    Nothing in the file is executed, and no more memory is allocated than the
+    size of the file.
 
     Args:
         file: Seekable binary file.
 
     Raises:
-        ValueError: if it is no such file, or holds pickled objects.
+        ValueError: if it is not such a file, or holds pickled objects.
     """
     try:
         size = file.seek(0, io.SEEK_END)
@@ -31,7 +31,7 @@ def load(file):
         with np.load(file, allow_pickle=False) as npz:
             return {name: npz[name] for name in npz.files}
     except Exception as error:
-        # The readers of ZIP files and headers raise all sorts of things.
+        # The readers of ZIP files and headers raise various errors.
         raise ValueError(
             "It must be an .npz file of plain arrays, not compressed and "
             f"without pickled objects. Received: {error or type(error)}"
@@ -39,7 +39,7 @@ def load(file):
 
 
 def _check(archive, member):
-    """Raises ValueError unless a member is as large as its header says."""
+    """Raises ValueError unless the size of a member matches its header."""
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{member.filename} is compressed")
     with archive.open(member) as file:

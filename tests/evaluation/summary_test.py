@@ -34,7 +34,7 @@ def test_metrics_have_statistics_and_columns():
                 "optimizer": "sgd",
                 "learning_rate": 1,
                 "test_accuracy": 0.65,
-                **summary,
+                **found,
             }
         ]
     }
@@ -68,8 +68,8 @@ def test_a_seed_that_diverges_is_inf(bad):
     assert 2.0 <= low[0] < high[0] <= 6.0
     assert np.isnan([low[1:], high[1:]]).all()
     for name in summary.CRITERIA:
-        assert summary[name] == summary[f"{name}_median"] == np.inf
-        assert np.isnan(summary[f"{name}_ci95"]).all()
+        assert found[name] == found[f"{name}_median"] == np.inf
+        assert np.isnan(found[f"{name}_ci95"]).all()
 
 
 def test_interval_covers_the_mean_about_95_percent_of_the_time():

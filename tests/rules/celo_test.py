@@ -9,7 +9,6 @@ from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l.optimizer.execution import execution_of
 from keras_l2l.presets import celo_weights
-from keras_l2l.rules import accumulators
 from keras_l2l.rules import cells
 
 RULES = {"celo": rules.Celo, "celo_adam": rules.CeloAdam}
@@ -98,35 +97,6 @@ def test_state_of_celo():
     # Four for each element; what is not factored has three more.
     factors = 3 * (3 * 3 * 16 + 3 * 3 * 32)
     assert floats == [4 * 4608 + factors, 7 * 32, 4 * 700 + 3 * 107, 7]
-
-
-@pytest.mark.parametrize(
-    "shape, row, column",
-    [
-        ((12, 5), (5,), (12,)),
-        ((5, 12), (5,), (12,)),
-        # Of equal axes, the last counts as the largest.
-        ((3, 3, 2), (3, 2), (3, 2)),
-        ((4, 4), (4,), (4,)),
-        ((1, 1), (1,), (1,)),
-        ((2, 7, 1, 5), (2, 1, 5), (2, 7, 1)),
-    ],
-)
-def test_factored_axes(shape, row, column):
-    factored = accumulators.Factored(shape, (0.9, 0.5))
-    state = factored.init_state()
-    assert {k: tuple(v.shape) for k, v in state.items()} == {
-        "row": (2, *row),
-        "column": (2, *column),
-    }
-    squares = tf.random.stateless_uniform(shape, (0, 1))
-    state = factored.update(state, squares)
-    largest = np.argsort(shape, kind="stable")[-1]
-    np.testing.assert_allclose(
-        state["row"][1], 0.5 * np.mean(squares, largest), rtol=1e-6
-    )
-    for tensor in factored.expanded(state):
-        np.broadcast_shapes(tensor.shape[1:], shape)
 
 
 @both

@@ -1,4 +1,4 @@
-"""TFDS data sets of what ships in other packages, which need no download."""
+"""TFDS data sets of files in other packages, which need no download."""
 
 import pathlib
 
@@ -43,9 +43,9 @@ class L2LDigits(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": images[i, :, :, None], "label": digits.target[i]}
 
 
-# They stay where they are. Their packages say of them: public domain or CC0;
-# the motorcycle is of Middlebury Stereo 2014, without a licence; china and
-# flower are CC BY 2.0, by danielbuechele and vultilion on Flickr.
+# Not copied. Public domain or CC0 by their packages, except: motorcycle, from
+# Middlebury Stereo 2014, without a licence; china and flower, CC BY 2.0, by
+# danielbuechele and vultilion on Flickr.
 _PHOTOGRAPHS = (
     "astronaut.png",
     "chelsea.png",
@@ -62,13 +62,13 @@ _OF_SCIKIT_LEARN = ("china.jpg", "flower.jpg")
 
 
 class L2LPatchesConfig(tfds.core.BuilderConfig):
-    """Which crops are taken of each photograph.
+    """Configuration of the crops of each photograph.
 
     Args:
-        size: Int, their height and width.
-        numbers: Ints, how many from each region.
-        photographs: Int, the first how many.
-        zoom: Int, how many times the photograph is enlarged before.
+        size: Int, height and width of a crop.
+        numbers: Ints, number of crops from each region.
+        photographs: Int, number of photographs, the first ones.
+        zoom: Int, factor by which photographs are enlarged first.
     """
 
     def __init__(self, size, numbers, photographs=10, zoom=1):
@@ -83,22 +83,22 @@ class L2LPatches(tfds.core.GeneratorBasedBuilder):
     """Crops of ten photographs that ship in Python packages.
 
     The class of a crop is its photograph. Needs no download. Each photograph
-    is divided into three regions, side by side: crops of the first two are
-    the training split, in this order and unshuffled, so that its last fifth,
-    which is held out for `meta_valid`, shares no pixel with the rest; those
-    of the third are the test split.
+    is divided into three regions, side by side. Crops of the first two, in
+    this order and unshuffled, are the training split. Its last fifth, which is
+    held out for `meta_valid`, therefore shares no pixel with the rest. Crops
+    of the third region are the test split.
     """
 
     name = "l2l_patches"
     VERSION = tfds.core.Version("1.0.0")
-    # 32: for classification. 64, 128: content images of neural art; the last
-    # two photographs are the styles there.
+    # 32 is for classification. 64 and 128 are content images of neural art,
+    # where the last two photographs are the styles.
     BUILDER_CONFIGS = [
         L2LPatchesConfig(32, numbers=(400, 100, 150)),
         L2LPatchesConfig(64, numbers=(12, 3, 3), photographs=8),
         L2LPatchesConfig(128, numbers=(12, 3, 3), photographs=8, zoom=2),
     ]
-    # Where each region begins and ends, in shares of the width.
+    # Start and end of each region, as shares of the width.
     REGIONS = ((0.0, 0.6), (0.6, 0.75), (0.75, 1.0))
 
     def _info(self):
@@ -132,7 +132,7 @@ class L2LPatches(tfds.core.GeneratorBasedBuilder):
                 self._crops(_photograph(name), label, region)
                 for label, name in enumerate(names)
             ]
-            # One of each in turn: few examples are to be of many photographs.
+            # In turn, so that a few examples are of many photographs.
             for one_of_each in zip(*crops, strict=True):
                 for label, crop in enumerate(one_of_each):
                     yield key, {"image": crop, "label": label}
@@ -152,7 +152,7 @@ class L2LPatches(tfds.core.GeneratorBasedBuilder):
                 for side in image.shape[:2]
             )
             crop = image[y : y + size, x : x + size]
-            # A black margin tells nothing, and is the same in every region.
+            # Black margins are the same in every region.
             if np.ptp(crop) >= 16:
                 number -= 1
                 yield crop

@@ -13,7 +13,7 @@ _META_VALID_PERCENT = 20
 
 
 class DatasetError(ValueError):
-    """A data set that cannot be used, with what to do about it."""
+    """A data set cannot be used. The message says what to do."""
 
 
 def load_images(name, data_dir=None, download=False, labels=None):
@@ -21,10 +21,10 @@ def load_images(name, data_dir=None, download=False, labels=None):
 
     Args:
         name: String, the data set's TFDS name.
-        data_dir: Folder of prepared data; `None` is TFDS' default.
-        download: Bool, whether TFDS may download what is not prepared.
-        labels: List of ints, the classes to keep; they are numbered anew, in
-            this order. `None` keeps all.
+        data_dir: Folder of prepared data; `None` for TFDS' default.
+        download: Bool, whether TFDS may download data that are not prepared.
+        labels: List of ints, the classes to keep, which are renumbered in this
+            order. `None` keeps all.
 
     Returns:
         Tuple `(splits, num_classes)`. `splits` maps each of `SPLITS` to
@@ -34,8 +34,8 @@ def load_images(name, data_dir=None, download=False, labels=None):
         `test` is its test (or else validation) split.
 
     Raises:
-        DatasetError: if the data set is unknown, is not prepared, is not one
-            of equally sized labelled images, or has no such labels.
+        DatasetError: if the data set is unknown, is not prepared, does not
+            hold equally sized labelled images, or lacks one of the labels.
     """
     builder = _builder(name, data_dir)
     _check_features(builder)
@@ -85,7 +85,7 @@ def _check_labels(labels, classes):
 
 
 def _only(labels, images, of_images):
-    """Returns the images of some classes, which are numbered anew."""
+    """Returns the images of some classes, with renumbered labels."""
     found = tf.equal(of_images[:, None], tf.constant(labels, of_images.dtype))
     kept = tf.reduce_any(found, axis=1)
     return images[kept], tf.argmax(found[kept], axis=1)
@@ -101,7 +101,7 @@ def _builder(name, data_dir):
             "l2l_patches. All names: tensorflow_datasets.list_builders()."
         ) from None
     except (AssertionError, ValueError) as error:
-        # So TFDS says that there is no such version or configuration.
+        # TFDS raises these for an unknown version or configuration.
         raise DatasetError(
             "The data set must be of a version and configuration that "
             f"tensorflow_datasets knows. Received: {name!r}: "
@@ -110,7 +110,7 @@ def _builder(name, data_dir):
 
 
 def _check_features(builder):
-    """Raises, before anything is downloaded, if these are no images."""
+    """Raises before a download unless these are labelled images."""
     features = dict(builder.info.features)
     image, label = features.get("image"), features.get("label")
     if (
@@ -126,13 +126,13 @@ def _check_features(builder):
 
 
 def _prepared(builder, data_dir, download):
-    """Returns the builder when its data are on disk."""
+    """Returns the builder, with its data on disk."""
     name = builder.name
     if builder.is_prepared():
         return builder
     if not (download or isinstance(builder, builders.NEED_NO_DOWNLOAD)):
-        # Checked here because TFDS without a network retries for minutes
-        # and then fails with a bare ConnectionError.
+        # Without a network TFDS retries for minutes, and then fails with a
+        # bare ConnectionError.
         raise DatasetError(
             f"The data set {name!r} must be prepared before use. There is "
             f"none in {builder.data_dir}{_other_versions(builder)}. Either "
@@ -151,7 +151,7 @@ def _prepared(builder, data_dir, download):
 
 
 def _other_versions(builder):
-    """Returns words on what versions there are beside one that is missing."""
+    """Returns a remark on prepared versions, for the error message."""
     folder = pathlib.Path(builder.data_dir).parent
     found = sorted(p.parent.name for p in folder.glob("*/dataset_info.json"))
     if not found:

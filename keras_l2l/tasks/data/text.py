@@ -5,29 +5,31 @@ import pydoc_data.topics
 import numpy as np
 import tensorflow as tf
 
-# Those of ASCII that can be printed, and one for all others.
+from keras_l2l.tasks import base
+
+# The characters of ASCII; "?" stands for all others.
 VOCABULARY = 128
 CONTEXT = 32
 
 
 def load_characters():
-    """Returns windows of the text of Python's own help, about 465,000 letters.
+    """Returns windows of the text of Python's help, about 465,000 characters.
 
-    Each is of `CONTEXT` characters, to predict from each the next one. The
-    splits are parts of the text, one after the other, that do not overlap.
+    Each window has `CONTEXT` characters, for each of which the next one is to
+    be predicted. The splits are consecutive parts of the text.
 
     Returns:
         Dict from each of `keras_l2l.tasks.SPLITS` to a pair of uint8 tensors
-        `[windows, CONTEXT]`, the second one character on.
+        `[windows, CONTEXT]`, the second one character ahead of the first.
     """
     # The order of a module's dict is that of its source.
     joined = "\n".join(pydoc_data.topics.topics.values())
     codes = np.frombuffer(joined.encode("ascii", "replace"), np.uint8)
-    train, meta_valid, _ = np.split(
-        codes, [len(codes) * 3 // 5, len(codes) * 4 // 5]
-    )[:3]
-    parts = {"train": train, "meta_valid": meta_valid, "test": _}
-    return {split: _windows(part) for split, part in parts.items()}
+    parts = np.split(codes, [len(codes) * 3 // 5, len(codes) * 4 // 5])
+    return {
+        split: _windows(part)
+        for split, part in zip(base.SPLITS, parts, strict=True)
+    }
 
 
 def _windows(codes):

@@ -1,39 +1,43 @@
-"""Moving averages of gradients that several rules see."""
+"""Exponential moving averages (EMAs), of gradients and of their squares."""
 
 import numpy as np
 from keras import ops
 
 
-def decayed(average, value, decay):
-    """Returns an exponential moving average, one step on.
+def update(ema, value, decay):
+    """Returns an exponential moving average after one more value.
+
+    ```
+    ema = decay * ema + (1 - decay) * value
+    ```
 
     Args:
-        average: Tensor.
-        value: Tensor that broadcasts to it.
-        decay: Number in [0, 1), or tensor that broadcasts to `average`.
+        ema: Tensor.
+        value: Tensor that broadcasts to `ema`.
+        decay: Number in [0, 1), or tensor that broadcasts to `ema`.
     """
-    return decay * average + (1 - decay) * value
+    return decay * ema + (1 - decay) * value
 
 
-def moving_averages(averages, value, decays):
-    """Returns averages `[len(decays), ...]` with a new value, one step on."""
+def update_many(emas, value, decays):
+    """Returns EMAs `[len(decays), ...]` of a tensor after one more value."""
     decays = np.reshape(decays, (-1,) + (1,) * len(value.shape))
-    return decayed(averages, value, ops.convert_to_tensor(decays, value.dtype))
+    return update(emas, value, ops.convert_to_tensor(decays, value.dtype))
 
 
-class Factored:
-    """Second moments of one tensor, by their means along two axes (Adafactor).
+class FactoredMoments:
+    """EMAs of the squares of one tensor, factored as in Adafactor.
 
-    Of a tensor with two or more axes, only averages along its largest axis
-    (`row`) and along its second largest (`column`) are kept; of another one,
-    all of them (`full`).
+    A tensor with two or more axes keeps only the means of its squares along
+    its largest axis (`row`) and along its second largest axis (`column`). Any
+    other tensor keeps all squares (`full`).
 
     Args:
-        shape: Tuple of ints, the tensor's.
-        decays: List of numbers in [0, 1): as many averages.
+        shape: Tuple of ints, the shape of the tensor.
+        decays: List of numbers in [0, 1), one for each EMA.
 
     Attributes:
-        is_factored: Bool.
+        is_factored: Bool, whether the tensor has two or more axes.
 
     Reference:
         Shazeer and Stern, 2018 (arXiv 1804.04235).
@@ -44,13 +48,13 @@ class Factored:
         self._decays = decays
         self.is_factored = len(shape) >= 2
         if self.is_factored:
-            # Counted from the end: averages have an axis more in front.
+            # Counted from the end, since EMAs have an additional first axis.
             *_, second, first = np.argsort(shape, kind="stable")
             self._largest = int(first) - len(shape)
             self._second = int(second) - len(shape)
 
     def init_state(self):
-        """Returns a dict of zeros, `row` and `column`, or `full`."""
+        """Returns zeros: a dict of `row` and `column`, or of `full`."""
         number = len(self._decays)
         if not self.is_factored:
             return {"full": ops.zeros((number, *self._shape), dtype="float32")}
@@ -62,24 +66,24 @@ class Factored:
         }
 
     def update(self, state, squares):
-        """Returns the state with new squares, of the tensor's shape."""
+        """Returns the state after one more tensor of squares."""
         if not self.is_factored:
-            return {
-                "full": moving_averages(state["full"], squares, self._decays)
-            }
+            return {"full": update_many(state["full"], squares, self._decays)}
         return {
-            name: moving_averages(
+            name: update_many(
                 state[name], ops.mean(squares, axis=axis), self._decays
             )
             for name, axis in self._axes()
         }
 
     def where(self, mask, new, old):
-        """Returns a state, the old one where all that it is of is masked out.
+        """Returns the new state, and the old one where all is masked out.
+
+        A mean stays as it was if all elements that it averages are masked.
 
         Args:
-            mask: Bool tensor that broadcasts to the tensor.
-            new, old: As from `init_state`.
+            mask: Bool tensor that broadcasts to the tensor's shape.
+            new, old: States as from `init_state`.
         """
         mask = ops.broadcast_to(mask, self._shape)
         if not self.is_factored:
@@ -90,7 +94,7 @@ class Factored:
         }
 
     def expanded(self, state):
-        """Returns `(row, column)` that broadcast to `[averages, *shape]`."""
+        """Returns `(row, column)` that broadcast to `[emas, *shape]`."""
         if not self.is_factored:
             return state["full"], state["full"]
         return tuple(
@@ -107,14 +111,15 @@ class Factored:
         return shape
 
     def normalizers(self, state):
-        """Returns factors of the gradient, broadcasting to `expanded`'s.
+        """Returns factors that normalize a gradient.
 
         ```
         rsqrt(row / (mean of row + 1e-9)) * rsqrt(column)
         rsqrt(full + 1e-9)                             if not factored
         ```
 
-        where `rsqrt(x) = 1 / sqrt(max(x, 1e-9))`.
+        where `rsqrt(x) = 1 / sqrt(max(x, 1e-9))`. They broadcast to
+        `[emas, *shape]`.
         """
         if not self.is_factored:
             return _rsqrt(state["full"] + 1e-9)
