@@ -74,24 +74,23 @@ def make_card(run_dir, command, description, limits):
 
 
 def _stage(folder):
-    """Returns a dict of how a run, or a stage of it, went."""
+    """Returns a dict of the configuration and the course of a stage."""
     config, history = (
         files.read_json(folder / f"{name}.json")
         for name in ("config", "history")
     )
-    for name in ("task", "validation_task"):
-        tasks = config.get(name, [])
+    for tasks in (config["task"], config["validation"]["task"] or []):
         for task in tasks if isinstance(tasks, list) else [tasks]:
             _shorten(task["config"])
     return {
-        **config,
+        "config": config,
         "seconds": history["seconds"],
         "validation": history["validation"],
     }
 
 
 def _shorten(config):
-    """Takes the Keras model out where a task says what it is made from."""
+    """Removes the Keras model where a task says what it is made from."""
     if "network" in config:
         del config["model"]
 
