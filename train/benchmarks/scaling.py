@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from keras_l2l.meta_training import Curriculum
 from keras_l2l.meta_training import meta_step
-from keras_l2l.meta_training import replicas
 from keras_l2l.meta_training.curriculum import EpisodeLengths
+from keras_l2l.meta_training.replicas import Replicas
 from train.benchmarks import meta_training
 from train.benchmarks import timing
 
@@ -120,13 +120,13 @@ def _worker(tf_config, core, episodes, repeats):
     os.environ["TF_CONFIG"] = json.dumps(tf_config)
     os.sched_setaffinity(0, {core})
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    divided = replicas.Replicas(strategy)
-    return _all_reduce_seconds(divided, repeats), {
-        each: _meta_step_seconds(divided, each, repeats) for each in episodes
+    replicas = Replicas(strategy)
+    return _all_reduce_seconds(replicas, repeats), {
+        each: _meta_step_seconds(replicas, each, repeats) for each in episodes
     }
 
 
-def _all_reduce_seconds(divided, repeats, calls=50):
+def _all_reduce_seconds(replicas, repeats, calls=50):
     vector = tf.ones(_META_PARAMS)
     divided = replicas.divide(lambda i: i, [0] * replicas.number)
 
@@ -138,7 +138,7 @@ def _all_reduce_seconds(divided, repeats, calls=50):
     return _median_seconds(lambda: reduce().numpy(), repeats, calls)
 
 
-def _meta_step_seconds(divided, episodes, repeats):
+def _meta_step_seconds(replicas, episodes, repeats):
     estimator = meta_training.mlp_estimator(784, horizon=100, unroll_length=20)
     run = meta_step.MetaRun(
         replicas,
