@@ -21,22 +21,27 @@ __all__ = [
     "TrainingLength",
     "UpdateRule",
     "__version__",
+    "estimators",
     "evaluation",
     "export",
     "meta_train",
+    "meta_training",
     "presets",
     "rules",
     "tasks",
 ]
 
 
+# What needs TensorFlow is imported on first use: optimizing does not.
+_LAZY = ("estimators", "evaluation", "export", "meta_training", "tasks")
+
+
 def __getattr__(name):
-    # What needs TensorFlow is imported on first use: optimizing does not.
-    if name in ("evaluation", "export", "meta_train", "tasks"):
+    if name in (*_LAZY, "meta_train"):
         backends.require_tensorflow(f"keras_l2l.{name}")
     if name == "meta_train":
         module = importlib.import_module("keras_l2l.meta_training.meta_train")
         return module.meta_train
-    if name in ("evaluation", "export", "tasks"):
+    if name in _LAZY:
         return importlib.import_module(f"keras_l2l.{name}")
     raise AttributeError(f"module 'keras_l2l' has no attribute {name!r}")

@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 import keras_l2l
+from keras_l2l import estimators
+from keras_l2l import meta_training
 from keras_l2l import tasks
 from keras_l2l.meta_training.history import Recorder
 
@@ -58,12 +60,11 @@ def train(output_dir, task=None, **arguments):
         output_dir,
         **{
             "horizon": 6,
-            "unroll_length": 2,
+            "estimator": estimators.TruncatedBackprop(unroll_length=2),
             "meta_batch_size": 2,
-            "meta_learning_rate": 0.01,
+            "meta_optimizer": meta_training.MetaOptimizer(learning_rate=0.01),
             "meta_steps": 1500,
-            "validation_interval": 20,
-            "validation_episodes": 2,
+            "validation": meta_training.Validation(interval=20, episodes=2),
             "resume": True,
             "verbose": 0,
             **arguments,

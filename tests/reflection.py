@@ -30,16 +30,14 @@ ARGUMENTS |= {
         lambda: tasks.NeuralArt(np.full((8, 8, 3), 99), "l2l_patches/32")
     ),
     estimators.TruncatedBackprop: lambda: estimators.TruncatedBackprop(
-        rules.SGD(), tasks.Quadratics(3), 6, 3
+        unroll_length=3
     ),
     estimators.EvolutionStrategies: lambda: estimators.EvolutionStrategies(
-        rules.SGD(), tasks.Quadratics(3), 6, 3
+        unroll_length=3
     ),
-    estimators.PersistentES: lambda: estimators.PersistentES(
-        rules.SGD(), tasks.Quadratics(3), 6, 3
-    ),
+    estimators.PersistentES: lambda: estimators.PersistentES(unroll_length=3),
     estimators.Imitation: lambda: estimators.Imitation(
-        rules.SGD(), tasks.Quadratics(3), 6, 3, teacher=rules.Adam()
+        unroll_length=3, teacher=rules.Adam()
     ),
 }
 

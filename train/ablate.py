@@ -1,10 +1,9 @@
-"""Meta-trains for long trainings with and without each of the ways to do so.
+"""Compares the options for long horizons, one at a time.
 
 For each variant a short run of the experiment "long", in a folder in
 --output_dir. Writes ablations.json there, and prints it as a table: the best
 validation of each, geometric means over networks that none was meta-trained
-on. One that was stopped goes on when it is called again.
-Example:
+on. The same command continues a comparison that was stopped. Example:
 
   python -m train.ablate --data_dir=runs/tfds --output_dir=runs/ablations
 """
@@ -37,12 +36,11 @@ VARIANTS = {
     "all episodes whole": ("--nolog_uniform_horizons",),
     "a curriculum": ("--first_horizon=250",),
     "a teacher": (
+        "--estimator=imitation",
         "--teacher=adam",
         "--teacher_learning_rate=0.001",
         "--imitation_weight=0.1",
     ),
-    "random scaling": ("--random_scaling=1",),
-    "reparametrization": ("--reparametrization=1",),
     "evolution strategies": ("--estimator=es",),
     "persistent ES": ("--estimator=persistent_es",),
 }

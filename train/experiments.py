@@ -63,7 +63,7 @@ def _conv_tests(name):
 
 
 def _long_tests():
-    """Returns the tests of long trainings, one for each network."""
+    """Returns the tests of full training runs, one for each network."""
     return {
         name: Test(
             name,
@@ -97,8 +97,8 @@ _LONG_TUNING_SEEDS = {
     "fashion_sigmoid": 2,
 }
 
-# Short unrolls come soonest to an optimizer that is fast and stops early; then
-# longer ones make it go on, in the end whole episodes.
+# Short unrolls soon give an optimizer that is fast and stops early. Longer
+# ones, in the end whole episodes, then make it continue.
 _LONGER_UNROLLS = [
     {
         "unroll_length": 50,
@@ -192,7 +192,8 @@ EXPERIMENTS = {
             "horizon": 128,
             "unroll_length": 32,
             "sampled_coordinates": 1024,
-            # Without it, steps are as small as pays within an unroll.
+            # Without a teacher, steps are as small as pays within an unroll.
+            "estimator": "imitation",
             "teacher": "adam",
             "teacher_learning_rate": 0.178,
             "imitation_weight": 10000.0,
@@ -212,8 +213,8 @@ EXPERIMENTS = {
         },
         quick={"dataset": "l2l_patches/32"},
     ),
-    # Not the paper's: an optimizer for whole trainings of networks that it has
-    # not seen. Fashion-MNIST is needed, and digits and text that are there.
+    # Not the paper's: an optimizer for full training runs of held-out networks.
+    # It needs Fashion-MNIST, and digits and text that ship with packages.
     "long": Experiment(
         flags={
             "task": "networks",
@@ -226,7 +227,7 @@ EXPERIMENTS = {
             "loss_weights": "log",
             "compile_unroll": True,
             "meta_batch_size": 11,
-            "episode_clipnorm": 1.0,
+            "meta_episode_clipnorm": 1.0,
             "meta_learning_rate": 0.001,
             "meta_steps": 60,
             "validation_interval": 15,

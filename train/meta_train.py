@@ -2,15 +2,15 @@
 
 Writes to --output_dir: preset/ (for LearnedOptimizer.from_preset),
 config.json (all that reproduces the run), history.json, checkpoints/, and
-logs/ for TensorBoard. A run that was stopped or killed goes on with the same
-flags and --resume. Examples:
+logs/ for TensorBoard. The same flags and --resume continue a run that was
+stopped or killed. Examples:
 
   python -m train.meta_train --task=mlp --output_dir=runs/digits
   python -m train.meta_train --experiment=quadratics --output_dir=runs/q
 
-An experiment of several stages, each of which goes on from the preset of the
-one before, has such a folder for each, stage_1/ and so on, beside the preset/
-of the last.
+An experiment of several stages, each of which starts from the preset of the one
+before, has such a folder for each, stage_1/ and so on, beside the preset/ of
+the last.
 """
 
 import json
@@ -28,6 +28,7 @@ from keras_l2l.meta_training import task_check
 from keras_l2l.utils import files
 from train import cli
 from train import meta_flags
+from train import option_flags
 from train import registry
 from train import stages as stages_lib
 
@@ -53,23 +54,17 @@ def main():
         return
     if values.check:
         found = task_check.inspect_task(
-            rule,
-            task,
-            validation_task=stages_lib.validation_task(values),
-            **stages_lib.arguments(values),
+            rule, task, **option_flags.arguments(values)
         )
         print(files.to_json(found).decode())
         return
     if values.search is not None:
-        arguments = stages_lib.arguments(values)
-        del arguments["meta_learning_rate"]
         search.meta_search(
             rule,
             task,
             values.output_dir,
             values.search,
-            validation_task=stages_lib.validation_task(values),
-            **arguments,
+            **option_flags.arguments(values),
         )
     elif len(stages) > 1:
         _run_stages(values, stages, rule, meta_params, strategy)
@@ -81,8 +76,7 @@ def main():
             meta_params=meta_params,
             resume=values.resume,
             strategy=strategy,
-            validation_task=stages_lib.validation_task(values),
-            **stages_lib.arguments(values),
+            **option_flags.arguments(values),
         )
     print(f"Preset: {values.output_dir}/preset")
 
@@ -95,14 +89,6 @@ def _require_compatible(values, stages):
         raise ValueError(
             "--check, --search and --replay must run on one device. Received: "
             f"--distribute={values.distribute}."
-        )
-    if values.teacher == "none" and (
-        values["teacher_learning_rate"].present
-        or values["imitation_weight"].present
-    ):
-        raise ValueError(
-            "--teacher_learning_rate and --imitation_weight must go with a "
-            "--teacher. Received: them without one. Add --teacher=adam."
         )
     if values.init_preset and (values.check or values.search):
         raise ValueError(
@@ -137,8 +123,7 @@ def _run_stages(values, stages, rule, meta_params, strategy):
             meta_params=meta_params,
             resume=values.resume,
             strategy=strategy,
-            validation_task=stages_lib.validation_task(values),
-            **stages_lib.arguments(values),
+            **option_flags.arguments(values),
         ).meta_params
     if is_chief:
         last = presets.load_preset(folder / "preset")

@@ -82,12 +82,11 @@ def _stage(folder):
         files.read_json(folder / f"{name}.json")
         for name in ("config", "history")
     )
-    for name in ("task", "validation_task"):
-        tasks = config.get(name, [])
+    for tasks in (config["task"], config["validation"]["task"] or []):
         for task in tasks if isinstance(tasks, list) else [tasks]:
             _shorten(task["config"])
     return {
-        **config,
+        "config": config,
         "seconds": history["seconds"],
         "validation": history["validation"],
     }

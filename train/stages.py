@@ -1,34 +1,16 @@
-"""The stages of a meta-training, each of which sets flags not given."""
+"""The stages of a meta-training, which set flags that are not given."""
 
 import pathlib
 
 from absl import flags
 
-from keras_l2l import estimators
 from train import cli
 from train import experiments
-from train import registry
-
-# Flags that are arguments of `meta_train`; a teacher takes two of them.
-_ARGUMENTS = (
-    *(name for name in estimators.ARGUMENTS if name != "teacher"),
-    "meta_batch_size",
-    "meta_learning_rate",
-    "meta_steps",
-    "clipnorm",
-    "episode_clipnorm",
-    "first_horizon",
-    "log_uniform_horizons",
-    "random_scaling",
-    "reparametrization",
-    "validation_interval",
-    "validation_episodes",
-    "seed",
-)
+from train import option_flags
 
 
 def stages_of(values):
-    """Returns the list of what each stage sets of the flags not given."""
+    """Returns a list of dicts: the flags that each stage sets, if not given."""
     if values.experiment is None:
         stages, quick = [{}], experiments.QUICK
     else:
@@ -44,7 +26,7 @@ def stages_of(values):
 
 
 def _quick(values, quick):
-    """Returns a stage for trying it, its episodes shortened, too."""
+    """Returns a stage with few meta-steps of short episodes."""
     set_missing(quick)
     quick["unroll_length"] = min(
         values.unroll_length, experiments.QUICK_UNROLL_LENGTH
@@ -71,7 +53,7 @@ def stage_in(output_dir, stages):
 
 
 def with_tasks(values, stages, rule):
-    """Returns the stages as a rule can do them, before hours go into one.
+    """Returns the stages, adapted to a rule and checked in advance.
 
     Args:
         values: Flags.
@@ -96,40 +78,21 @@ def with_tasks(values, stages, rule):
 
 def _checked(values, stage, rule, task):
     try:
-        _try_estimators(values, rule, task)
+        _try_estimator(values, rule, task)
     except ValueError:
         if not stage.get("sampled_coordinates"):
             raise
         # For speed alone: all coordinates do, where they can't be sampled.
-        stage = {**stage, "sampled_coordinates": 0}
+        stage = {**stage, "sampled_coordinates": None}
         set_missing(stage)
-        _try_estimators(values, rule, task)
+        _try_estimator(values, rule, task)
     return stage
 
 
-def _try_estimators(values, rule, task):
-    given = arguments(values)
-    given = {name: given[name] for name in estimators.ARGUMENTS}
+def _try_estimator(values, rule, task):
+    estimator = option_flags.estimator(values)
     for one in task if isinstance(task, list) else [task]:
-        estimators.make_estimator(rule, one, **given)
-
-
-def validation_task(values):
-    """Returns the task that is validated on, `None` for that of training."""
-    if values.validation_task is None:
-        return None
-    return cli.make_task(values.validation_task)
-
-
-def arguments(values):
-    """Returns the arguments of `meta_train` that flags say."""
-    given = {name: values[name].value for name in _ARGUMENTS}
-    given["sampled_coordinates"] = values.sampled_coordinates or None
-    given["teacher"] = None
-    if values.teacher != "none":
-        teacher = registry.RULES[values.teacher]
-        given["teacher"] = teacher(learning_rate=values.teacher_learning_rate)
-    return given
+        estimator.bind(rule, one, values.horizon)
 
 
 def set_missing(stage):

@@ -1,14 +1,18 @@
 """What a meta-gradient estimator is."""
 
+import copy
+import dataclasses
 import typing
 
 import tensorflow as tf
 
+from keras_l2l.estimators import meta_loss
 from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.rules.base import UpdateRule
 from keras_l2l.tasks.base import check_task
 from keras_l2l.tasks.base import split_seed
 from keras_l2l.utils import checks
+from keras_l2l.utils.options import Options
 
 
 class Episode(typing.NamedTuple):
@@ -23,13 +27,90 @@ class Episode(typing.NamedTuple):
     carry: typing.Any
 
 
-class GradientEstimator:
+# Compared by identity: TensorFlow keeps what it has traced for each object.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class GradientEstimator(Options):
     """Estimates the gradient of the meta-loss in the meta-parameters.
 
-    Attributes:
-        horizon: Int, inner steps in an episode.
+    An estimator is configuration. `bind` returns a copy of it that works on a
+    rule and a task. A subclass defines `_estimate`, its options as fields, and
+    `name`.
+
+    Args:
         unroll_length: Int, inner steps per meta-gradient.
+        loss_weights: How the losses of an unroll make the meta-loss: their
+            `"sum"`, their `"mean"`, the `"last"`, the mean of their `"log"`,
+            so that small losses count as much as large ones, or a list of
+            `horizon` floats, a weight for each inner step.
+        compile_unroll: Bool, whether XLA compiles the optimizee, too. This is
+            several times as fast for small models with a cheap rule, and
+            slower for large convolutions. XLA draws other normal random
+            numbers.
+
+    Attributes:
+        name: String, what flags call the estimator.
+        rule: The rule for the task's variables, once bound; so are these.
+        task: `Task` or `TaskFamily`.
+        horizon: Int, inner steps in an episode.
+
+    Raises:
+        ValueError: if an option is of a wrong type or out of its range.
     """
+
+    unroll_length: int = 20
+    loss_weights: meta_loss.Named | list = "sum"
+    compile_unroll: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        weights = meta_loss.checked(self.loss_weights)
+        self._replace_field("loss_weights", weights)
+
+    def bind(self, rule, task, horizon):
+        """Returns a copy that estimates meta-gradients of a rule on a task.
+
+        Args:
+            rule: `UpdateRule`.
+            task: `Task` or `TaskFamily`.
+            horizon: Int, inner steps in an episode; a multiple of
+                `unroll_length`.
+
+        Raises:
+            ValueError: if an argument is of a wrong type, `unroll_length` does
+                not divide `horizon`, or the rule or the task can't do what an
+                option asks for.
+        """
+        if not isinstance(rule, UpdateRule):
+            raise ValueError(
+                "`rule` must be a keras_l2l.UpdateRule. Received: "
+                f"rule={checks.shown(rule)} (of type {type(rule).__name__})."
+            )
+        check_task(task)
+        horizon = checks.require_int("horizon", horizon)
+        if horizon % self.unroll_length:
+            raise ValueError(
+                "`unroll_length` must divide `horizon`. Received: "
+                f"horizon={horizon}, unroll_length={self.unroll_length}. The "
+                f"nearest horizon is {_nearest(horizon, self.unroll_length)}."
+            )
+        variables = task.variables()
+        checks.require_real(variables)
+        bound = copy.copy(self)
+        vars(bound).update(
+            rule=rule.for_num_steps(horizon).for_variables(variables),
+            task=task,
+            horizon=horizon,
+            _meta_loss=meta_loss.MetaLoss(
+                self.loss_weights, horizon, self.unroll_length
+            ),
+            _compiled=tf.function(
+                bound._estimate,
+                autograph=False,
+                # `None`, not `False`: parts of it may be compiled.
+                jit_compile=True if self.compile_unroll else None,
+            ),
+        )
+        return bound
 
     def init(self, seed):
         """Returns a fresh `Episode` of the `train` split.
@@ -37,7 +118,9 @@ class GradientEstimator:
         Args:
             seed: Int >= 0.
         """
-        raise NotImplementedError
+        seed = tf.constant(split_seed("train", seed), tf.int64)
+        carry = unroll_lib.init_carry(self.rule, self.task.sample(seed), seed)
+        return Episode(seed, carry)
 
     def estimate(self, meta_params, episode, seed):
         """Takes `unroll_length` inner steps of one episode.
@@ -52,78 +135,15 @@ class GradientEstimator:
             Tuple `(meta_gradient, meta_loss, episode)`: a nest like
             `meta_params`, a scalar, and the episode `unroll_length` steps on.
         """
-        raise NotImplementedError
-
-    def episode_of(self, episode):
-        """Returns what `unroll` goes on from: here, the episode itself."""
-        return episode
-
-
-class UnrollEstimator(GradientEstimator):
-    """An estimator that unrolls a rule on a task.
-
-    Args:
-        rule: `UpdateRule`.
-        task: `Task` or `TaskFamily`.
-        horizon: Int, inner steps in an episode; a multiple of
-            `unroll_length`.
-        unroll_length: Int >= 1, inner steps per meta-gradient.
-        compile_unroll: Bool, whether XLA compiles the optimizee, too: unrolls
-            of small ones, with a cheap rule, are several times as fast, large
-            convolutions slower. What a task draws in it from a normal
-            distribution is drawn otherwise.
-
-    Attributes:
-        rule: The rule for the task's variables.
-        task, horizon, unroll_length, compile_unroll: As given.
-
-    Raises:
-        ValueError: if an argument is of a wrong type, or `unroll_length` does
-            not divide `horizon`.
-    """
-
-    def __init__(
-        self, rule, task, horizon, unroll_length, compile_unroll=False
-    ):
-        if not isinstance(rule, UpdateRule):
-            raise ValueError(
-                "`rule` must be a keras_l2l.UpdateRule. Received: "
-                f"rule={checks.shown(rule)} (of type {type(rule).__name__})."
-            )
-        check_task(task)
-        horizon = checks.require_int("horizon", horizon)
-        unroll_length = checks.require_int("unroll_length", unroll_length)
-        if horizon % unroll_length:
-            raise ValueError(
-                "`unroll_length` must divide `horizon`. Received: "
-                f"horizon={horizon}, unroll_length={unroll_length}. The "
-                f"nearest horizon is {_nearest(horizon, unroll_length)}."
-            )
-        variables = task.variables()
-        checks.require_real(variables)
-        self.rule = rule.for_num_steps(horizon).for_variables(variables)
-        self.task = task
-        self.horizon = horizon
-        self.unroll_length = unroll_length
-        self.compile_unroll = compile_unroll
-        self._compiled = tf.function(
-            self._estimate,
-            autograph=False,
-            # As it comes, and not `False`: parts of it may be compiled.
-            jit_compile=True if compile_unroll else None,
-        )
-
-    def estimate(self, meta_params, episode, seed):
         return self._compiled(meta_params, episode, seed)
 
     def _estimate(self, meta_params, episode, seed):
-        """Is `estimate`, to be traced."""
+        """Like `estimate`, which traces it."""
         raise NotImplementedError
 
-    def init(self, seed):
-        seed = tf.constant(split_seed("train", seed), tf.int64)
-        carry = unroll_lib.init_carry(self.rule, self.task.sample(seed), seed)
-        return Episode(seed, carry)
+    def episode_of(self, episode):
+        """Returns what `unroll` continues from: here, the episode itself."""
+        return episode
 
 
 def _nearest(horizon, unroll_length):

@@ -1,16 +1,17 @@
 """Evolution strategies: meta-gradients without backpropagation."""
 
+import dataclasses
+
 import tensorflow as tf
 
 from keras_l2l.estimators import base
 from keras_l2l.estimators import unroll as unroll_lib
-from keras_l2l.estimators.meta_loss import MetaLoss
 from keras_l2l.tasks.base import RANDOM
 from keras_l2l.tasks.base import random_key
-from keras_l2l.utils import checks
 
 
-class EvolutionStrategies(base.UnrollEstimator):
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class EvolutionStrategies(base.GradientEstimator):
     """Estimates the gradient of each unroll from losses nearby.
 
     ```
@@ -20,41 +21,33 @@ class EvolutionStrategies(base.UnrollEstimator):
         / (2 * stddev^2)
     ```
 
-    All particles start an unroll where the unperturbed rule ended the last,
-    so that it is the gradient of truncated backpropagation with second
-    derivatives, of a meta-loss blurred by `stddev`. Neither rule nor task
-    need be differentiable in the meta-parameters.
+    All particles start an unroll where the unperturbed rule ended the last.
+    The estimate is the gradient of truncated backpropagation with second
+    derivatives, for a meta-loss blurred by `stddev`. Neither rule nor task
+    need be differentiable.
 
     Args:
-        rule, task, horizon, unroll_length, loss_weights: As for
-            `TruncatedBackprop`.
+        unroll_length, loss_weights, compile_unroll: See
+            `keras_l2l.estimators.GradientEstimator`.
         pairs: Int, antithetic pairs of particles, which run side by side.
-        stddev: Positive float, of the perturbations.
-        compile_unroll: Bool, see `UnrollEstimator`.
+        stddev: Float, standard deviation of the perturbations.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an option is out of its range.
 
     Reference:
         Metz et al., 2019 (arXiv 1810.10180); antithetic pairs: Vicol et al.,
         2021 (arXiv 2112.13835).
     """
 
-    def __init__(
-        self,
-        rule,
-        task,
-        horizon,
-        unroll_length,
-        loss_weights="sum",
-        pairs=4,
-        stddev=0.01,
-        compile_unroll=False,
-    ):
-        super().__init__(rule, task, horizon, unroll_length, compile_unroll)
-        self.pairs = checks.require_int("pairs", pairs)
-        self.stddev = checks.require_positive("stddev", stddev)
-        self._meta_loss = MetaLoss(loss_weights, horizon, unroll_length)
+    name = "es"
+    pairs: int = 4
+    stddev: float = 0.01
+
+    def bind(self, rule, task, horizon):
+        bound = super().bind(rule, task, horizon)
+        vars(bound)["_noise"] = tf.function(bound._drawn, autograph=False)
+        return bound
 
     def _estimate(self, meta_params, episode, noise):
         # The last is not perturbed.
@@ -80,8 +73,7 @@ class EvolutionStrategies(base.UnrollEstimator):
         noise = self._noise(meta_params, episode.seed, seed)
         return self._compiled(meta_params, episode, noise)
 
-    @tf.function(autograph=False)
-    def _noise(self, meta_params, episode_seed, seed):
+    def _drawn(self, meta_params, episode_seed, seed):
         """Returns a nest of tensors `[pairs, ...]`."""
         flat = [
             self.stddev
@@ -132,7 +124,7 @@ class EvolutionStrategies(base.UnrollEstimator):
         return losses, after._replace(iteration=iteration)
 
     def _signature(self, arguments):
-        """Returns what comes of one particle: losses, and a carry as before."""
+        """Returns the signature of one particle: losses, and a carry."""
         _, carries = arguments
         carry = tf.nest.map_structure(
             lambda t: tf.TensorSpec(t.shape[1:], t.dtype), carries
@@ -155,6 +147,7 @@ class EvolutionStrategies(base.UnrollEstimator):
         )
 
 
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class PersistentES(EvolutionStrategies):
     """Evolution strategies without the bias of truncation.
 
@@ -164,18 +157,20 @@ class PersistentES(EvolutionStrategies):
         / (2 * stddev^2)
     ```
 
-    Each particle goes on from where it ended the last unroll, and
-    `total_noise` is the sum of what it was perturbed by since its episode
-    began: so what an unroll does to later ones counts. The estimate has no
-    bias, and more variance the more unrolls an episode has.
+    Each particle continues from where it ended the last unroll, and
+    `total_noise` is the sum of its perturbations since its episode began, so
+    the effect of an unroll on later ones counts. The estimate has no bias, and
+    more variance the more unrolls an episode has.
 
     Args:
-        rule, task, horizon, unroll_length, loss_weights, pairs, stddev,
-            compile_unroll: As for `EvolutionStrategies`.
+        unroll_length, loss_weights, pairs, stddev, compile_unroll: See
+            `EvolutionStrategies`.
 
     Reference:
         Vicol et al., 2021 (arXiv 2112.13835), algorithm 2.
     """
+
+    name = "persistent_es"
 
     def init(self, seed):
         episode = super().init(seed)
@@ -212,7 +207,7 @@ class PersistentES(EvolutionStrategies):
 
 
 def _repeated(carry, number):
-    """Returns a carry as often, its tensors stacked, but for the iteration."""
+    """Returns a carry with its tensors repeated, but for the iteration."""
 
     def repeat(tensor):
         return tf.tile(tensor[None], [number] + [1] * tensor.shape.rank)

@@ -1,15 +1,18 @@
 """Truncated backpropagation beside the example of a teacher."""
 
+import dataclasses
 import math
 
 import tensorflow as tf
 
 from keras_l2l.estimators import truncated_backprop
+from keras_l2l.rules import deserialize
+from keras_l2l.rules import serialize
 from keras_l2l.rules.base import UpdateRule
 from keras_l2l.rules.wrapper import WrapperRule
-from keras_l2l.utils import checks
 
 
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Imitation(truncated_backprop.TruncatedBackprop):
     """Adds to the meta-loss how far the updates are from a teacher's.
 
@@ -19,62 +22,43 @@ class Imitation(truncated_backprop.TruncatedBackprop):
     ```
 
     Both norms are over the unroll and all coordinates, or estimated from those
-    of the sample, so that their ratio has a bias. `taught` is what the teacher
-    would have done with the gradients that the rule saw, on the rule's own way;
-    it has no derivatives. A short unroll does not reward what pays late, as
-    large steps that oscillate; a teacher that was tuned for the whole horizon
+    of the sample, so that their ratio has a bias. `taught` are the teacher's
+    updates for the gradients along the rule's own trajectory; they have no
+    derivatives. A short unroll does not reward what pays off late, such as
+    large steps that oscillate. A teacher that was tuned for the whole horizon
     shows it.
 
     Args:
-        rule, task, horizon, unroll_length, second_derivatives, loss_weights,
-            sampled_coordinates, compile_unroll: As for `TruncatedBackprop`.
+        unroll_length, loss_weights, compile_unroll, second_derivatives,
+            sampled_coordinates: See `TruncatedBackprop`.
         teacher: `UpdateRule` with the meta-parameters that it starts with,
-            as `rules.Adam(0.01)`.
-        imitation_weight: Positive float, how much the relative error counts.
+            such as `rules.Adam(0.01)`.
+        imitation_weight: Float, how much the relative error to the teacher's
+            updates counts beside the losses.
 
     Raises:
-        ValueError: as there; where coordinates are sampled, the teacher, too,
-            must treat each by itself.
+        ValueError: as for `TruncatedBackprop`. Where coordinates are sampled,
+            the teacher, too, must treat each by itself.
 
     Reference:
         Chen et al., 2020 (arXiv 2010.09089).
     """
 
-    def __init__(
-        self,
-        rule,
-        task,
-        horizon,
-        unroll_length,
-        second_derivatives=False,
-        loss_weights="sum",
-        sampled_coordinates=None,
-        compile_unroll=False,
-        *,
-        teacher,
-        imitation_weight=1.0,
-    ):
-        if not isinstance(teacher, UpdateRule):
-            raise ValueError(
-                "`teacher` must be a keras_l2l.UpdateRule. Received: "
-                f"teacher={checks.shown(teacher)} (of type "
-                f"{type(teacher).__name__})."
-            )
+    name = "imitation"
+    teacher: UpdateRule
+    imitation_weight: float = 1.0
+
+    def get_config(self):
+        return {**super().get_config(), "teacher": serialize(self.teacher)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "teacher": deserialize(config["teacher"])})
+
+    def bind(self, rule, task, horizon):
         if isinstance(rule, UpdateRule):
-            rule = _Taught(rule, teacher)
-        super().__init__(
-            rule,
-            task,
-            horizon,
-            unroll_length,
-            second_derivatives,
-            loss_weights,
-            sampled_coordinates,
-            compile_unroll,
-        )
-        self.imitation_weight = checks.require_positive(
-            "imitation_weight", imitation_weight
-        )
+            rule = _Taught(rule, self.teacher)
+        return super().bind(rule, task, horizon)
 
     def _estimate(self, meta_params, episode, seed):
         # What counts is the error in this unroll.
@@ -92,9 +76,9 @@ class Imitation(truncated_backprop.TruncatedBackprop):
 
 
 class _Taught(WrapperRule):
-    """A rule, beside which a teacher is told of the same gradients.
+    """A rule beside a teacher that sees the same gradients.
 
-    The updates are the rule's, the state is that of both and the sums of
+    The updates are the rule's. The state is that of both, and the sums of
     squares of the teacher's updates and of the differences to them.
     """
 
@@ -163,7 +147,7 @@ class _Taught(WrapperRule):
         }
 
     def _square(self, tensors):
-        """Returns the squared norm of what the tensors are samples of."""
+        """Returns the squared norm of the tensors that these are samples of."""
         return tf.add_n(
             [
                 tf.reduce_sum(tf.square(t))

@@ -1,6 +1,7 @@
 """How the losses of an unroll make the meta-loss."""
 
 import math
+import typing
 
 import tensorflow as tf
 
@@ -9,18 +10,18 @@ from keras_l2l.utils import checks
 # Added to losses before their logarithm: else tasks whose losses go to 0 would
 # be all that counts in the end.
 SMALLEST = 0.001
+Named = typing.Literal["sum", "mean", "last", "log"]
 
 
 class MetaLoss:
     """A weighted sum of the losses of an unroll, or of their logarithms.
 
     Args:
-        loss_weights: `"sum"`, all losses count; `"mean"`, all of them by
-            `1 / unroll_length`; `"last"`, the last of each unroll; `"log"`,
-            those of 0.001 more, by `1 / unroll_length`, so that small losses
-            and tasks of small losses count as much as others (where one is
-            too low for that, the meta-loss is -inf); or a list of `horizon`
-            finite floats, the paper's w.
+        loss_weights: `"sum"` for the sum, `"mean"` for the mean, `"last"` for
+            the last loss of each unroll, `"log"` for the mean of the
+            logarithms of `loss + 0.001`, or a list of `horizon` finite floats,
+            the paper's w. With `"log"`, tasks with small losses count as much
+            as others; the meta-loss is -inf if a loss is too low for it.
         horizon: Int, inner steps in an episode.
         unroll_length: Int, inner steps per meta-gradient.
 
@@ -29,10 +30,12 @@ class MetaLoss:
     """
 
     def __init__(self, loss_weights, horizon, unroll_length):
-        self._log = isinstance(loss_weights, str) and loss_weights == "log"
-        self._weights = _weights(
-            "mean" if self._log else loss_weights, horizon, unroll_length
-        )
+        weights = checked(loss_weights, horizon)
+        self._log = weights == "log"
+        if isinstance(weights, str):
+            of_an_unroll = _of_an_unroll(weights, unroll_length)
+            weights = of_an_unroll * (horizon // unroll_length)
+        self._weights = weights
 
     def of(self, losses, start):
         """Returns the meta-loss, and its derivatives by the losses.
@@ -74,23 +77,37 @@ def refuse_negative(loss):
     )
 
 
-def _weights(loss_weights, horizon, unroll_length):
-    """Returns a list of `horizon` floats."""
-    of_an_unroll = {
-        "sum": [1.0] * unroll_length,
-        "mean": [1 / unroll_length] * unroll_length,
-        "last": [0.0] * (unroll_length - 1) + [1.0],
-    }
-    if isinstance(loss_weights, str) and loss_weights in of_an_unroll:
-        return of_an_unroll[loss_weights] * (horizon // unroll_length)
+def checked(loss_weights, horizon=None):
+    """Returns the name or the list of floats that `loss_weights` are.
+
+    Args:
+        loss_weights: As for `MetaLoss`.
+        horizon: Int, how many floats there must be; `None` for any number.
+
+    Raises:
+        ValueError: if they are something else.
+    """
+    names = typing.get_args(Named)
+    if isinstance(loss_weights, str) and loss_weights in names:
+        return loss_weights
     if (
         isinstance(loss_weights, (list, tuple))
-        and len(loss_weights) == horizon
+        and len(loss_weights) == (horizon or len(loss_weights))
         and all(checks.is_number(w) and math.isfinite(w) for w in loss_weights)
     ):
         return [float(w) for w in loss_weights]
+    length = "" if horizon is None else f", horizon={horizon}"
     raise ValueError(
-        f"`loss_weights` must be {', '.join(of_an_unroll)}, log or a list of "
-        f"horizon={horizon} finite floats. Received: "
-        f"loss_weights={checks.shown(loss_weights)}"
+        f"`loss_weights` must be {', '.join(names)} or a list of `horizon` "
+        "finite floats. Received: "
+        f"loss_weights={checks.shown(loss_weights)}{length}"
     )
+
+
+def _of_an_unroll(name, unroll_length):
+    """Returns a list of `unroll_length` floats."""
+    if name == "sum":
+        return [1.0] * unroll_length
+    if name == "last":
+        return [0.0] * (unroll_length - 1) + [1.0]
+    return [1 / unroll_length] * unroll_length

@@ -1,4 +1,4 @@
-"""Backpropagation that computes again what would take memory to keep."""
+"""Backpropagation that recomputes a rule's step instead of storing it."""
 
 import tensorflow as tf
 
@@ -6,7 +6,7 @@ from keras_l2l.utils import backends
 
 
 def recomputed(step, jit_compile):
-    """Returns a rule's step, of which the meta-gradient keeps only the inputs.
+    """Returns a rule's step of which only the inputs are stored.
 
     What is between inputs and outputs is four times as large as they are, and
     computed again faster than it is written to memory and read.

@@ -1,19 +1,19 @@
 """Truncated backpropagation through time."""
 
+import dataclasses
 import math
 
 import tensorflow as tf
 
 from keras_l2l.estimators import base
 from keras_l2l.estimators import unroll as unroll_lib
-from keras_l2l.estimators.meta_loss import MetaLoss
 from keras_l2l.tasks.base import RANDOM
 from keras_l2l.tasks.base import check_second_derivatives
 from keras_l2l.utils import backends
-from keras_l2l.utils import checks
 
 
-class TruncatedBackprop(base.UnrollEstimator):
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class TruncatedBackprop(base.GradientEstimator):
     """The exact gradient of each unroll, ignoring what came before it.
 
     ```
@@ -22,58 +22,49 @@ class TruncatedBackprop(base.UnrollEstimator):
     ```
 
     Args:
-        rule, task, horizon, unroll_length, compile_unroll: As for
-            `keras_l2l.estimators.base.UnrollEstimator`.
-        second_derivatives: Bool, see `keras_l2l.estimators.unroll.unroll`.
-        loss_weights: How the losses of an episode count, `"sum"` by default,
-            see `keras_l2l.estimators.meta_loss.MetaLoss`.
-        sampled_coordinates: Int, or `None` for all. The meta-gradient is then
+        unroll_length, loss_weights, compile_unroll: See
+            `keras_l2l.estimators.GradientEstimator`.
+        second_derivatives: Bool, whether the gradients and the loss that the
+            rule sees depend on the meta-parameters. The paper drops this.
+        sampled_coordinates: Int, or `None` for all. The meta-gradient is
             estimated, without bias, from the updates of at most so many
-            coordinates of each optimizee tensor, others for each unroll: for
-            large optimizees it takes less time and memory. For rules that
-            treat every coordinate by itself.
+            coordinates of each variable, drawn anew for each unroll. This
+            takes less time and memory for large models. For rules that treat
+            every coordinate by itself.
 
     Raises:
-        ValueError: as there, if TensorFlow gets the second derivatives of the
-            task wrong, or coordinates can't be sampled with this rule or with
-            second derivatives.
+        ValueError: if an option is out of its range, or `sampled_coordinates`
+            are asked for with `second_derivatives`. `bind` raises it, too, if
+            TensorFlow gets the second derivatives of the task wrong, or the
+            rule's coordinates can't be sampled.
 
     Reference:
         Andrychowicz et al., 2016 (arXiv 1606.04474), section 2.
     """
 
-    def __init__(
-        self,
-        rule,
-        task,
-        horizon,
-        unroll_length,
-        second_derivatives=False,
-        loss_weights="sum",
-        sampled_coordinates=None,
-        compile_unroll=False,
-    ):
-        super().__init__(rule, task, horizon, unroll_length, compile_unroll)
-        if second_derivatives:
-            check_second_derivatives(task.sample(0))
-        self.second_derivatives = second_derivatives
-        if sampled_coordinates is not None:
-            sampled_coordinates = checks.require_int(
-                "sampled_coordinates", sampled_coordinates
-            )
-        self.sampled_coordinates = sampled_coordinates
-        if sampled_coordinates is not None:
-            self._check_sampled_coordinates()
-        self._meta_loss = MetaLoss(loss_weights, horizon, unroll_length)
+    name = "backprop"
+    second_derivatives: bool = False
+    sampled_coordinates: int | None = None
 
-    def _check_sampled_coordinates(self):
-        if self.second_derivatives:
+    def __post_init__(self):
+        super().__post_init__()
+        if self.second_derivatives and self.sampled_coordinates is not None:
             raise ValueError(
                 "`second_derivatives` must be False where coordinates are "
                 "sampled: with them, each depends on all others. Received: "
                 f"sampled_coordinates={self.sampled_coordinates}, "
                 "second_derivatives=True."
             )
+
+    def bind(self, rule, task, horizon):
+        bound = super().bind(rule, task, horizon)
+        if self.second_derivatives:
+            check_second_derivatives(task.sample(0))
+        if self.sampled_coordinates is not None:
+            bound._check_sampled_coordinates()
+        return bound
+
+    def _check_sampled_coordinates(self):
         shapes = [tuple(v.shape) for v in self.task.variables()]
         backends.abstract(
             lambda: self.rule.take(
@@ -118,7 +109,7 @@ class TruncatedBackprop(base.UnrollEstimator):
         return gradient, meta_loss + tf.cast(auxiliary, losses.dtype), carry
 
     def _sampled(self, task, meta_params, episode, seed):
-        """Is `_exact` in expectation, by a sample of the coordinates.
+        """Returns what `_exact` does in expectation, from a sample.
 
         The gradients being constants, the meta-gradient is a sum over the
         coordinates: of d update / d meta_params at each step, times the

@@ -11,7 +11,7 @@ from keras_l2l.rules.updates import apply_updates
 
 
 class Carry(typing.NamedTuple):
-    """What one inner step hands to the next.
+    """The state between two inner steps.
 
     Attributes:
         params: List of tensors, the optimizee's parameters.
@@ -103,7 +103,7 @@ def unroll_and_record(
     Args:
         rule, task, meta_params, carry, batches, unroll_length: As there.
         coordinates: List of int tensors `[m]`, for each optimizee tensor the
-            coordinates, counted in its flattened order, to tell of.
+            coordinates to record, counted in its flattened order.
 
     Returns:
         Tuple `(losses, carry, gradients)`, the latter a list of tensors

@@ -1,8 +1,8 @@
-"""Checkpoints: whole, checked bit by bit, and never a pickle.
+"""Checkpoints with checksums, without pickle.
 
 A checkpoint is one file, `<step>-<digest>.npz`, that appears at once and under
-the SHA-256 of its content. So a process may die at any moment, and a file that
-was cut off, changed or swapped is told from a good one before it is read.
+the SHA-256 of its content. A process may die at any moment: a file that was cut
+off, changed or swapped is noticed before it is read.
 """
 
 import hashlib
@@ -85,7 +85,7 @@ class Checkpoints:
     def load_latest(self):
         """Returns `(arrays, progress)` of the newest good checkpoint.
 
-        Warns of each damaged one that it passes over; `None` if there is
+        Warns of each damaged one that it skips. Returns `None` if there is
         none.
 
         Raises:

@@ -5,34 +5,22 @@ import random
 
 
 class EpisodeLengths:
-    """Lengths of episodes, of each group that starts together.
+    """The length of each group of episodes that start together.
 
     Args:
+        curriculum: `keras_l2l.meta_training.Curriculum`.
         horizon: Int, inner steps of the longest.
-        unroll_length: Int, a divisor of it: that of every length.
-        meta_steps: Int, of the run.
-        first_horizon: Int, how long the longest may be at the start. It grows
-            by a factor each meta-step, to `horizon` at half of the run: a
-            curriculum. `None` is `horizon`.
-        log_uniform: Bool, whether lengths are drawn, by their logarithm, from
-            `unroll_length` to the longest, instead of being the longest.
+        unroll_length: Int, a divisor of it, and of every length.
+        meta_steps: Int, meta-steps of the run.
         seed: Int.
     """
 
-    def __init__(
-        self,
-        horizon,
-        unroll_length,
-        meta_steps,
-        first_horizon=None,
-        log_uniform=False,
-        seed=0,
-    ):
+    def __init__(self, curriculum, horizon, unroll_length, meta_steps, seed=0):
+        self._first_horizon = curriculum.first_horizon or horizon
+        self._log_uniform = curriculum.log_uniform_horizons
         self._horizon = horizon
         self._unroll_length = unroll_length
         self._meta_steps = meta_steps
-        self._first_horizon = first_horizon or horizon
-        self._log_uniform = log_uniform
         self._seed = seed
 
     def unrolls(self, group, meta_step):
@@ -40,7 +28,7 @@ class EpisodeLengths:
 
         Args:
             group: Int, number of the group.
-            meta_step: Int, that it starts at.
+            meta_step: Int, at which the group starts.
         """
         grown = min(1.0, 2 * meta_step / self._meta_steps)
         ratio = self._horizon / self._first_horizon

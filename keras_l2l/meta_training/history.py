@@ -1,4 +1,4 @@
-"""What is shown and kept while meta-training runs."""
+"""The history, the logs and the progress bar of a run."""
 
 import time
 
@@ -15,32 +15,16 @@ class Recorder:
 
     Args:
         log_dir: Path of the folder for TensorBoard; `None` for no logs.
-        meta_steps: Int, length of the run.
-        unrolls: Int, meta-steps in an episode; the bar shows their mean
-            meta-loss, since it falls within each episode.
-        inner_steps: Int, inner steps taken by a meta-step.
-        clipnorm: Float, the norm that longer meta-gradients are clipped to;
-            `None` if they are not.
+        options: `keras_l2l.meta_training.options.RunOptions`.
         verbose: 0 or 1.
-        geometric: Bool, whether validations tell geometric means, and the
-            final loss is that of the last fiftieth of the steps.
 
     Attributes:
         history: Dict, see
             `keras_l2l.meta_training.meta_train.MetaTrainingResult`.
-        meta_steps: As given.
+        meta_steps: Int, meta-steps of the run.
     """
 
-    def __init__(
-        self,
-        log_dir,
-        meta_steps,
-        unrolls,
-        inner_steps,
-        clipnorm,
-        verbose,
-        geometric=False,
-    ):
+    def __init__(self, log_dir, options, verbose):
         self.history = {
             "meta_loss": [],
             "meta_gradient_norm": [],
@@ -50,13 +34,17 @@ class Recorder:
         }
         self._log_dir = log_dir
         self._writer = tf.summary.create_noop_writer()
-        self._unrolls = unrolls
-        self._inner_steps = inner_steps
-        self._clipnorm = clipnorm
+        unroll_length = options.estimator.unroll_length
+        # The bar shows the mean over an episode, within which losses fall.
+        self._unrolls = options.horizon // unroll_length
+        self._inner_steps = options.meta_batch_size * unroll_length
+        self._clipnorm = options.meta_optimizer.clipnorm
+        # Then validations have geometric means, and the final loss is that of
+        # the last fiftieth of the steps.
+        self._geometric = options.estimator.loss_weights == "log"
         self._clock = time.perf_counter()
-        self.meta_steps = meta_steps
+        self.meta_steps = options.meta_steps
         self._verbose = verbose
-        self._geometric = geometric
         self._first, self._progress = 0, None
 
     def start(self, meta_step):

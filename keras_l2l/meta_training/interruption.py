@@ -1,11 +1,11 @@
-"""Requests to stop, that wait until it is a good moment."""
+"""SIGTERM and Ctrl-C, which wait for the end of a meta-step."""
 
 import signal
 import threading
 
 
 class Interrupted(KeyboardInterrupt):
-    """The process was asked to stop, and all that it had done is saved.
+    """The process was asked to stop, and has saved its work.
 
     Args:
         message: String.

@@ -12,7 +12,7 @@ from keras_l2l.meta_training.checkpoints import CheckpointError
 
 
 class MetaStep(typing.NamedTuple):
-    """What came of one meta-step.
+    """Result of one meta-step.
 
     Attributes:
         meta_loss: Float, mean over the meta-batch.
@@ -40,7 +40,8 @@ class MetaRun:
         meta_optimizer: `keras.optimizers.Optimizer`.
         meta_batch_size: Int, episodes that run side by side: on each replica
             as many of every task.
-        validation: `keras_l2l.meta_training.validation.Validation`.
+        validation: `keras_l2l.meta_training.validation.ValidationEpisodes`;
+            `None` for a run that is not validated.
         lengths: `keras_l2l.meta_training.curriculum.EpisodeLengths`.
         seed: Int >= 0.
         meta_params: Nest of tensors to start from; `None` draws them.
@@ -98,7 +99,7 @@ class MetaRun:
 
         Args:
             meta_step: Int, how many were taken before.
-            stop: Bool, to be told to all workers.
+            stop: Bool, whether this worker was asked to stop; all will know.
 
         Returns:
             `MetaStep`.
@@ -231,7 +232,7 @@ class MetaRun:
         }
 
     def restore(self, arrays, progress):
-        """Goes back to what `state` returned.
+        """Restores what `state` returned.
 
         Raises:
             CheckpointError: if it is of another run, by its names and shapes.

@@ -1,18 +1,19 @@
-"""A meta-step that was skipped, once more and alone."""
+"""Repeats a meta-step that was skipped, by itself."""
 
 import pathlib
 
-from keras_l2l import estimators
-from keras_l2l.meta_training import setup
 from keras_l2l.meta_training.checkpoints import Checkpoints
-from keras_l2l.rules import deserialize
+from keras_l2l.meta_training.options import RunOptions
+from keras_l2l.meta_training.options import arguments_of
+from keras_l2l.meta_training.options import described
+from keras_l2l.meta_training.setup import make_run
 from keras_l2l.rules import serialize
 from keras_l2l.utils import configurations
 from keras_l2l.utils import files
 
 
 def replay(rule, task, run_dir, meta_step):
-    """Takes a skipped meta-step of a run again; writes nothing.
+    """Repeats a skipped meta-step of a run; writes nothing.
 
     Args:
         rule, task: As in the call of `meta_train` that wrote the run.
@@ -31,27 +32,15 @@ def replay(rule, task, run_dir, meta_step):
     """
     run_dir = pathlib.Path(run_dir)
     config = files.read_json(run_dir / "config.json")
-    if "rule" not in config or "task" not in config:
-        raise ValueError(
-            "A run must have the config.json that meta_train writes. "
-            f"Received: {run_dir / 'config.json'}, which is of something else."
-        )
+    # Nothing is validated, whatever the run was validated on.
+    arguments = arguments_of(config, validation_task=task)
     configurations.require_same(
         {"rule": config["rule"], "task": config["task"]},
-        {"rule": serialize(rule), "task": setup.describe_task(task)},
+        {"rule": serialize(rule), "task": described(task)},
     )
-    arguments = {
-        "teacher": None,
-        "imitation_weight": 1.0,
-        **setup.NEWER,
-        **config,
-        "estimator": estimators.name_of(config["estimator"]),
-    }
-    if "teacher" in config:
-        arguments["teacher"] = deserialize(config["teacher"])
-    # Nothing is validated, whatever the run was validated on.
-    arguments["validation_episodes"] = 0
-    run = setup.make_run(rule, task, arguments)
+    del arguments["rule"]
+    options = RunOptions(**{**arguments, "validation": None})
+    run = make_run(rule, task, options)
     arrays, progress = Checkpoints(run_dir / "skipped").load(meta_step)
     run.restore(arrays, progress["run"])
     losses = run.losses(meta_step)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_l2l.meta_training import tf_errors
 from keras_l2l.utils import checks
 
-# What collective operations carry everywhere.
+# Dtypes that collective operations support everywhere.
 _CARRIED = (tf.float32, tf.float64, tf.int32, tf.int64)
 # What they raise when another process does not answer.
 _LOST = (
@@ -21,7 +21,7 @@ _LOST = (
 
 
 class WorkerLostError(RuntimeError):
-    """Another process of a run does not answer any more."""
+    """Another process of a run no longer answers."""
 
 
 class Replicas:
@@ -199,7 +199,7 @@ def _apart():
 
 
 def _carried(dtype):
-    """Returns a dtype that holds all values of another, and is carried."""
+    """Returns a supported dtype that holds all values of another."""
     if dtype in _CARRIED:
         return dtype
     return tf.float32 if dtype.is_floating else tf.int64

@@ -1,4 +1,4 @@
-"""A run, its record, and where both are kept."""
+"""The folder of a run: its configuration, checkpoints and results."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ try:
 except ImportError:  # On Windows.
     fcntl = None
 
-# Of skipped meta-steps, the newest can be replayed.
+# How many of the newest skipped meta-steps can be replayed.
 _SKIPPED = 20
 
 
@@ -103,7 +103,7 @@ def alone_in(directory):
 def start_folder(stack, output_dir, config, resume, replicas):
     """Starts or resumes a folder; returns the digest of the configuration.
 
-    All workers raise if they are not of one mind.
+    All workers raise if their configurations differ.
     """
     digest = configurations.digest(config)
 
@@ -145,7 +145,7 @@ def _of_chief(replicas, function):
 
 
 class SavedRun:
-    """Keeps a run in a folder; of several workers, the chief alone writes.
+    """Saves a run in a folder; of several workers, only the chief writes.
 
     Args:
         output_dir: `Path` of the folder.
@@ -167,7 +167,7 @@ class SavedRun:
         self._clock = time.perf_counter()
 
     def restore(self):
-        """Goes back to the newest good checkpoint; returns its meta-step."""
+        """Restores the newest good checkpoint; returns its meta-step."""
         found = None
 
         def latest():
@@ -206,14 +206,14 @@ class SavedRun:
         )
 
     def save(self, meta_step):
-        """Keeps all that there is before `meta_step`."""
+        """Writes a checkpoint of the run before `meta_step`."""
         # Logs first: what a checkpoint knows of must not be missing there.
         self.recorder.finish()
         self._write(self._checkpoints, meta_step)
         self.recorder.start(meta_step)
 
     def meta_step(self, meta_step, stop):
-        """Takes a meta-step; one that is not finite is kept for a replay.
+        """Takes a meta-step; one that is not finite is saved for a replay.
 
         Args:
             meta_step: Int.
@@ -236,11 +236,11 @@ class SavedRun:
         return result.stop
 
     def interrupt(self, meta_step, signal_number):
-        """Keeps all that there is, and raises `Interrupted`.
+        """Writes a checkpoint, and raises `Interrupted`.
 
         Args:
             meta_step: Int, how many were taken.
-            signal_number: Int; `None` in a worker that hears it from another.
+            signal_number: Int; `None` if another worker received the signal.
         """
         self.save(meta_step)
         raise Interrupted(

@@ -1,11 +1,13 @@
 """Random search over the meta-learning rate, as in the paper."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
 
 from keras_l2l import presets
 from keras_l2l.meta_training.meta_train import meta_train
+from keras_l2l.meta_training.options import MetaOptimizer
 from keras_l2l.meta_training.watch import MetaTrainingError
 from keras_l2l.utils import checks
 from keras_l2l.utils import files
@@ -14,19 +16,28 @@ from keras_l2l.utils.divergence import inf_if_diverged
 _LOWEST, _HIGHEST = 1e-4, 1e-1
 
 
-def meta_search(rule, task, output_dir, trials, seed=0, **arguments):
+def meta_search(
+    rule,
+    task,
+    output_dir,
+    trials,
+    seed=0,
+    meta_optimizer=MetaOptimizer(),
+    **arguments,
+):
     """Meta-trains with several meta-learning rates and keeps the best result.
 
     Each is drawn log-uniformly from 0.0001 to 0.1, and judged by the lowest
     final loss of its validations. Writes to `output_dir` the runs `trial_I/`,
-    the best one's `preset/`, and `search.json`. A search that was stopped goes
-    on when it is called again.
+    the best one's `preset/`, and `search.json`. A search that was stopped
+    continues when it is called again.
 
     Args:
         rule, task: As for `meta_train`.
         output_dir: Path of a folder.
         trials: Int, number of meta-learning rates.
         seed: Int >= 0, that of each run and of the draws.
+        meta_optimizer: `MetaOptimizer`, whose learning rate is replaced.
         **arguments: Other arguments of `meta_train`.
 
     Returns:
@@ -55,7 +66,9 @@ def meta_search(rule, task, output_dir, trials, seed=0, **arguments):
                 rule,
                 task,
                 output_dir / folder,
-                meta_learning_rate=rate,
+                meta_optimizer=dataclasses.replace(
+                    meta_optimizer, learning_rate=rate
+                ),
                 seed=seed,
                 resume=True,
                 **arguments,

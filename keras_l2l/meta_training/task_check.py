@@ -1,5 +1,6 @@
-"""A look at a task before hours of meta-training are spent on it."""
+"""Checks a task before hours of meta-training are spent on it."""
 
+import dataclasses
 import inspect
 import math
 import resource
@@ -10,12 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_l2l.estimators import unroll as unroll_lib
-from keras_l2l.meta_training import meta_train
-from keras_l2l.meta_training import setup
+from keras_l2l.meta_training.meta_train import meta_train
+from keras_l2l.meta_training.options import RunOptions
+from keras_l2l.meta_training.setup import make_run
 from keras_l2l.rules import Adam
 from keras_l2l.rules import gradients as gradients_lib
 from keras_l2l.tasks.base import split_seed
-from keras_l2l.utils import checks
 from keras_l2l.utils import nests
 from keras_l2l.utils.divergence import inf_if_diverged
 
@@ -26,13 +27,12 @@ _HUGE = 1e4
 
 
 def inspect_task(rule, task, **arguments):
-    """Trains with plain Adam, takes a few meta-steps, and says what it saw.
+    """Trains with plain Adam, takes a few meta-steps, and reports on both.
 
     Args:
         rule: `UpdateRule`.
         task: `Task` or `TaskFamily`; of a list, the first is looked at.
-        **arguments: The other arguments of `meta_train` that are not as they
-            are there by default.
+        **arguments: Options of `meta_train`.
 
     Returns:
         JSON-able dict:
@@ -51,23 +51,16 @@ def inspect_task(rule, task, **arguments):
         - `remarks`: a list of what looks wrong.
 
     Raises:
+        TypeError: if an argument is unknown.
         ValueError: as `meta_train` does.
     """
-    unknown = set(arguments) - set(_defaults())
-    if unknown:
-        raise TypeError(
-            "inspect_task() got unexpected arguments: "
-            f"{checks.shown(sorted(unknown))}"
-        )
-    arguments = {**_defaults(), **arguments}
-    setup.check_arguments(arguments)
-    validation_task = arguments.pop("validation_task")
-    run = setup.make_run(rule, task, arguments, validation_task=validation_task)
+    options = _options(arguments)
+    run = make_run(rule, task, options)
     seed = tf.constant(split_seed("train", 0), tf.int64)
     estimator = run.estimators[0]
     task = estimator.task.sample(seed)
     start = unroll_lib.init_carry(estimator.rule, task, seed)
-    rate, end = _train_with_adam(task, seed, arguments["horizon"])
+    rate, end = _train_with_adam(task, seed, options.horizon)
     report = {
         "params": nests.count_params(start.params),
         "adam": {
@@ -79,19 +72,22 @@ def inspect_task(rule, task, **arguments):
             "start": _sizes(task, seed, start, rule),
             "end": _sizes(task, seed, end, rule),
         },
-        **_take_meta_steps(run, arguments),
+        **_take_meta_steps(run, options),
         "peak_memory_mb": _peak_memory_mb(),
     }
     return {**report, "remarks": _remarks(report)}
 
 
-def _defaults():
-    parameters = inspect.signature(meta_train.meta_train).parameters
-    return {
-        name: parameter.default
-        for name, parameter in parameters.items()
-        if parameter.default is not parameter.empty
-    }
+def _options(arguments):
+    """Returns the `RunOptions` that arguments of `meta_train` are."""
+    call = inspect.signature(meta_train).bind(None, None, None, **arguments)
+    call.apply_defaults()
+    return RunOptions(
+        **{
+            field.name: call.arguments[field.name]
+            for field in dataclasses.fields(RunOptions)
+        }
+    )
 
 
 def _train_with_adam(task, seed, horizon):
@@ -157,7 +153,7 @@ def _sizes(task, seed, carry, rule):
     return found
 
 
-def _take_meta_steps(run, arguments):
+def _take_meta_steps(run, options):
     results, seconds = [], []
     for meta_step in range(_META_STEPS):
         start = time.perf_counter()
@@ -168,8 +164,8 @@ def _take_meta_steps(run, arguments):
     run.validate()
     validation = time.perf_counter() - start
     first, later = seconds[0], statistics.median(seconds[1:])
-    meta_steps = arguments["meta_steps"]
-    validations = 1 + math.ceil(meta_steps / arguments["validation_interval"])
+    meta_steps = options.meta_steps
+    validations = 1 + math.ceil(meta_steps / options.validation.interval)
     return {
         "meta_losses": [r.meta_loss for r in results],
         "meta_gradient_norms": [r.meta_gradient_norm for r in results],
@@ -188,7 +184,7 @@ def _peak_memory_mb():
 
 
 def _remarks(report):
-    """Returns what a look at the numbers would find."""
+    """Returns what the numbers say is wrong."""
     adam, gradients = report["adam"], report["gradients"]
     remarks = []
     if not adam["loss_after"] < adam["loss_before"]:

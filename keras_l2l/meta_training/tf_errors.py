@@ -1,4 +1,4 @@
-"""What TensorFlow's errors say, without where in a graph they were found."""
+"""TensorFlow's error messages, without places in a graph."""
 
 import re
 
@@ -11,6 +11,6 @@ _MARKS = re.compile(
 
 
 def brief(error):
-    """Returns the lines of an error's message that tell a user something."""
+    """Returns the lines of an error's message that are for users."""
     lines = map(str.strip, _MARKS.sub("", str(error)).splitlines())
     return "\n".join(filter(None, lines)) or type(error).__name__

@@ -1,4 +1,4 @@
-"""How good meta-parameters are: whole episodes of the split `meta_valid`."""
+"""How good meta-parameters are, in whole episodes of `meta_valid`."""
 
 import tensorflow as tf
 
@@ -7,8 +7,8 @@ from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.tasks.base import split_seed
 
 
-class Validation:
-    """The same episodes each time, of every task as many.
+class ValidationEpisodes:
+    """The episodes of every validation, equally many of each task.
 
     Args:
         rule: `UpdateRule`.

@@ -1,4 +1,4 @@
-"""When a run of meta-training has gone wrong for good."""
+"""Stops runs of meta-training that can no longer succeed."""
 
 from keras_l2l.utils.divergence import inf_if_diverged
 
@@ -8,11 +8,11 @@ WORSE = 8
 
 
 class MetaTrainingError(RuntimeError):
-    """Meta-training that cannot succeed any more."""
+    """Meta-training that can no longer succeed."""
 
 
 def check(history):
-    """Raises if a run had better be stopped.
+    """Raises if a run should be stopped.
 
     Args:
         history: Dict as in
@@ -28,7 +28,7 @@ def check(history):
         raise MetaTrainingError(
             "Meta-losses and meta-gradients must be finite. Received: "
             f"{SKIPPED} meta-steps in a row that were not, up to {skipped[-1]}."
-            " Try a smaller meta_learning_rate or unroll_length; look at one "
+            " Try a smaller meta-learning rate or unroll_length; look at one "
             f"of them with --replay={skipped[0]}."
         )
     first, *later = [
@@ -40,7 +40,7 @@ def check(history):
             "Validation must become better than it was at the start. "
             f"Received: {WORSE} final losses in a row above the first, "
             f"{first:.4g}, the last of them {later[-1]:.4g}: meta-training "
-            "has diverged. Try a smaller meta_learning_rate, a clipnorm, or a "
+            "has diverged. Try a smaller meta-learning rate, a clipnorm, or a "
             "shorter horizon."
         )
 

@@ -42,7 +42,8 @@ def totals(estimator, episodes):
 )
 def test_closed_form(cls, expected, other):
     # Of a quadratic, differences have no error of their own.
-    found = totals(cls(Recurrence(), Square(), 12, 3, pairs=500), 40)
+    estimator = cls(unroll_length=3, pairs=500)
+    found = totals(estimator.bind(Recurrence(), Square(), 12), 40)
     error = found.std() / np.sqrt(len(found))
     # Known so well that it can't be taken for the other.
     assert 10 * error < EXACT - TRUNCATED
@@ -58,12 +59,14 @@ def test_first_unroll_is_that_of_backpropagation(cls):
     rule = rules.RNNprop(units=(2,))
     meta_params = rule.init_meta_params(0)
     backprop = estimators.TruncatedBackprop(
-        rule, task, 6, 3, second_derivatives=True, loss_weights="log"
-    )
+        unroll_length=3, second_derivatives=True, loss_weights="log"
+    ).bind(rule, task, 6)
     expected, expected_loss, _ = backprop.estimate(
         meta_params, backprop.init(0), tf.constant(0)
     )
-    estimator = cls(rule, task, 6, 3, "log", pairs=2000, stddev=0.002)
+    estimator = cls(
+        unroll_length=3, loss_weights="log", pairs=2000, stddev=0.002
+    ).bind(rule, task, 6)
     found, loss, _ = estimator.estimate(
         meta_params, estimator.init(0), tf.constant(0)
     )
@@ -96,13 +99,17 @@ class _Step(rules.UpdateRule):
 
 def test_what_has_no_derivatives():
     task = tasks.Quadratic(tf.eye(3), tf.zeros(3))
-    backprop = estimators.TruncatedBackprop(_Step(), task, 2, 2)
+    backprop = estimators.TruncatedBackprop(unroll_length=2).bind(
+        _Step(), task, 2
+    )
     meta_params = _Step().init_meta_params(0)
     gradient, _, _ = backprop.estimate(
         meta_params, backprop.init(0), tf.constant(0)
     )
     assert float(gradient["threshold"]) == 0
-    estimator = estimators.PersistentES(_Step(), task, 2, 2, pairs=50)
+    estimator = estimators.PersistentES(unroll_length=2, pairs=50).bind(
+        _Step(), task, 2
+    )
     gradient, _, _ = estimator.estimate(
         meta_params, estimator.init(0), tf.constant(0)
     )
@@ -115,7 +122,9 @@ def test_what_has_no_derivatives():
 
 def test_particles_go_on_from_where_they_were():
     rule, task = Recurrence(), Square()
-    estimator = estimators.PersistentES(rule, task, 12, 3, pairs=3)
+    estimator = estimators.PersistentES(unroll_length=3, pairs=3).bind(
+        rule, task, 12
+    )
     meta_params = rule.init_meta_params(0)
     episode = estimator.init(0)
     for unroll in range(2):
@@ -147,4 +156,4 @@ def test_particles_go_on_from_where_they_were():
 )
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        estimators.PersistentES(Recurrence(), Square(), 12, 3, **arguments)
+        estimators.PersistentES(**arguments)

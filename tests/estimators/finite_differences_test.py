@@ -118,13 +118,10 @@ def test_meta_gradient_equals_finite_differences(
         # At first so small that differences are lost in rounding.
         meta_params["schedule"]["output"]["bias"] += 5.0
     estimator = TruncatedBackprop(
-        rule,
-        task,
-        len(weights),
-        len(weights),
-        second_derivatives,
-        weights if loss_weights == "list" else loss_weights,
-    )
+        unroll_length=len(weights),
+        second_derivatives=second_derivatives,
+        loss_weights=weights if loss_weights == "list" else loss_weights,
+    ).bind(rule, task, len(weights))
     episode = to_float64(estimator.init(0))
     gradient, _, _ = estimator.estimate(meta_params, episode, 0)
     if second_derivatives:
@@ -158,8 +155,8 @@ def test_second_derivatives_make_a_difference():
     for second_derivatives in (False, True):
         rule = rules.SGD(0.05)
         estimator = TruncatedBackprop(
-            rule, float64_quadratic(), 6, 6, second_derivatives
-        )
+            unroll_length=6, second_derivatives=second_derivatives
+        ).bind(rule, float64_quadratic(), 6)
         gradient, _, _ = estimator.estimate(
             to_float64(rule.init_meta_params(0)),
             to_float64(estimator.init(0)),

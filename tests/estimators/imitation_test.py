@@ -46,7 +46,9 @@ def error_by_definition(
     coordinates of each tensor, so many.
     """
     unroll_length = 5
-    carry = TruncatedBackprop(rule, task, 10, 5).init(0).carry
+    carry = (
+        TruncatedBackprop(unroll_length=5).bind(rule, task, 10).init(0).carry
+    )
     params = to_float64(carry.params)
     shapes = [p.shape for p in params]
     states = [to_float64(r.init_state(shapes)) for r in (rule, teacher)]
@@ -99,17 +101,17 @@ def test_loss_and_gradient_are_those_of_the_definition(
     meta_params = to_float64(rule.init_meta_params(0))
     results = []
     for estimator in (
-        TruncatedBackprop(rule, task, 10, 5, second_derivatives),
+        TruncatedBackprop(
+            unroll_length=5, second_derivatives=second_derivatives
+        ),
         Imitation(
-            rule,
-            task,
-            10,
-            5,
-            second_derivatives,
+            unroll_length=5,
+            second_derivatives=second_derivatives,
             teacher=TEACHER,
             imitation_weight=3.0,
         ),
     ):
+        estimator = estimator.bind(rule, task, 10)
         episode = second_unroll(estimator, meta_params)
         results.append(estimator.estimate(meta_params, episode, 0))
     plain, taught = results
@@ -149,8 +151,8 @@ def test_a_rule_like_the_teacher_has_no_error():
     losses = [
         estimator.estimate(meta_params, to_float64(estimator.init(0)), 0)[1]
         for estimator in (
-            TruncatedBackprop(TEACHER, task, 10, 5),
-            Imitation(TEACHER, task, 10, 5, teacher=TEACHER),
+            TruncatedBackprop(unroll_length=5).bind(TEACHER, task, 10),
+            Imitation(unroll_length=5, teacher=TEACHER).bind(TEACHER, task, 10),
         )
     ]
     assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-12)
@@ -167,8 +169,8 @@ def test_samples_are_of_both(name, monkeypatch):
     losses = []
     for arguments in ({}, {"teacher": TEACHER}):
         estimator = (Imitation if arguments else TruncatedBackprop)(
-            rule, task, 10, 5, sampled_coordinates=2, **arguments
-        )
+            unroll_length=5, sampled_coordinates=2, **arguments
+        ).bind(rule, task, 10)
         episode = second_unroll(estimator, meta_params)
         losses.append(estimator.estimate(meta_params, episode, 0)[1])
     sizes = [math.prod(v.shape) for v in task.variables()]
@@ -182,7 +184,7 @@ def test_samples_are_of_both(name, monkeypatch):
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"teacher": "adam"}, "`teacher` must be a keras_l2l.UpdateRule"),
+        ({"teacher": "adam"}, "`teacher` must be a keras_l2l.rules.UpdateRule"),
         ({"imitation_weight": 0}, "`imitation_weight` must be a positive"),
         ({"teacher": rules.GlobalAveragingLSTM()}, "treat each by itself"),
         ({"rule": rules.Celo(10)}, "treat each by itself.*Celo"),
@@ -190,13 +192,14 @@ def test_samples_are_of_both(name, monkeypatch):
     ],
 )
 def test_what_cannot_be_taught_is_refused(changed, message):
-    arguments = {
-        "rule": rules.RNNprop(),
-        "teacher": TEACHER,
-        "sampled_coordinates": 2,
-        **changed,
-    }
+    changed = dict(changed)
+    rule = changed.pop("rule", rules.RNNprop())
     with pytest.raises(ValueError, match=message):
         Imitation(
-            task=tasks.Quadratics(3), horizon=4, unroll_length=2, **arguments
-        )
+            **{
+                "unroll_length": 2,
+                "teacher": TEACHER,
+                "sampled_coordinates": 2,
+                **changed,
+            }
+        ).bind(rule, tasks.Quadratics(3), 4)

@@ -5,9 +5,11 @@ import pytest
 import tensorflow as tf
 
 import keras_l2l
+from keras_l2l import estimators
 from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.estimators.meta_loss import MetaLoss
+from keras_l2l.meta_training import Validation
 from keras_l2l.meta_training import task_check
 
 
@@ -30,7 +32,14 @@ def test_losses_without_a_logarithm():
     assert math.isnan(meta_loss.of(tf.constant([np.nan, -1.0]), 0)[0])
 
 
-@pytest.mark.parametrize("estimator", ["backprop", "es", "persistent_es"])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        estimators.TruncatedBackprop,
+        estimators.EvolutionStrategies,
+        estimators.PersistentES,
+    ],
+)
 @pytest.mark.parametrize("validation_task", [None, tasks.Quadratics(3)])
 def test_negative_losses_are_said_to_be_the_cause(
     tmp_path, validation_task, estimator
@@ -41,12 +50,9 @@ def test_negative_losses_are_said_to_be_the_cause(
             Lowered(3),
             tmp_path,
             horizon=4,
-            unroll_length=2,
             meta_steps=2,
-            loss_weights="log",
-            estimator=estimator,
-            validation_task=validation_task,
-            validation_episodes=1,
+            estimator=estimator(unroll_length=2, loss_weights="log"),
+            validation=Validation(task=validation_task, episodes=1),
             verbose=0,
         )
 
@@ -56,8 +62,9 @@ def test_inspection_says_so_too():
         rules.Momentum(),
         Lowered(3),
         horizon=4,
-        unroll_length=2,
-        loss_weights="log",
-        validation_episodes=1,
+        estimator=estimators.TruncatedBackprop(
+            unroll_length=2, loss_weights="log"
+        ),
+        validation=Validation(episodes=1),
     )
     assert "must not be negative" in " ".join(report["remarks"])

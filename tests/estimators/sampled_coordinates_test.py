@@ -42,13 +42,10 @@ class Estimates:
 
     def estimator(self, sampled_coordinates):
         return TruncatedBackprop(
-            self.rule,
-            self.task,
-            10,
-            5,
+            unroll_length=5,
             loss_weights=self.loss_weights,
             sampled_coordinates=sampled_coordinates,
-        )
+        ).bind(self.rule, self.task, 10)
 
     def __call__(self, sampled_coordinates, seeds=(0,)):
         estimator = self.estimator(sampled_coordinates)
@@ -118,10 +115,7 @@ def test_samples_are_without_bias(name):
 def test_what_cannot_be_sampled_is_refused(rule, second_derivatives, message):
     with pytest.raises(ValueError, match=message):
         TruncatedBackprop(
-            rule,
-            tasks.Quadratics(3),
-            4,
-            2,
-            second_derivatives,
+            unroll_length=2,
+            second_derivatives=second_derivatives,
             sampled_coordinates=2,
-        )
+        ).bind(rule, tasks.Quadratics(3), 4)

@@ -17,8 +17,8 @@ from keras_l2l.estimators import TruncatedBackprop
 def total_gradient(unroll_length, loss_weights="sum"):
     rule = Recurrence()
     estimator = TruncatedBackprop(
-        rule, Square(), 12, unroll_length, loss_weights=loss_weights
-    )
+        unroll_length=unroll_length, loss_weights=loss_weights
+    ).bind(rule, Square(), 12)
     meta_params = rule.init_meta_params(0)
     episode = estimator.init(0)
     total = 0.0
@@ -87,7 +87,7 @@ class _Linear(rules.CoordinatewiseRule):
 
 
 def test_value_of_the_papers_code():
-    estimator = TruncatedBackprop(_Linear(), Square(), 10, 5)
+    estimator = TruncatedBackprop(unroll_length=5).bind(_Linear(), Square(), 10)
     meta_params, m, v = np.zeros(2), np.zeros(2), np.zeros(2)
     episode = estimator.init(0)
     for t in (1, 2):
@@ -117,7 +117,9 @@ def test_value_of_the_papers_code():
 )
 def test_value_of_both_derivatives_by_hand(second_derivatives, golden):
     w, b = -0.1, 0.03
-    estimator = TruncatedBackprop(_Linear(), Square(), 4, 4, second_derivatives)
+    estimator = TruncatedBackprop(
+        unroll_length=4, second_derivatives=second_derivatives
+    ).bind(_Linear(), Square(), 4)
     gradient, _, _ = estimator.estimate(
         {"w": tf.constant(w, tf.float64), "b": tf.constant(b, tf.float64)},
         estimator.init(0),
@@ -136,7 +138,9 @@ def test_value_of_both_derivatives_by_hand(second_derivatives, golden):
 
 
 def test_episode_goes_on_and_traces_once(small_lstm):
-    estimator = TruncatedBackprop(small_lstm, tasks.Quadratics(3), 20, 5)
+    estimator = TruncatedBackprop(unroll_length=5).bind(
+        small_lstm, tasks.Quadratics(3), 20
+    )
     meta_params = small_lstm.init_meta_params(0)
     for seed in (0, 1):
         episode = estimator.init(seed)
@@ -160,16 +164,18 @@ def test_episode_goes_on_and_traces_once(small_lstm):
 )
 def test_bad_lengths(small_lstm, horizon, unroll_length, message):
     with pytest.raises(ValueError, match=message):
-        TruncatedBackprop(
-            small_lstm, tasks.Quadratics(), horizon, unroll_length
+        TruncatedBackprop(unroll_length=unroll_length).bind(
+            small_lstm, tasks.Quadratics(), horizon
         )
 
 
 def test_wrong_types(small_lstm):
     with pytest.raises(ValueError, match="`rule` must be .* Received: rule='"):
-        TruncatedBackprop("lstm", tasks.Quadratics(), 4, 2)
+        TruncatedBackprop(unroll_length=2).bind("lstm", tasks.Quadratics(), 4)
     with pytest.raises(ValueError, match="`task` must be .*KerasModelTask"):
-        TruncatedBackprop(small_lstm, keras.Sequential(), 4, 2)
+        TruncatedBackprop(unroll_length=2).bind(
+            small_lstm, keras.Sequential(), 4
+        )
 
 
 @pytest.mark.parametrize(
@@ -193,8 +199,10 @@ def test_second_derivatives_through_moments_are_refused(small_lstm, layer):
         )
     )
     with pytest.raises(ValueError, match="tf.nn.moments.*second_derivatives="):
-        TruncatedBackprop(small_lstm, task, 4, 2, second_derivatives=True)
-    TruncatedBackprop(small_lstm, task, 4, 2, second_derivatives=False)
+        TruncatedBackprop(unroll_length=2, second_derivatives=True).bind(
+            small_lstm, task, 4
+        )
+    TruncatedBackprop(unroll_length=2).bind(small_lstm, task, 4)
 
 
 def test_second_derivatives_are_allowed_where_they_are_exact(small_lstm):
@@ -212,7 +220,9 @@ def test_second_derivatives_are_allowed_where_they_are_exact(small_lstm):
             )
         ),
     ):
-        TruncatedBackprop(small_lstm, task, 4, 2, second_derivatives=True)
+        TruncatedBackprop(unroll_length=2, second_derivatives=True).bind(
+            small_lstm, task, 4
+        )
 
 
 def test_estimator_is_exported():

@@ -7,7 +7,9 @@ import tensorflow as tf
 from conftest import leaves
 
 import keras_l2l
+from keras_l2l import estimators
 from keras_l2l import export
+from keras_l2l import meta_training
 from keras_l2l import rules
 from keras_l2l import tasks
 
@@ -103,11 +105,10 @@ def test_meta_training_improves_on_its_start(rule, tmp_path):
         tasks.Quadratics(4),
         tmp_path / "run",
         horizon=10,
-        unroll_length=10,
-        meta_learning_rate=0.05,
+        estimator=estimators.TruncatedBackprop(unroll_length=10),
+        meta_optimizer=meta_training.MetaOptimizer(learning_rate=0.05),
         meta_steps=60,
-        validation_interval=30,
-        validation_episodes=4,
+        validation=meta_training.Validation(interval=30, episodes=4),
         verbose=0,
     )
     first, *_, last = result.history["validation"]

@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 import keras_l2l
+from keras_l2l import estimators
 from keras_l2l import evaluation
+from keras_l2l import meta_training
 from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.meta_training import task_check
@@ -60,7 +62,11 @@ def make_task(regularizer="l2"):
     )
 
 
-SHORT = {"horizon": 4, "unroll_length": 2, "validation_episodes": 1}
+SHORT = {
+    "horizon": 4,
+    "estimator": estimators.TruncatedBackprop(unroll_length=2),
+    "validation": meta_training.Validation(interval=1, episodes=1),
+}
 
 
 def meta_train(task, folder, meta_steps=3, **arguments):
@@ -70,7 +76,6 @@ def meta_train(task, folder, meta_steps=3, **arguments):
         folder,
         **SHORT,
         meta_steps=meta_steps,
-        validation_interval=1,
         resume=True,
         verbose=0,
         **arguments,

@@ -15,6 +15,8 @@ import tensorflow as tf
 from conftest import leaves
 
 import keras_l2l
+from keras_l2l import estimators
+from keras_l2l import meta_training
 from keras_l2l import presets
 from keras_l2l import tasks
 from keras_l2l.meta_training.checkpoints import CheckpointError
@@ -23,7 +25,10 @@ from keras_l2l.meta_training.history import Recorder
 from keras_l2l.meta_training.interruption import Interrupted
 from keras_l2l.utils import files
 
-SHORT = {"meta_steps": 24, "validation_interval": 6}
+SHORT = {
+    "meta_steps": 24,
+    "validation": meta_training.Validation(interval=6, episodes=2),
+}
 
 
 def scalars(folder):
@@ -216,7 +221,14 @@ def test_another_configuration_is_refused(tmp_path, uninterrupted):
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     for arguments, message in (
         ({"seed": 1}, "seed: 0 -> 1"),
-        ({"clipnorm": None}, "clipnorm: 1.0 -> None"),
+        (
+            {"meta_optimizer": meta_training.MetaOptimizer(clipnorm=None)},
+            "meta_optimizer.clipnorm: 1.0 -> None",
+        ),
+        (
+            {"estimator": estimators.PersistentES(unroll_length=2)},
+            "estimator.class_name: TruncatedBackprop -> PersistentES",
+        ),
         ({"horizon": 8, "meta_steps": 30}, "horizon: 6 -> 8; .*meta_steps"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -4,6 +4,8 @@ import pytest
 import tensorflow as tf
 from conftest import leaves
 
+from keras_l2l import estimators
+from keras_l2l import meta_training
 from keras_l2l import presets
 from keras_l2l import tasks
 from keras_l2l.meta_training import search
@@ -12,10 +14,9 @@ from keras_l2l.utils import files
 
 SHORT = {
     "horizon": 4,
-    "unroll_length": 2,
+    "estimator": estimators.TruncatedBackprop(unroll_length=2),
     "meta_steps": 4,
-    "validation_interval": 2,
-    "validation_episodes": 2,
+    "validation": meta_training.Validation(interval=2, episodes=2),
     "verbose": 0,
 }
 
@@ -39,7 +40,10 @@ def test_the_best_of_the_trials_is_kept(tmp_path):
     for trial in found:
         folder = tmp_path / trial["folder"]
         config = files.read_json(folder / "config.json")
-        assert config["meta_learning_rate"] == trial["meta_learning_rate"]
+        assert (
+            config["meta_optimizer"]["learning_rate"]
+            == (trial["meta_learning_rate"])
+        )
         history = files.read_json(folder / "history.json")
         finals = [entry["final_loss"] for entry in history["validation"]]
         assert trial["final_loss"] == min(finals)
@@ -58,7 +62,7 @@ def test_a_trial_that_diverges_is_the_last(tmp_path, monkeypatch):
     meta_train, calls = search.meta_train, []
 
     def diverging(*arguments, **others):
-        calls.append(others["meta_learning_rate"])
+        calls.append(others["meta_optimizer"].learning_rate)
         if len(calls) != 2:
             raise MetaTrainingError("diverged")
         return meta_train(*arguments, **others)

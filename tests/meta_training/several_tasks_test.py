@@ -1,4 +1,4 @@
-"""Meta-training on several tasks, and in ways made for long trainings."""
+"""Meta-training on several tasks, and options for long horizons."""
 
 import functools
 import json
@@ -13,8 +13,12 @@ import keras_l2l
 from keras_l2l import estimators
 from keras_l2l import rules
 from keras_l2l import tasks
+from keras_l2l.meta_training import Curriculum
+from keras_l2l.meta_training import MetaOptimizer
+from keras_l2l.meta_training import Validation
 from keras_l2l.meta_training import setup
-from keras_l2l.meta_training.validation import Validation
+from keras_l2l.meta_training.options import RunOptions
+from keras_l2l.meta_training.validation import ValidationEpisodes
 
 SEVERAL = [tasks.Quadratics(3), regression_task(), tasks.Quadratics(2)]
 
@@ -23,11 +27,10 @@ def meta_train(output_dir, task=SEVERAL, **arguments):
     defaults = {
         "rule": rules.RNNprop((3,)),
         "horizon": 6,
-        "unroll_length": 3,
+        "estimator": estimators.TruncatedBackprop(unroll_length=3),
         "meta_steps": 6,
         "meta_batch_size": 3,
-        "validation_interval": 3,
-        "validation_episodes": 3,
+        "validation": Validation(interval=3, episodes=3),
         "verbose": 0,
     }
     return keras_l2l.meta_train(
@@ -42,7 +45,9 @@ def test_a_meta_step_is_the_mean_over_all_tasks():
     meta_params, losses = rule.init_meta_params(0), []
     # The first group's episodes: seeds 0 to 5, of each task in turn.
     for seed in range(6):
-        estimator = estimators.TruncatedBackprop(rule, SEVERAL[seed % 3], 6, 3)
+        estimator = estimators.TruncatedBackprop(unroll_length=3).bind(
+            rule, SEVERAL[seed % 3], 6
+        )
         _, loss, _ = estimator.estimate(
             meta_params, estimator.init(seed), tf.constant(0)
         )
@@ -51,32 +56,29 @@ def test_a_meta_step_is_the_mean_over_all_tasks():
     assert step.seeds == [0, 1, 2, 3, 4, 5]
 
 
-def make_run(rule, task, **arguments):
-    defaults = {
-        "horizon": 6,
-        "unroll_length": 3,
-        "meta_steps": 6,
-        "meta_batch_size": 3,
-        "validation_episodes": 3,
-        "meta_learning_rate": 0.01,
-        "clipnorm": None,
-        "seed": 0,
-        "loss_weights": "sum",
-        "teacher": None,
-        "imitation_weight": 1.0,
-        "sampled_coordinates": None,
-        "second_derivatives": False,
-        "estimator": "backprop",
-        **setup.NEWER,
-    }
-    return setup.make_run(rule, task, {**defaults, **arguments})
+def make_run(rule, task, episode_clipnorm=None, meta_batch_size=3):
+    options = RunOptions(
+        horizon=6,
+        meta_steps=6,
+        meta_batch_size=meta_batch_size,
+        seed=0,
+        estimator=estimators.TruncatedBackprop(unroll_length=3),
+        curriculum=Curriculum(),
+        validation=None,
+        meta_optimizer=MetaOptimizer(
+            clipnorm=None, episode_clipnorm=episode_clipnorm
+        ),
+    )
+    return setup.make_run(rule, task, options)
 
 
 def test_each_episodes_meta_gradient_is_clipped():
     rule = rules.RNNprop((3,))
     norms = []
     for seed in range(3):
-        estimator = estimators.TruncatedBackprop(rule, SEVERAL[seed], 6, 3)
+        estimator = estimators.TruncatedBackprop(unroll_length=3).bind(
+            rule, SEVERAL[seed], 6
+        )
         gradient, _, _ = estimator.estimate(
             rule.init_meta_params(0), estimator.init(seed), tf.constant(0)
         )
@@ -121,21 +123,33 @@ class _Stopping(tasks.Quadratics):
 def test_validation_may_be_on_other_tasks(tmp_path):
     other = tasks.Quadratics(5)
     result = meta_train(
-        tmp_path, validation_task=other, validation_episodes=2, meta_steps=3
+        tmp_path,
+        validation=Validation(task=other, interval=3, episodes=2),
+        meta_steps=3,
     )
     rule = rules.RNNprop((3,))
-    losses = Validation(rule, [other], 6, 2).losses(rule.init_meta_params(0))
+    losses = ValidationEpisodes(rule, [other], 6, 2).losses(
+        rule.init_meta_params(0)
+    )
     assert losses.shape == (2, 6)
     first = result.history["validation"][0]
     assert first["mean_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["validation_task"]["config"] == {"dimension": 5}
+    assert config["validation"]["task"]["config"] == {"dimension": 5}
 
 
 def test_validations_of_logarithms_are_geometric_means(tmp_path):
-    result = meta_train(tmp_path, loss_weights="log", meta_steps=3)
+    result = meta_train(
+        tmp_path,
+        estimator=estimators.TruncatedBackprop(
+            unroll_length=3, loss_weights="log"
+        ),
+        meta_steps=3,
+    )
     rule = rules.RNNprop((3,))
-    losses = Validation(rule, SEVERAL, 6, 3).losses(rule.init_meta_params(0))
+    losses = ValidationEpisodes(rule, SEVERAL, 6, 3).losses(
+        rule.init_meta_params(0)
+    )
     first = result.history["validation"][0]
     expected = np.exp(np.mean(np.log(losses + 0.001))) - 0.001
     assert first["mean_loss"] == pytest.approx(expected, rel=1e-4)
@@ -157,50 +171,59 @@ def plain(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    "name, options, horizon",
     [
-        {"first_horizon": 3, "horizon": 12},
-        {"log_uniform_horizons": True, "horizon": 12},
-        {"random_scaling": 1.0},
-        {"reparametrization": 1.0},
-        {"episode_clipnorm": 1e-3},
-        {"estimator": "es", "pairs": 2},
-        {"estimator": "persistent_es", "stddev": 0.1},
-        {"loss_weights": "log"},
+        ("curriculum", Curriculum(first_horizon=3), 12),
+        ("curriculum", Curriculum(log_uniform_horizons=True), 12),
+        (
+            "meta_optimizer",
+            MetaOptimizer(learning_rate=0.01, episode_clipnorm=1e-3),
+            6,
+        ),
+        ("estimator", estimators.EvolutionStrategies(unroll_length=3), 6),
+        (
+            "estimator",
+            estimators.PersistentES(unroll_length=3, stddev=0.1),
+            6,
+        ),
+        (
+            "estimator",
+            estimators.TruncatedBackprop(unroll_length=3, loss_weights="log"),
+            6,
+        ),
     ],
     ids=str,
 )
-def test_each_way_changes_the_result_and_is_told(arguments, plain, tmp_path):
-    other = meta_train(tmp_path / "other", SEVERAL[0], **arguments)
+def test_each_option_changes_the_result(
+    name, options, horizon, plain, tmp_path
+):
+    other = meta_train(
+        tmp_path / "other", SEVERAL[0], horizon=horizon, **{name: options}
+    )
     assert any(
         np.abs(a - b).max() > 1e-6
-        for a, b in zip(
-            plain(arguments.get("horizon", 6)),
-            leaves(other.meta_params),
-            strict=True,
-        )
+        for a, b in zip(plain(horizon), leaves(other.meta_params), strict=True)
     )
     config = json.loads((tmp_path / "other" / "config.json").read_text())
-    for name, value in arguments.items():
-        if name == "estimator":
-            value = estimators.ESTIMATORS[value].__name__
-        assert config[name] == value
+    found = config[name]
+    assert found.get("config", found) == options.get_config()
 
 
-@pytest.mark.parametrize("name", ["backprop", "es", "persistent_es"])
-def test_compiled_unrolls_are_the_same(name):
+@pytest.mark.parametrize(
+    "cls",
+    [
+        estimators.TruncatedBackprop,
+        estimators.EvolutionStrategies,
+        estimators.PersistentES,
+    ],
+)
+def test_compiled_unrolls_are_the_same(cls):
     task, rule = regression_task(), rules.RNNprop((3,))
     found = []
     for compile_unroll in (False, True):
-        estimator = estimators.make_estimator(
-            rule,
-            task,
-            name,
-            horizon=6,
-            unroll_length=3,
-            loss_weights="log",
-            compile_unroll=compile_unroll,
-        )
+        estimator = cls(
+            unroll_length=3, loss_weights="log", compile_unroll=compile_unroll
+        ).bind(rule, task, 6)
         gradient, loss, episode = estimator.estimate(
             rule.init_meta_params(0), estimator.init(0), tf.constant(0)
         )
@@ -216,16 +239,10 @@ def test_compiled_unrolls_are_the_same(name):
             {"meta_batch_size": 4},
             "`meta_batch_size` must be .* times that of tasks, 3",
         ),
-        ({"validation_episodes": 2}, "`validation_episodes` must be a multi"),
-        ({"estimator": "cma"}, "`estimator` must be one of backprop, es"),
         (
-            {"estimator": "es", "sampled_coordinates": 3},
-            "`sampled_coordinates` must be left out",
+            {"validation": Validation(episodes=2)},
+            "`episodes` must be a multiple of the number of tasks .*, 3",
         ),
-        ({"pairs": 9}, "`pairs` must be left out"),
-        ({"first_horizon": 9}, "`first_horizon`"),
-        ({"random_scaling": -1.0}, "`random_scaling`"),
-        ({"log_uniform_horizons": 1}, "`log_uniform_horizons`"),
         ({"task": [*SEVERAL, "mnist"]}, "`task` must be"),
         ({"task": []}, "`task` must"),
     ],
@@ -233,9 +250,6 @@ def test_compiled_unrolls_are_the_same(name):
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_wrong_arguments_write_nothing(arguments, message, tmp_path):
-    if len(arguments.get("task", SEVERAL)) == 4:
-        arguments = {**arguments, "meta_batch_size": 4}
-        arguments["validation_episodes"] = 4
     with pytest.raises(ValueError, match=message):
         meta_train(tmp_path / "run", **arguments)
     assert not (tmp_path / "run").exists()

@@ -6,11 +6,17 @@ import tensorflow as tf
 from conftest import regression_task
 
 import keras_l2l
+from keras_l2l import estimators
+from keras_l2l import meta_training
 from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.meta_training import task_check
 
-FEW = {"horizon": 6, "unroll_length": 2, "validation_episodes": 2}
+FEW = {
+    "horizon": 6,
+    "estimator": estimators.TruncatedBackprop(unroll_length=2),
+    "validation": meta_training.Validation(episodes=2),
+}
 
 
 def test_report_of_a_good_task(small_lstm):
@@ -120,7 +126,11 @@ def test_remarks(change, remark):
 def test_bad_arguments_raise_as_in_meta_train(small_lstm):
     with pytest.raises(ValueError, match="must divide `horizon`"):
         task_check.inspect_task(
-            small_lstm, tasks.Quadratics(3), horizon=5, unroll_length=2
+            small_lstm, tasks.Quadratics(3), **{**FEW, "horizon": 5}
+        )
+    with pytest.raises(TypeError, match="unroll_length"):
+        task_check.inspect_task(
+            small_lstm, tasks.Quadratics(3), unroll_length=2
         )
     with pytest.raises(ValueError, match="`meta_steps` must be an int"):
         task_check.inspect_task(small_lstm, tasks.Quadratics(3), meta_steps=0)

@@ -7,6 +7,8 @@ from conftest import Uphill
 from conftest import leaves
 
 import keras_l2l
+from keras_l2l import estimators
+from keras_l2l import meta_training
 from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l import tasks
@@ -45,29 +47,37 @@ def meta_train(task, folder, **arguments):
         folder,
         **{
             "horizon": 6,
-            "unroll_length": 2,
+            "estimator": estimators.TruncatedBackprop(unroll_length=2),
             "meta_batch_size": 2,
             "meta_steps": 9,
-            "validation_interval": 3,
-            "validation_episodes": 2,
+            "validation": meta_training.Validation(interval=3, episodes=2),
             "verbose": 0,
             **arguments,
         },
     )
 
 
-@pytest.mark.parametrize("teacher", [None, rules.Adam(0.1)])
-def test_bad_meta_step_is_skipped_and_can_be_replayed(tmp_path, teacher):
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        estimators.TruncatedBackprop(unroll_length=2),
+        estimators.Imitation(unroll_length=2, teacher=rules.Adam(0.1)),
+    ],
+    ids=lambda estimator: estimator.name,
+)
+def test_bad_meta_step_is_skipped_and_can_be_replayed(tmp_path, estimator):
     # The second meta-step of the second group of episodes, 2 and 3.
     task = Poisoned([3], inner_step=3)
     with pytest.warns(UserWarning, match="Meta-step 4 was skipped"):
-        result = meta_train(task, tmp_path, teacher=teacher)
+        result = meta_train(task, tmp_path, estimator=estimator)
     assert result.history["skipped"] == [{"meta_step": 4, "seeds": [2, 3]}]
     losses = result.history["meta_loss"]
     assert [k for k, x in enumerate(losses) if not np.isfinite(x)] == [4]
     assert all(np.isfinite(x).all() for x in leaves(result.meta_params))
     # Nothing about it is in what was learned: the episodes after are fresh.
-    clean = meta_train(tasks.Quadratics(3), tmp_path / "clean", teacher=teacher)
+    clean = meta_train(
+        tasks.Quadratics(3), tmp_path / "clean", estimator=estimator
+    )
     assert losses[:4] == clean.history["meta_loss"][:4]
     assert losses[5] != clean.history["meta_loss"][5]
 
@@ -104,7 +114,7 @@ def test_too_many_in_a_row_stop_the_run(tmp_path):
     task = Poisoned(range(10, 1000), inner_step=0)
     with (
         pytest.warns(UserWarning, match="skipped"),
-        pytest.raises(watch.MetaTrainingError, match="smaller meta_learning"),
+        pytest.raises(watch.MetaTrainingError, match="smaller meta-learning"),
     ):
         meta_train(task, tmp_path, meta_steps=100)
     history = files.read_json(tmp_path / "history.json")
@@ -118,13 +128,13 @@ def test_a_run_stopped_before_its_first_checkpoint_stops_again(tmp_path):
     for _ in range(2):
         with (
             pytest.warns(UserWarning, match="skipped"),
-            pytest.raises(watch.MetaTrainingError, match="smaller meta_learn"),
+            pytest.raises(watch.MetaTrainingError, match="smaller meta-learn"),
         ):
             meta_train(
                 Poisoned(range(1000), inner_step=0),
                 tmp_path,
                 meta_steps=100,
-                validation_interval=50,
+                validation=meta_training.Validation(interval=50, episodes=2),
                 resume=True,
             )
         assert not (tmp_path / "checkpoints").exists()
@@ -133,18 +143,17 @@ def test_a_run_stopped_before_its_first_checkpoint_stops_again(tmp_path):
 
 def test_divergence_stops_the_run_with_the_best_before(tmp_path):
     task = tasks.Quadratic(tf.eye(2), tf.zeros(2))
-    arguments = {"meta_steps": 400, "meta_learning_rate": 0.1}
     with pytest.raises(watch.MetaTrainingError, match="has diverged"):
         keras_l2l.meta_train(
             Uphill(),
             task,
             tmp_path,
             horizon=6,
-            unroll_length=6,
-            validation_interval=4,
-            validation_episodes=2,
+            estimator=estimators.TruncatedBackprop(unroll_length=6),
+            validation=meta_training.Validation(interval=4, episodes=2),
+            meta_steps=400,
+            meta_optimizer=meta_training.MetaOptimizer(learning_rate=0.1),
             verbose=0,
-            **arguments,
         )
     history = files.read_json(tmp_path / "history.json")
     finals = [v["final_loss"] for v in history["validation"]]

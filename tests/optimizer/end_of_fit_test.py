@@ -6,6 +6,8 @@ import pytest
 from conftest import regression_task
 
 import keras_l2l
+from keras_l2l import estimators
+from keras_l2l import meta_training
 from keras_l2l import presets
 from keras_l2l import rules
 
@@ -49,9 +51,9 @@ def test_a_preset_knows_the_horizon_of_its_meta_training(tmp_path):
         regression_task(),
         tmp_path / "run",
         horizon=6,
-        unroll_length=3,
+        estimator=estimators.TruncatedBackprop(unroll_length=3),
         meta_steps=2,
-        validation_episodes=1,
+        validation=meta_training.Validation(episodes=1),
         verbose=0,
     )
     folder = tmp_path / "run" / "preset"

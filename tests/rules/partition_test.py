@@ -6,6 +6,8 @@ from conftest import leaves
 from conftest import regression_task
 
 import keras_l2l
+from keras_l2l import estimators
+from keras_l2l import meta_training
 from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l import tasks
@@ -126,10 +128,9 @@ def test_preset_and_meta_training(tmp_path):
         task,
         tmp_path,
         horizon=4,
-        unroll_length=2,
+        estimator=estimators.TruncatedBackprop(unroll_length=2),
         meta_steps=4,
-        validation_interval=2,
-        validation_episodes=1,
+        validation=meta_training.Validation(interval=2, episodes=1),
         verbose=0,
     )
     start = dict(nests.named_leaves(rule.init_meta_params(0)))
@@ -192,7 +193,11 @@ def test_a_preset_and_a_look_at_a_task_are_of_the_rule_as_given(tmp_path):
         [("kernel", keras_l2l.CoordinatewiseLSTM(units=(2,)))],
         default=rules.SGD(),
     )
-    short = {"horizon": 4, "unroll_length": 2, "validation_episodes": 1}
+    short = {
+        "horizon": 4,
+        "estimator": estimators.TruncatedBackprop(unroll_length=2),
+        "validation": meta_training.Validation(episodes=1),
+    }
     report = task_check.inspect_task(rule, regression_task(), **short)
     assert report["params"] == 3 * 4 + 4 + 4 + 1
     result = keras_l2l.meta_train(
@@ -217,9 +222,9 @@ def test_meta_training_warns_of_a_rule_that_has_no_variables(tmp_path):
             regression_task(),
             tmp_path,
             horizon=2,
-            unroll_length=2,
+            estimator=estimators.TruncatedBackprop(unroll_length=2),
             meta_steps=1,
-            validation_episodes=1,
+            validation=meta_training.Validation(episodes=1),
             verbose=0,
         )
 

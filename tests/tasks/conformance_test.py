@@ -8,6 +8,7 @@ from reflection import every_estimator
 from reflection import every_task
 from reflection import make
 
+from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.utils import files
 
@@ -63,7 +64,7 @@ def test_task_is_described_as_json(task, tmp_path):
 
 @every_estimator
 def test_estimator_contract(estimator):
-    estimator = make(estimator)
+    estimator = make(estimator).bind(rules.SGD(), tasks.Quadratics(3), 6)
     meta_params = estimator.rule.init_meta_params(0)
     results = []
     for _ in range(2):

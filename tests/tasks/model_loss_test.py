@@ -9,6 +9,8 @@ import tensorflow as tf
 from conftest import leaves
 
 import keras_l2l
+from keras_l2l import estimators
+from keras_l2l import meta_training
 from keras_l2l import rules
 from keras_l2l import tasks
 
@@ -277,10 +279,10 @@ def test_replicas_have_the_same_losses(strategy, tmp_path, name):
             make_task(name),
             tmp_path / str(one is None),
             horizon=2,
-            unroll_length=2,
+            estimator=estimators.TruncatedBackprop(unroll_length=2),
             meta_batch_size=2,
             meta_steps=2,
-            validation_episodes=1,
+            validation=meta_training.Validation(episodes=1),
             verbose=0,
             strategy=one,
         ).history["meta_loss"]

@@ -7,10 +7,12 @@ from absl import flags
 from absl.testing import flagsaver
 
 import keras_l2l
+from keras_l2l.estimators import TruncatedBackprop
 from keras_l2l.presets import named_arrays
 from keras_l2l.utils import files
 from train import experiments
 from train import meta_flags
+from train import option_flags
 from train import registry
 from train import stages as stages_lib
 
@@ -112,17 +114,16 @@ def test_settings_are_as_written(name, parse):
     for stage in stages:
         stages_lib.set_missing(stage)
         assert (values.task, last.get("dataset"), values.rule) == named
-        arguments = stages_lib.arguments(values)
-        found.append((arguments["horizon"], arguments["unroll_length"]))
+        estimator = option_flags.estimator(values)
+        found.append((values.horizon, estimator.unroll_length))
         weights = "log" if name == "long" else "sum"
-        assert arguments["loss_weights"] == weights
-        assert arguments["second_derivatives"] is False
-        teacher = arguments["teacher"] and arguments["teacher"].get_config()
+        assert estimator.loss_weights == weights
+        assert estimator.second_derivatives is False
         if name == "neural_art":
-            assert teacher["learning_rate"] == 0.178
-            assert arguments["imitation_weight"] == 10_000
+            assert estimator.teacher.get_config()["learning_rate"] == 0.178
+            assert estimator.imitation_weight == 10_000
         else:
-            assert teacher is None
+            assert type(estimator) is TruncatedBackprop
     assert found == lengths
     assert tests == {
         test: (task, horizon)
@@ -181,7 +182,7 @@ def test_one_command_reproduces_an_experiment(tmp_path):
     assert done.returncode == 0, done.stderr
     config = files.read_json(tmp_path / "run" / "config.json")
     # The flag that is given wins over the experiment's and over --quick's.
-    assert config["unroll_length"] == 50
+    assert config["estimator"]["config"]["unroll_length"] == 50
     assert config["meta_steps"] == experiments.QUICK["meta_steps"]
     assert config["meta_batch_size"] == 8
     evaluation = files.read_json(tmp_path / "run" / "evaluation_base.json")
@@ -204,11 +205,15 @@ def test_stages_go_on_from_each_other(tmp_path):
         files.read_json(tmp_path / f"run/stage_{i}/config.json") for i in (1, 3)
     )
     # Of the last stage, of none, of the first, and as given.
-    rates = first["meta_learning_rate"], last["meta_learning_rate"]
-    assert rates == (0.004, 0.001)
-    assert (first["clipnorm"], last["clipnorm"]) == (1.0, 1.0)
-    assert first["sampled_coordinates"] is None
-    assert last["sampled_coordinates"] == 2048
+    found = [
+        (
+            stage["meta_optimizer"]["learning_rate"],
+            stage["meta_optimizer"]["clipnorm"],
+            stage["estimator"]["config"]["sampled_coordinates"],
+        )
+        for stage in (first, last)
+    ]
+    assert found == [(0.004, 1.0, None), (0.001, 1.0, 2048)]
     assert (first["meta_batch_size"], last["meta_batch_size"]) == (1, 1)
     kept, of_last = (
         files.read_json(tmp_path / f"run/{name}/metadata.json")

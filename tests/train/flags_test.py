@@ -51,8 +51,9 @@ VALUES = {
     "replay": NUMBERS,
     "search": NUMBERS[:4],
     "loss_weights": ["last", *TEXTS],
-    "clipnorm": NUMBERS,
-    "sampled_coordinates": NUMBERS,
+    "estimator": ["es", "imitation", *TEXTS],
+    "meta_clipnorm": ["none", *NUMBERS],
+    "sampled_coordinates": ["none", *NUMBERS],
     "teacher": ["momentum", "lstm", *TEXTS],
     "teacher_learning_rate": NUMBERS,
     "imitation_weight": NUMBERS,
@@ -82,8 +83,10 @@ def outcomes(cases, folder):
     found = []
     for case in cases:
         flags.FLAGS.unparse_flags()
-        for flag in flags.FLAGS.flags_by_module_dict()["train.meta_flags"]:
-            flag.value, flag.present = flag.default, 0
+        by_module = flags.FLAGS.flags_by_module_dict()
+        for module in ("train.meta_flags", "train.option_flags"):
+            for flag in by_module[module]:
+                flag.value, flag.present = flag.default, 0
         sys.argv = ["train.meta_train", *case]
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
@@ -119,7 +122,19 @@ def test_all_stages_are_checked_before_the_first(tmp_path):
             "--output_dir=new",
         ],
         "--search must be of one stage": ["--search=2", "--output_dir=new"],
-        "Add --teacher=adam": ["--imitation_weight=2", "--output_dir=new"],
+        "must go with --estimator=imitation": [
+            "--imitation_weight=2",
+            "--output_dir=new",
+        ],
+        "must go with --estimator=es or persistent_es": [
+            "--estimator=imitation",
+            "--pairs=2",
+            "--output_dir=new",
+        ],
+        "must go with --estimator=imitation. Received": [
+            "--teacher_learning_rate=2",
+            "--output_dir=new",
+        ],
         "of the stage whose meta-step": ["--replay=1", "--output_dir=new"],
         "new/stage_2": ["--replay=1", "--output_dir=new/stage_2"],
     }

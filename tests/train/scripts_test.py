@@ -115,7 +115,7 @@ def test_a_run_on_quadratics_and_another_rule(tmp_path):
     )
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["rule"]["class_name"] == "keras_l2l>Adam"
-    assert config["second_derivatives"] is True
+    assert config["estimator"]["config"]["second_derivatives"] is True
 
 
 LONG = (
@@ -264,5 +264,5 @@ def test_ablations_are_a_run_each(tmp_path, monkeypatch, capsys):
     assert second["flags"] == "--meta_learning_rate=0.1"
     assert first["final_loss"] != second["final_loss"]
     config = json.loads((tmp_path / "other_rate/config.json").read_text())
-    assert config["meta_learning_rate"] == 0.1
+    assert config["meta_optimizer"]["learning_rate"] == 0.1
     assert "--meta_learning_rate=0.1" in capsys.readouterr().out

@@ -3,7 +3,9 @@ import shutil
 import pytest
 
 import keras_l2l
+from keras_l2l import estimators
 from keras_l2l import evaluation
+from keras_l2l import meta_training
 from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l import tasks
@@ -20,9 +22,9 @@ def run_dir(tmp_path):
         tasks.Quadratics(2),
         tmp_path / "run",
         horizon=4,
-        unroll_length=2,
+        estimator=estimators.TruncatedBackprop(unroll_length=2),
         meta_steps=2,
-        validation_episodes=1,
+        validation=meta_training.Validation(episodes=1),
         verbose=0,
     )
     preset = presets.load_preset(tmp_path / "run" / "preset")
@@ -51,7 +53,7 @@ def test_a_card_says_how_it_was_made_and_how_good_it_is(run_dir):
     assert card["description"] == "What." and card["limits"] == "Not what."
     assert card["command"] == "make it"
     (stage,) = card["meta_training"]
-    assert stage["horizon"] == 4 and stage["seconds"] > 0
+    assert stage["config"]["horizon"] == 4 and stage["seconds"] > 0
     assert [v["meta_step"] for v in stage["validation"]] == [0, 2]
     (found,) = card["evaluations"]
     names = {result["optimizer"] for result in found["results"]}
@@ -81,7 +83,7 @@ def test_a_card_tells_of_all_stages(run_dir):
             shutil.copy(run_dir / file, run_dir / name)
     (run_dir / "config.json").unlink()
     card = ship.make_card(run_dir, "make it", "What.", "Not what.")
-    assert [s["meta_steps"] for s in card["meta_training"]] == [2, 2]
+    assert [s["config"]["meta_steps"] for s in card["meta_training"]] == [2, 2]
 
 
 @pytest.mark.filterwarnings("ignore:The best learning rate")
@@ -93,7 +95,7 @@ def test_a_card_says_what_networks_are_and_not_how_keras_makes_them(run_dir):
             "config",
             {
                 "task": [{"config": network}, {"config": {"model": "mine"}}],
-                "validation_task": {"config": network},
+                "validation": {"task": {"config": network}},
             },
         ),
     ):
@@ -104,6 +106,9 @@ def test_a_card_says_what_networks_are_and_not_how_keras_makes_them(run_dir):
     card = ship.make_card(run_dir, "make it", "What.", "Not what.")
     (stage,) = card["meta_training"]
     short = {"network": {"units": 3}}
-    assert [t["config"] for t in stage["task"]] == [short, {"model": "mine"}]
-    assert stage["validation_task"]["config"] == short
+    assert [t["config"] for t in stage["config"]["task"]] == [
+        short,
+        {"model": "mine"},
+    ]
+    assert stage["config"]["validation"]["task"]["config"] == short
     assert card["evaluations"][0]["task_config"] == short

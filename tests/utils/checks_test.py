@@ -10,6 +10,7 @@ import keras_l2l
 from keras_l2l import estimators
 from keras_l2l import evaluation
 from keras_l2l import export
+from keras_l2l import meta_training
 from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l import tasks
@@ -91,44 +92,44 @@ def test_an_optimizer_with_a_horizon_of_numpy_can_be_saved():
 def test_tasks_and_estimators_with_numbers_of_numpy():
     task = tasks.Quadratics(np.int64(3))
     json.dumps(task.get_config())
-    made = estimators.make_estimator(
-        rules.SGD(),
-        tasks.Reparametrized(task, np.float32(2)),
-        horizon=np.int64(4),
+    made = estimators.TruncatedBackprop(
         unroll_length=np.int32(2),
         loss_weights=list(np.ones(4, "float32")),
         sampled_coordinates=np.int64(2),
     )
-    assert type(made.horizon) is int
+    json.dumps(made.get_config())
+    rescaled = tasks.Reparametrized(task, np.float32(2))
+    bound = made.bind(rules.SGD(), rescaled, np.int64(4))
+    assert type(bound.horizon) is int
     assert base.split_seed("test", np.int64(3)) == base.split_seed("test", 3)
     with pytest.raises(ValueError, match="`seed` must be"):
         base.split_seed("test", np.int64(-1))
 
 
 def test_meta_training_with_numbers_of_numpy(tmp_path):
-    numbers = {
-        "horizon": 4,
-        "unroll_length": 2,
-        "meta_steps": 2,
-        "validation_episodes": 1,
-        "validation_interval": 1,
-        "seed": 3,
-        "first_horizon": 2,
-    }
+    numbers = {"horizon": 4, "meta_steps": 2, "seed": 3}
+    two = np.int64(2)
     for resume in (False, True):
         keras_l2l.meta_train(
             rules.SGD(),
             regression_task(),
             tmp_path / "run",
             **{name: np.int64(value) for name, value in numbers.items()},
-            meta_learning_rate=np.float32(0.5),
-            clipnorm=np.float64(1.0),
-            second_derivatives=np.False_,
+            estimator=estimators.TruncatedBackprop(
+                unroll_length=two, second_derivatives=np.False_
+            ),
+            curriculum=meta_training.Curriculum(first_horizon=two),
+            validation=meta_training.Validation(interval=two, episodes=two),
+            meta_optimizer=meta_training.MetaOptimizer(
+                learning_rate=np.float32(0.5), clipnorm=np.float64(1.0)
+            ),
             resume=resume,
             verbose=0,
         )
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert {name: config[name] for name in numbers} == numbers
+    assert config["estimator"]["config"]["unroll_length"] == 2
+    assert config["validation"] == {"task": None, "interval": 2, "episodes": 2}
 
 
 def test_complex_variables_are_refused_where_tasks_are_made():
@@ -137,11 +138,8 @@ def test_complex_variables_are_refused_where_tasks_are_made():
             return [keras.Variable([1j, 1.0], dtype="complex64")]
 
     with pytest.raises(ValueError, match="must be real. Received: .*complex64"):
-        estimators.make_estimator(
-            rules.SGD(),
-            Fourier(np.eye(2, dtype="f4"), np.ones(2, "f4")),
-            horizon=2,
-            unroll_length=2,
+        estimators.TruncatedBackprop(unroll_length=2).bind(
+            rules.SGD(), Fourier(np.eye(2, dtype="f4"), np.ones(2, "f4")), 2
         )
 
 
@@ -196,12 +194,12 @@ LARGE = np.zeros((200, 200)).tolist()
         lambda value: tasks.AnalyticFunctions(value),
         lambda value: tasks.Reparametrized(TASK, per=value),
         lambda value: MetaLoss(value, 4, 2),
-        lambda value: estimators.TruncatedBackprop(value, TASK, 4, 2),
-        lambda value: estimators.Imitation(
-            rules.SGD(), TASK, 4, 2, teacher=value
-        ),
-        lambda value: estimators.make_estimator(
-            rules.SGD(), TASK, estimator=value, horizon=4, unroll_length=2
+        lambda value: estimators.TruncatedBackprop().bind(value, TASK, 20),
+        lambda value: estimators.Imitation(teacher=value),
+        lambda value: estimators.PersistentES(pairs=value),
+        lambda value: estimators.deserialize({"class_name": str(value)}),
+        lambda value: keras_l2l.meta_train(
+            rules.SGD(), TASK, "x", estimator=value
         ),
         lambda value: proposed_updates.proposed_updates(value, {}, TASK),
         lambda value: proposed_updates.proposed_updates(

@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 
 import keras_l2l
+from keras_l2l import estimators
 from keras_l2l import evaluation
+from keras_l2l import meta_training
 from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.utils import configurations
@@ -154,9 +156,9 @@ def test_a_run_with_any_loss_is_written_and_resumed(tmp_path, kind):
             make_task(loss),
             tmp_path,
             horizon=2,
-            unroll_length=2,
+            estimator=estimators.TruncatedBackprop(unroll_length=2),
             meta_steps=1,
-            validation_episodes=1,
+            validation=meta_training.Validation(episodes=1),
             resume=True,
             verbose=0,
         )
@@ -180,9 +182,9 @@ def test_tasks_of_ones_own_may_hold_anything(tmp_path):
         Mine(3),
         tmp_path,
         horizon=2,
-        unroll_length=2,
+        estimator=estimators.TruncatedBackprop(unroll_length=2),
         meta_steps=1,
-        validation_episodes=1,
+        validation=meta_training.Validation(episodes=1),
         verbose=0,
     )
     config = files.read_json(tmp_path / "config.json")

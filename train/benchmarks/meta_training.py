@@ -108,15 +108,12 @@ def mlp_estimator(inputs, horizon, unroll_length, sampled_coordinates=None):
         logits = keras.layers.Dense(sizes[-1])
         return keras.Sequential([keras.Input(sizes[:1]), *hidden, logits])
 
-    return estimators.TruncatedBackprop(
-        keras_l2l.CoordinatewiseLSTM(),
-        keras_l2l.tasks.KerasModelTask(
-            make_model,
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            data,
-            BATCH_SIZE,
-        ),
-        horizon,
-        unroll_length,
-        sampled_coordinates=sampled_coordinates,
+    task = keras_l2l.tasks.KerasModelTask(
+        make_model,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        data,
+        BATCH_SIZE,
     )
+    return estimators.TruncatedBackprop(
+        unroll_length=unroll_length, sampled_coordinates=sampled_coordinates
+    ).bind(keras_l2l.CoordinatewiseLSTM(), task, horizon)

@@ -11,6 +11,7 @@ import statistics
 import keras
 import tensorflow as tf
 
+from keras_l2l.meta_training import Curriculum
 from keras_l2l.meta_training import meta_step
 from keras_l2l.meta_training.curriculum import EpisodeLengths
 from keras_l2l.meta_training.replicas import Replicas
@@ -128,7 +129,7 @@ def _meta_step_seconds(replicas, episodes, repeats):
         keras.optimizers.Adam(0.001),
         meta_batch_size=replicas.number * episodes,
         validation=None,
-        lengths=EpisodeLengths(100, 20, meta_steps=1),
+        lengths=EpisodeLengths(Curriculum(), 100, 20, meta_steps=1),
         seed=0,
     )
     # With the start of new episodes, which is in every fifth.
