@@ -8,8 +8,9 @@ from keras_l2l.optimizer.learned_optimizer import LearnedOptimizer
 class TrainingLength(keras.callbacks.Callback):
     """Tells the learned optimizer how many steps a `fit` will take.
 
-    For rules that depend on it, such as `keras_l2l.rules.Celo`, and have not
-    been told `num_steps`. It is `steps_per_epoch * epochs` of the first `fit`.
+    Use it with rules that depend on the length, such as
+    `keras_l2l.rules.Celo`, if `num_steps` is not given to them. The length is
+    `steps_per_epoch * epochs` of the first `fit`.
 
     Raises:
         ValueError: if the model has no learned optimizer, or the data are of

@@ -1,4 +1,4 @@
-"""Long vectors a chunk at a time, so that little memory is transient."""
+"""Functions of long vectors, a chunk at a time, with little extra memory."""
 
 import math
 
@@ -7,14 +7,11 @@ from keras import ops
 
 from keras_l2l.utils import backends
 
-# These two decide in which shapes states are saved: of files saved before they
-# change, those of large models can't be loaded after.
-#
 # Coordinates. For the paper's LSTM a chunk takes about 1 kB each, in caches
 # or nearly; smaller chunks cost more in overhead than caches bring.
 CHUNK = 8192
-# Side by side: while one waits for a core or for memory, another goes on. More
-# take longer to compile.
+# Parts that run in parallel: while one waits for a core or for memory, another
+# runs. More take longer to compile.
 PARTS = 2
 
 
@@ -27,7 +24,7 @@ def part_size(n):
 
 
 def map_in_chunks(function, vector, state, mask=None):
-    """Is `function(vector, state, mask)`, computed a chunk at a time.
+    """Computes `function(vector, state, mask)` a chunk at a time.
 
     Compiled by XLA, the state is updated in place. Where nothing is written in
     place, it is computed as a whole. Not differentiable.

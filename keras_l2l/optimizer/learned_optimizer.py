@@ -34,9 +34,10 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
     variable = variable + learning_rate * update
     ```
 
-    Without arguments it is the preset `"l2l_networks"`: a small network on
-    moments of gradients, for trainings of up to 10,000 steps. For the first
-    hundred of a small model, the LSTM `"l2l_fashion_mnist_mlp"` is quicker.
+    Without arguments it is the preset `"l2l_networks"`, a small network on
+    moments of gradients, meant for full training runs of up to 10,000 steps.
+    For the first hundred steps of a small model, the LSTM
+    `"l2l_fashion_mnist_mlp"` is faster.
 
     Args:
         learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`
@@ -55,14 +56,14 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             ema_overwrite_frequency, loss_scale_factor,
             gradient_accumulation_steps: as in `keras.optimizers.Adam`.
         save_state: Bool, whether saved models hold the rule's state, which is
-            80 times the weights for the paper's LSTM. Without it, training
-            goes on with a fresh state. A `LossScaleOptimizer` around this one
-            saves it all the same. Defaults to `True`.
-        horizon: Int, the steps that the rule was meta-trained for; a `fit`
-            that ends ten times beyond warns. `None`: what the preset says.
+            80 times as large as the weights for the paper's LSTM. Without it,
+            training continues with a fresh state. A `LossScaleOptimizer`
+            around this one always saves it. Defaults to `True`.
+        horizon: Int, the steps that the rule was meta-trained for. A `fit`
+            that ends beyond ten times as many warns. `None` is the preset's.
         state_dtype: `"float32"` (the default), or `"bfloat16"`, which takes
-            half of the memory and rounds the state to 8 bits after each step;
-            for rules that allow it, such as `CoordinatewiseLSTM`.
+            half of the memory and rounds the state to 8 bits after each step.
+            For rules that allow it, such as `CoordinatewiseLSTM`.
         name: String.
 
     Raises:
@@ -297,7 +298,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         return self._state_bytes(rule, run.state_spec(shapes), shapes)
 
     def _state_bytes(self, rule, spec, shapes):
-        found = self._storage.bytes * nests.count_params(spec)
+        found = self._storage.bytes_per_float * nests.count_params(spec)
         if not rule.rests_without_gradient:
             found += sum(map(math.prod, shapes))
         return found

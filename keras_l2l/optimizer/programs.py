@@ -15,7 +15,7 @@ _programs = collections.OrderedDict()
 
 
 class Programs:
-    """Programs that depend on a rule, and on nothing else but arguments.
+    """Programs that depend on a rule and on their arguments alone.
 
     On TensorFlow a function is traced once for arguments of the same shapes
     and dtypes, in all of a process: the next model of the same shapes finds

@@ -1,4 +1,4 @@
-"""How the state is held between steps: as it is, or in half of the memory."""
+"""The precision in which the state is stored between steps."""
 
 import keras
 from keras import ops
@@ -18,10 +18,10 @@ class Storage:
         rounds: Bool, whether the state may be rounded.
 
     Attributes:
-        bytes: Int, what one float of the state takes.
-        variable_dtype: String, dtype of the variables to hold it in. That of
-            bfloat16 is int16: XLA on CPUs would widen an array of bfloat16
-            as a whole before it reads or writes a slice of it.
+        bytes_per_float: Int, memory of one float of the state.
+        variable_dtype: String, dtype of the variables that hold it. For
+            bfloat16 it is int16: XLA on CPUs would convert a whole array of
+            bfloat16 before it reads or writes a slice of it.
 
     Raises:
         ValueError: if `dtype` is something else, or would round.
@@ -36,14 +36,14 @@ class Storage:
         if dtype != "float32" and not rounds:
             raise ValueError(
                 '`state_dtype` must be "float32" for a rule in whose state '
-                f"small changes add up. Received: {dtype!r}. If the rule can "
-                "do with 8 bits, set rounds_state = True in its class."
+                f"small changes add up. Received: {dtype!r}. If 8 bits are "
+                "enough for the rule, set rounds_state = True in its class."
             )
         self.dtype = dtype
-        self.variable_dtype, self.bytes = _VARIABLES[dtype]
+        self.variable_dtype, self.bytes_per_float = _VARIABLES[dtype]
 
     def read(self, stored):
-        """Returns the state, a nest of float32 tensors, that is stored."""
+        """Returns the stored state as a nest of float32 tensors."""
         if self.dtype == "float32":
             return stored
         return keras.tree.map_structure(
@@ -52,7 +52,7 @@ class Storage:
         )
 
     def write(self, state):
-        """Returns what to store, a nest of tensors of `variable_dtype`."""
+        """Returns the state as a nest of tensors of `variable_dtype`."""
         if self.dtype == "float32":
             return state
         return keras.tree.map_structure(
@@ -65,8 +65,8 @@ class Storage:
     def initial(self, init_state, run):
         """Returns a function from a path in the state to what to store there.
 
-        It computes all at once: leaf by leaf, the state of a model of a hundred
-        tensors takes minutes.
+        All are computed at once: one by one, those of a model of a hundred
+        tensors take minutes.
 
         Args:
             init_state: Function without arguments that returns the state.

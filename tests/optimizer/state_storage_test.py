@@ -13,14 +13,14 @@ STATE = {
 
 def test_float32_is_stored_as_it_is():
     held = state_storage.Storage("float32")
-    assert (held.variable_dtype, held.bytes) == ("float32", 4)
+    assert (held.variable_dtype, held.bytes_per_float) == ("float32", 4)
     assert held.write(STATE) is STATE
     assert held.read(STATE) is STATE
 
 
 def test_bfloat16_is_stored_as_its_bits():
     held = state_storage.Storage("bfloat16")
-    assert (held.variable_dtype, held.bytes) == ("int16", 2)
+    assert (held.variable_dtype, held.bytes_per_float) == ("int16", 2)
     stored = held.write(STATE)
     assert stored["a"].dtype == stored["b"][0].dtype == tf.int16
     state = held.read(stored)
@@ -38,7 +38,7 @@ def test_dtype_must_be_known():
 
 
 def test_what_must_not_be_rounded_is_refused():
-    assert state_storage.Storage("float32", rounds=False).bytes == 4
+    assert state_storage.Storage("float32", rounds=False).bytes_per_float == 4
     with pytest.raises(ValueError, match="add up. Received: 'bfloat16'"):
         state_storage.Storage("bfloat16", rounds=False)
 
