@@ -8,7 +8,6 @@ from conftest import regression_task
 from recurrence import Recurrence
 from recurrence import Square
 
-from keras_l2l import estimators
 from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.estimators import TruncatedBackprop
@@ -223,7 +222,3 @@ def test_second_derivatives_are_allowed_where_they_are_exact(small_lstm):
         TruncatedBackprop(unroll_length=2, second_derivatives=True).bind(
             small_lstm, task, 4
         )
-
-
-def test_estimator_is_exported():
-    assert issubclass(TruncatedBackprop, estimators.GradientEstimator)
