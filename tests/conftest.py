@@ -26,6 +26,12 @@ tf.config.set_logical_device_configuration(
 LSTM = "l2l_fashion_mnist_mlp"
 
 
+def pytest_collection_modifyitems(items):
+    # The names must be the same in every process of pytest-xdist.
+    for item in items:
+        assert " at 0x" not in item.nodeid, item.nodeid
+
+
 def to_float64(nest):
     """Returns a nest with its float tensors in float64."""
     return tf.nest.map_structure(

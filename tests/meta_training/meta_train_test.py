@@ -315,7 +315,7 @@ def test_non_empty_output_folder_is_left_alone(small_lstm, tmp_path):
             for value in (-1, 1.5, "1", b"1", [1], {}, None, 2**70, np.nan)
         ],
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else str([*value]),
 )
 def test_bad_arguments_write_nothing(small_lstm, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
