@@ -18,13 +18,18 @@ import pytest
 import tensorflow as tf
 from conftest import leaves
 
+from keras_l2l import meta_training
 from keras_l2l import presets
 from keras_l2l import tasks
 from keras_l2l.meta_training.replicas import Replicas
 from keras_l2l.utils import files
 
 ROOT = pathlib.Path(__file__).parents[2]
-SHORT = {"meta_steps": 12, "validation_interval": 4, "meta_batch_size": 4}
+SHORT = {
+    "meta_steps": 12,
+    "validation": meta_training.Validation(interval=4, episodes=2),
+    "meta_batch_size": 4,
+}
 
 
 def wait_for_a_checkpoint(folder, processes):
