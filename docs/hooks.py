@@ -9,15 +9,20 @@ from mkdocs.structure.files import File
 
 ROOT = pathlib.Path(__file__).parent.parent
 FIGURES = "train/results/"
+NOTEBOOKS = "examples/"
 
 
 def on_files(files, config):
-    """Adds the changelog and the figures of the results."""
+    """Adds the changelog, the figures of the results and the notebooks."""
     paths = [(ROOT / "CHANGELOG.md", "changelog.md")]
-    for pattern in ("*.png", "*.svg"):
+    for folder, pattern in (
+        (FIGURES, "*.png"),
+        (FIGURES, "*.svg"),
+        (NOTEBOOKS, "*.ipynb"),
+    ):
         paths += [
             (path, path.relative_to(ROOT).as_posix())
-            for path in sorted((ROOT / FIGURES).rglob(pattern))
+            for path in sorted((ROOT / folder).rglob(pattern))
         ]
     for path, uri in paths:
         files.append(File.generated(config, uri, abs_src_path=str(path)))
@@ -25,8 +30,10 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Makes links to figures relative to docs/, which is the site's root."""
-    return markdown.replace(f"../{FIGURES}", FIGURES)
+    """Makes links to these files relative to docs/, the site's root."""
+    for folder in (FIGURES, NOTEBOOKS):
+        markdown = markdown.replace(f"../{folder}", folder)
+    return markdown
 
 
 class KerasDocstrings(griffe.Extension):
