@@ -10,7 +10,7 @@ from keras import ops
 
 
 class Received(typing.NamedTuple):
-    """What a rule sees of the gradients of one step.
+    """Gradients of one step, in the form that a rule sees.
 
     Attributes:
         gradients: List of dense tensors of the variables' shapes.

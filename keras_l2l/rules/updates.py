@@ -6,7 +6,7 @@ from keras import ops
 
 
 class StepInputs(typing.NamedTuple):
-    """What a rule sees at one inner step.
+    """Inputs of one step of a rule.
 
     Attributes:
         gradients: List of tensors, one per optimizee tensor.

@@ -100,7 +100,7 @@ def _of_dataset(data, inputs):
     if data.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
             "`data` must be a finite tf.data.Dataset. Received one that "
-            "repeats for ever: pass it without .repeat()."
+            "repeats forever: pass it without .repeat()."
         )
     first = next(iter(data), None)
     if first is None:

@@ -1,1 +1,1 @@
-"""What every package here may use: backends, checks, nests and files."""
+"""Helpers of all packages: backends, checks, nests and files."""

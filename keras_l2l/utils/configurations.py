@@ -40,7 +40,7 @@ def require_same(old, new):
     changed = differences(old, plain(new))
     if changed:
         raise ValueError(
-            "A run must go on with the configuration in its config.json. "
+            "A run must continue with the configuration in its config.json. "
             f"Received: {checks.shortened('; '.join(changed), 320)}. Use the "
             "old values, or start a new run in another folder."
         )

@@ -12,6 +12,7 @@ import keras_l2l
 from keras_l2l import evaluation
 from keras_l2l import tasks
 from keras_l2l.estimators import unroll as unroll_lib
+from keras_l2l.evaluation import comparison
 from keras_l2l.evaluation import summary
 from keras_l2l.tasks.base import split_seed
 from keras_l2l.utils import files
@@ -109,7 +110,7 @@ def test_baselines_of_an_earlier_evaluation(monkeypatch):
     earlier = evaluation.evaluate(SGD, **arguments)
     earlier["versions"]["commit"] = "0" * 40
     expected = evaluation.evaluate(ADAM, **arguments)
-    monkeypatch.setattr(evaluation, "_tune", None)
+    monkeypatch.setattr(comparison, "_tune", None)
     # As from a file.
     earlier = json.loads(files.to_json(earlier))
     found = evaluation.evaluate(ADAM, **arguments, earlier=earlier)
