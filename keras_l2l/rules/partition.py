@@ -149,11 +149,15 @@ class Partition(wrapper.WrapperRule):
         return updates, new_state
 
     def replacements(self, state):
-        found, number = {}, 0
-        for name, rule, indices in self.bound_members():
-            of_member = rule.replacements(state[name]) or []
-            found |= dict(zip(indices, of_member, strict=False))
-            number += len(indices)
+        members = self.bound_members()
+        found = {
+            i: replacement
+            for name, rule, indices in members
+            for i, replacement in zip(
+                indices, rule.replacements(state[name]) or [], strict=False
+            )
+        }
+        number = sum(len(indices) for _, _, indices in members)
         return [found.get(i) for i in range(number)] if found else None
 
     def remarks(self, state):
