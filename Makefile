@@ -1,6 +1,6 @@
 # make demo: meta-train, evaluate and use a learned optimizer (5 minutes).
 # make test: the test suite.      make setup: what both need.
-# make test-slow: the tests that `make test` leaves out.
+# make test-slow: what `make test` leaves out, such as 20 kills instead of 4.
 # make docs: the pages of docs/, in build/docs/.
 # make backends: JAX and PyTorch, so that `make test` tests on them too.
 PYTHON ?= python3

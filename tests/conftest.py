@@ -26,10 +26,20 @@ tf.config.set_logical_device_configuration(
 LSTM = "l2l_fashion_mnist_mlp"
 
 
+def slow_but(quick, names):
+    """Returns parameters of which all but some make a test slow."""
+    return [
+        name if name in quick else pytest.param(name, marks=pytest.mark.slow)
+        for name in names
+    ]
+
+
 def pytest_collection_modifyitems(items):
-    # The names must be the same in every process of pytest-xdist.
     for item in items:
+        # The names must be the same in every process of pytest-xdist.
         assert " at 0x" not in item.nodeid, item.nodeid
+        if item.path.parent.name in ("evaluation", "train"):
+            item.add_marker(pytest.mark.newest)
 
 
 def to_float64(nest):

@@ -20,6 +20,8 @@ from train import committed
 from train import meta_flags
 from train import report
 
+pytestmark = pytest.mark.newest
+
 ROOT = pathlib.Path(__file__).parent.parent
 DRAWINGS = sorted((ROOT / "docs/drawings").glob("*.svg"))
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in report.PAGES}

@@ -6,6 +6,8 @@ import pathlib
 import forked
 import pytest
 
+pytestmark = pytest.mark.newest
+
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 # Before a notebook's code: figures need no display, and warnings are errors.
 STRICT = """
@@ -49,7 +51,6 @@ def test_every_notebook_is_tested():
     assert {path.name for path in EXAMPLES.iterdir()} == set(CHECKS)
 
 
-@pytest.mark.newest
 @pytest.mark.parametrize("name", CHECKS)
 def test_code_of_a_notebook_runs(name, tmp_path):
     script = tmp_path / "notebook.py"

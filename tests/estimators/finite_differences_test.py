@@ -12,6 +12,8 @@ from keras_l2l.estimators import TruncatedBackprop
 from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.rules.updates import apply_updates
 
+pytestmark = pytest.mark.newest
+
 
 def frozen_meta_loss(rule, task, meta_params, carry, weights):
     """Returns meta_params -> meta-loss with the recorded gradients frozen."""
@@ -106,7 +108,9 @@ def test_every_rule_is_tested_below():
     assert found == {*concrete_subclasses(rules, rules.UpdateRule)}
 
 
-@pytest.mark.parametrize("second_derivatives", [False, True])
+@pytest.mark.parametrize(
+    "second_derivatives", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name, loss_weights", CASES)
 def test_meta_gradient_equals_finite_differences(
     name, loss_weights, second_derivatives

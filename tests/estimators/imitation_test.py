@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import float64_quadratic
+from conftest import slow_but
 from conftest import to_float64
 
 from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.estimators import Imitation
 from keras_l2l.estimators import TruncatedBackprop
+
+pytestmark = pytest.mark.newest
 
 TEACHER = rules.Adam(0.1, 0.8, 0.9, 0.01)
 RULES = {
@@ -91,7 +94,15 @@ def error_by_definition(
 
 @pytest.mark.parametrize(
     "name, second_derivatives",
-    [*((name, False) for name in RULES), ("momentum", True)],
+    [
+        ("lstm", False),
+        ("momentum", True),
+        *(
+            pytest.param(name, False, marks=pytest.mark.slow)
+            for name in RULES
+            if name != "lstm"
+        ),
+    ],
 )
 def test_loss_and_gradient_are_those_of_the_definition(
     name, second_derivatives
@@ -158,7 +169,7 @@ def test_a_rule_like_the_teacher_has_no_error():
     assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", COORDINATEWISE)
+@pytest.mark.parametrize("name", slow_but(["partition"], COORDINATEWISE))
 def test_samples_are_of_both(name, monkeypatch):
     task = float64_quadratic(n=6)
     rule = RULES[name].for_variables(task.variables())

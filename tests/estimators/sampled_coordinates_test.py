@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import float64_quadratic
+from conftest import slow_but
 from conftest import to_float64
 
 from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.estimators import TruncatedBackprop
+
+pytestmark = pytest.mark.newest
 
 RULES = {
     "lstm": rules.CoordinatewiseLSTM((5, 4)),
@@ -60,7 +63,11 @@ class Estimates:
 @pytest.mark.parametrize(
     "name, loss_weights",
     [
-        *[(name, "sum") for name in RULES],
+        ("lstm", "sum"),
+        *[
+            pytest.param(name, "sum", marks=pytest.mark.slow)
+            for name in [*RULES][1:]
+        ],
         ("momentum", "last"),
         ("momentum", [*range(10)]),
     ],
@@ -76,7 +83,7 @@ def test_sample_of_all_is_exact(name, loss_weights):
     assert np.abs(flat(exact[0])).max() > 0
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", slow_but(["momentum", "partition"], RULES))
 def test_samples_are_without_bias(name):
     estimates = Estimates(RULES[name])
     ((exact, meta_loss, _),) = estimates(None)

@@ -9,6 +9,10 @@ from keras_l2l.evaluation import plots
 from keras_l2l.evaluation import style_transfer
 from keras_l2l.optimizer.learned_optimizer import LearnedOptimizer
 
+# Neural art is an experiment of its own. What it has in common with other
+# tasks, tests of all tasks see.
+pytestmark = pytest.mark.slow
+
 
 def learned():
     return LearnedOptimizer(rule=rules.Adam(0.1))

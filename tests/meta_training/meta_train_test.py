@@ -66,7 +66,9 @@ def test_learned_optimizer_beats_tuned_sgd(tmp_path):
     assert min(finals) < 0.5 * finals[0]
 
 
-@pytest.mark.parametrize("meta_batch_size", [1, 3])
+@pytest.mark.parametrize(
+    "meta_batch_size", [pytest.param(1, marks=pytest.mark.slow), 3]
+)
 def test_run_is_repeatable_and_depends_on_its_seed(
     small_lstm, tmp_path, meta_batch_size
 ):

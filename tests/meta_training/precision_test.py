@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import slow_but
 
 import keras_l2l
 from keras_l2l import estimators
@@ -27,7 +28,10 @@ ONE = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(params=SETTINGS, ids=lambda setting: " ".join(setting))
+@pytest.fixture(
+    params=slow_but([("floatx", "float16"), ("policy", "bfloat16")], SETTINGS),
+    ids=lambda setting: " ".join(setting),
+)
 def precision(request):
     """The precision of models: a global setting, put back after the test."""
     kind, name = request.param

@@ -24,6 +24,8 @@ from keras_l2l import tasks
 from keras_l2l.meta_training.replicas import Replicas
 from keras_l2l.utils import files
 
+pytestmark = pytest.mark.newest
+
 ROOT = pathlib.Path(__file__).parents[2]
 SHORT = {
     "meta_steps": 12,
@@ -144,6 +146,7 @@ def test_two_workers_equal_one_process(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path):
     flags = ["--meta_steps=600", f"--output_dir={tmp_path}/run"]
     with workers(2, *flags) as processes:
@@ -160,6 +163,7 @@ def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path):
     assert len(history["meta_loss"]) == 600
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_asked_to_stop_stops_all(tmp_path):
     flags = ["--meta_steps=100000", f"--output_dir={tmp_path}/run"]
     with workers(2, *flags) as processes:

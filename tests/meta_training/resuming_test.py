@@ -25,6 +25,8 @@ from keras_l2l.meta_training.history import Recorder
 from keras_l2l.meta_training.interruption import Interrupted
 from keras_l2l.utils import files
 
+pytestmark = pytest.mark.newest
+
 SHORT = {
     "meta_steps": 24,
     "validation": meta_training.Validation(interval=6, episodes=2),

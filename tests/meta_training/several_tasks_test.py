@@ -20,6 +20,8 @@ from keras_l2l.meta_training import setup
 from keras_l2l.meta_training.options import RunOptions
 from keras_l2l.meta_training.validation import ValidationEpisodes
 
+pytestmark = pytest.mark.newest
+
 SEVERAL = [tasks.Quadratics(3), regression_task(), tasks.Quadratics(2)]
 
 
@@ -92,6 +94,7 @@ def test_each_episodes_meta_gradient_is_clipped():
     )
 
 
+@pytest.mark.slow
 def test_a_run_on_several_tasks_goes_on_after_a_checkpoint(tmp_path):
     whole = meta_train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

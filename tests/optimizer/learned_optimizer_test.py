@@ -277,6 +277,7 @@ def test_lstm_trains_what_it_was_made_for():
     assert last < 0.3 * first
 
 
+@pytest.mark.slow
 def test_default_may_stay_for_many_epochs():
     x, y = load_digits(return_X_y=True)
 

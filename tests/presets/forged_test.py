@@ -14,6 +14,8 @@ import keras_l2l
 from keras_l2l import presets
 from keras_l2l.utils import files
 
+pytestmark = pytest.mark.newest
+
 MUTATIONS = 200
 
 

@@ -7,6 +7,9 @@ import tensorflow as tf
 from keras_l2l import tasks
 from keras_l2l.tasks import neural_art
 
+# Neural art is an experiment of its own. What it has in common with other
+# tasks, tests of all tasks see.
+pytestmark = pytest.mark.slow
 STYLE = skimage.data.immunohistochemistry()
 
 

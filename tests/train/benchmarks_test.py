@@ -89,9 +89,10 @@ def test_every_rule_is_beside_adam(monkeypatch):
     "dtype, size",
     [
         ("float32", 250_000),
-        pytest.param("bfloat16", 500_000, marks=pytest.mark.slow),
+        ("bfloat16", 500_000),
     ],
 )
+@pytest.mark.slow
 def test_the_state_is_updated_in_place(dtype, size):
     row = timing.in_fresh_process(update._update_memory, 2, size, dtype)
     assert row["state_mb"] == 320 * 500_000 / 2**20

@@ -99,6 +99,7 @@ def test_one_command_reproduces_an_experiment(tmp_path):
     assert (tmp_path / "run" / "curves_base.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_stages_go_on_from_each_other(tmp_path):
     flags = [
         "--experiment=mnist",

@@ -144,10 +144,13 @@ def test_all_stages_are_checked_before_the_first(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_random_flags_end_in_a_run_or_in_a_message(tmp_path):
+@pytest.mark.parametrize(
+    "number", [20, pytest.param(60, marks=pytest.mark.slow)]
+)
+def test_random_flags_end_in_a_run_or_in_a_message(number, tmp_path):
     rng = random.Random(0)
     cases = []
-    for i in range(60):
+    for i in range(number):
         names = rng.sample([*VALUES], rng.choice([1, 1, 2, 3]))
         changed = {name: rng.choice(VALUES[name]) for name in names}
         given = {**SHORT, "output_dir": f"run{i}", **changed}
@@ -159,8 +162,8 @@ def test_random_flags_end_in_a_run_or_in_a_message(tmp_path):
         assert code in (None, 0, 1) or code.startswith("error: "), (case, code)
         assert "Traceback" not in text, case
     ends = [code for code, _ in found]
-    assert ends.count(None) >= 5
-    assert len(set(ends)) >= 10
+    assert ends.count(None) >= number / 12
+    assert len(set(ends)) >= number / 6
     assert (tmp_path / "file").read_text() == "precious"
     assert not list(tmp_path.rglob(".unfinished_*"))
 

@@ -127,6 +127,7 @@ LONG = (
 )
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
     flags = [*LONG, f"--output_dir={tmp_path}/run"]
     process = subprocess.Popen(
@@ -153,6 +154,7 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
     assert "seed: 0 -> 1" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_in_one_message_and_loses_nothing(tmp_path):
     code = "import resource, runpy, sys; resource.setrlimit("
     code += "resource.RLIMIT_FSIZE, (50_000, 50_000)); "
