@@ -34,7 +34,13 @@ def slow_but(quick, names):
     ]
 
 
+# Modules of tests that take half a minute.
+_LONG = ("backends_test", "examples_test", "replicas_training_test")
+
+
 def pytest_collection_modifyitems(items):
+    # First: no process should wait for one of them at the end.
+    items.sort(key=lambda item: item.path.stem not in _LONG)
     for item in items:
         # The names must be the same in every process of pytest-xdist.
         assert " at 0x" not in item.nodeid, item.nodeid

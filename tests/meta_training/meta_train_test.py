@@ -32,6 +32,7 @@ def meta_train(rule, task, output_dir, **arguments):
     )
 
 
+@pytest.mark.slow
 def test_learned_optimizer_beats_tuned_sgd(tmp_path):
     task = tasks.Quadratics(4)
     rule = keras_l2l.CoordinatewiseLSTM(

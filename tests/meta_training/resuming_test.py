@@ -33,6 +33,14 @@ SHORT = {
 }
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """SIGINT raises, also where the shell has started the tests without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def scalars(folder):
     """Returns all that TensorBoard shows, without speeds."""
     found = []

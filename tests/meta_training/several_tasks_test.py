@@ -176,23 +176,34 @@ def plain(tmp_path_factory):
 @pytest.mark.parametrize(
     "name, options, horizon",
     [
-        ("curriculum", Curriculum(first_horizon=3), 12),
+        pytest.param(
+            "curriculum",
+            Curriculum(first_horizon=3),
+            12,
+            marks=pytest.mark.slow,
+        ),
         ("curriculum", Curriculum(log_uniform_horizons=True), 12),
         (
             "meta_optimizer",
             MetaOptimizer(learning_rate=0.01, episode_clipnorm=1e-3),
             6,
         ),
-        ("estimator", estimators.EvolutionStrategies(unroll_length=3), 6),
+        pytest.param(
+            "estimator",
+            estimators.EvolutionStrategies(unroll_length=3),
+            6,
+            marks=pytest.mark.slow,
+        ),
         (
             "estimator",
             estimators.PersistentES(unroll_length=3, stddev=0.1),
             6,
         ),
-        (
+        pytest.param(
             "estimator",
             estimators.TruncatedBackprop(unroll_length=3, loss_weights="log"),
             6,
+            marks=pytest.mark.slow,
         ),
     ],
     ids=str,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import leaves
+from conftest import slow_but
 from reflection import concrete_subclasses
 from reflection import every_rule
 from reflection import make
@@ -70,7 +71,14 @@ def test_coordinates_that_are_taken_are_updated_as_among_all(rule):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
-@every_rule
+@pytest.mark.parametrize(
+    "rule",
+    slow_but(
+        [rules.CoordinatewiseLSTM, rules.MLPRule],
+        concrete_subclasses(rules, rules.UpdateRule),
+    ),
+    ids=lambda cls: cls.__name__,
+)
 def test_derivatives_are_right_when_compiled(rule):
     # Of a size at which XLA multiplies matrices otherwise than of a small one.
     rule, *inputs = random_step(make(rule), [(37, 40), (20,)])

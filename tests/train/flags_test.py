@@ -177,7 +177,9 @@ def too_large(n):
     "work",
     [
         lambda: np.zeros((10**9, 10**9)),
-        lambda: too_large(tf.constant(10**7)),
+        pytest.param(
+            lambda: too_large(tf.constant(10**7)), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_out_of_memory_ends_in_one_message(monkeypatch, work):

@@ -51,6 +51,7 @@ class L2LPatchesTest(tfds.testing.DatasetBuilderTestCase):
     EXAMPLE_DIR = tfds.core.Path(__file__).parent
 
 
+@pytest.mark.slow
 def test_patches_lie_in_the_regions_of_their_splits(tmp_path):
     data, classes = datasets.load_images("l2l_patches", tmp_path)
     assert classes == 10
