@@ -12,8 +12,6 @@ from keras_l2l.estimators import TruncatedBackprop
 from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.rules.updates import apply_updates
 
-pytestmark = pytest.mark.newest
-
 
 def frozen_meta_loss(rule, task, meta_params, carry, weights):
     """Returns meta_params -> meta-loss with the recorded gradients frozen."""

@@ -14,8 +14,6 @@ from keras_l2l import tasks
 from keras_l2l.estimators import Imitation
 from keras_l2l.estimators import TruncatedBackprop
 
-pytestmark = pytest.mark.newest
-
 TEACHER = rules.Adam(0.1, 0.8, 0.9, 0.01)
 RULES = {
     "lstm": rules.CoordinatewiseLSTM((5, 4)),

@@ -13,8 +13,6 @@ from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.estimators import TruncatedBackprop
 
-pytestmark = pytest.mark.newest
-
 RULES = {
     "lstm": rules.CoordinatewiseLSTM((5, 4)),
     "lstm_raw": rules.CoordinatewiseLSTM((5,), None, output_scale=1.0),
