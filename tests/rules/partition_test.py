@@ -241,3 +241,17 @@ class _WithoutAny(rules.CoordinatewiseRule):
 
     def coordinate_step(self, meta_params, gradient, state, iteration):
         return -gradient, state
+
+
+def test_a_partition_within_a_partition_has_its_own_variables():
+    inner = rules.Partition([("bias", rules.SGD(0.5))], rules.SGD(0.25))
+    rule = rules.Partition([("dense_1", inner)], default=rules.SGD(1.0))
+    variables = [
+        keras.Variable(np.ones(3), name=name)
+        for name in ("dense_0_bias", "dense_1_bias", "dense_1_kernel")
+    ]
+    optimizer = keras_l2l.LearnedOptimizer(rule=rule)
+    optimizer.build(variables)
+    optimizer.apply([tf.ones(3) for _ in variables])
+    moved = [float(1 - v.numpy()[0]) for v in variables]
+    assert moved == [1.0, 0.5, 0.25]
