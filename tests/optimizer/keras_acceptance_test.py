@@ -150,7 +150,7 @@ def adapted(source):
     "files, at_least",
     [
         pytest.param(OPTIMIZERS, 80, id="optimizers"),
-        pytest.param(OTHERS, 100, id="others", marks=pytest.mark.slow),
+        pytest.param(OTHERS, 90, id="others", marks=pytest.mark.slow),
         pytest.param(TRAINER, 70, id="trainer", marks=pytest.mark.slow),
     ],
 )
