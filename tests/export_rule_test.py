@@ -43,7 +43,7 @@ def train_vector(optimizer, gradients):
 
 
 def train_vector_by_rule(optimizer, gradients):
-    """Is `train_vector` without the optimizer, by its rule."""
+    """Trains like `train_vector`, by the rule instead of the optimizer."""
     rule = optimizer.rule
     meta_params = keras.tree.map_structure(
         tf.convert_to_tensor, optimizer.meta_params

@@ -87,8 +87,7 @@ class MetaOptimizer(Options):
 class RunOptions(Options):
     """All options of `meta_train` that change its result, checked.
 
-    Their defaults are those of `meta_train`, which documents them. Without
-    `validation`, a run takes meta-steps alone.
+    Their defaults are those of `meta_train`, which documents them.
     """
 
     horizon: int
@@ -98,7 +97,7 @@ class RunOptions(Options):
     seed: int = range_of(0, 2**29)
     estimator: estimators.GradientEstimator
     curriculum: Curriculum
-    validation: Validation | None
+    validation: Validation
     meta_optimizer: MetaOptimizer
 
     def __post_init__(self):

@@ -32,15 +32,14 @@ def replay(rule, task, run_dir, meta_step):
     """
     run_dir = pathlib.Path(run_dir)
     config = files.read_json(run_dir / "config.json")
-    # Nothing is validated, whatever the run was validated on.
+    # Any task will do: nothing is validated here.
     arguments = arguments_of(config, validation_task=task)
     configurations.require_same(
         {"rule": config["rule"], "task": config["task"]},
         {"rule": serialize(rule), "task": described(task)},
     )
     del arguments["rule"]
-    options = RunOptions(**{**arguments, "validation": None})
-    run = make_run(rule, task, options)
+    run = make_run(rule, task, RunOptions(**arguments), validates=False)
     arrays, progress = Checkpoints(run_dir / "skipped").load(meta_step)
     run.restore(arrays, progress["run"])
     losses = run.losses(meta_step)

@@ -9,12 +9,16 @@ from keras_l2l.meta_training.replicas import Replicas
 from keras_l2l.meta_training.validation import ValidationEpisodes
 
 
-def make_run(rule, task, options, strategy=None, meta_params=None):
+def make_run(
+    rule, task, options, strategy=None, meta_params=None, validates=True
+):
     """Returns the `MetaRun` that arguments of `meta_train` describe.
 
     Args:
         rule, task, strategy, meta_params: As there.
         options: `RunOptions`.
+        validates: Bool, whether the run can be validated, and not only take
+            meta-steps.
 
     Raises:
         ValueError: as the estimator and `Replicas` do, and if the meta-batch
@@ -38,7 +42,7 @@ def make_run(rule, task, options, strategy=None, meta_params=None):
             global_clipnorm=options.meta_optimizer.clipnorm,
         ),
         options.meta_batch_size,
-        options.validation and _validation_episodes(rule, tasks, options),
+        _validation_episodes(rule, tasks, options) if validates else None,
         EpisodeLengths(
             options.curriculum,
             options.horizon,

@@ -239,9 +239,10 @@ class PartitionExecution(Execution):
             step = execution_of(rule, self.storage).step
             return lambda *args: (step(*args), None)
 
-        return self.rule.step_members(step_of, meta_params, inputs, variables)[
-            0
-        ]
+        updates, _ = self.rule.step_members(
+            step_of, meta_params, inputs, variables
+        )
+        return updates
 
     def stored_step(self, meta_params, inputs, stored):
         return self.rule.step_members(

@@ -116,6 +116,6 @@ def _checked(field, value):
         raise ValueError(
             f"`{field.name}` must be a {package}.{kind.__name__}. Received: "
             f"{field.name}={checks.shown(value)} (of type "
-            f"{type(value).__name__})."
+            f"{type(value).__name__}). Pass an instance."
         )
     return value

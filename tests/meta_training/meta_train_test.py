@@ -308,10 +308,14 @@ def test_non_empty_output_folder_is_left_alone(small_lstm, tmp_path):
             "`estimator` must be a keras_l2l.estimators.GradientEstimator. "
             "Received: estimator='es'",
         ),
-        (
-            {"validation": 16},
-            "`validation` must be a keras_l2l.meta_training.Validation",
-        ),
+        *[
+            (
+                {name: value},
+                f"`{name}` must be a keras_l2l.meta_training.* Pass an inst",
+            )
+            for name in ("curriculum", "validation", "meta_optimizer")
+            for value in (16, None)
+        ],
         *[
             ({name: value}, f"`{name}` must be .* Received: {name}=")
             for name in ("horizon", "meta_steps", "meta_batch_size", "seed")

@@ -109,7 +109,7 @@ def test_a_run_on_several_tasks_goes_on_after_a_checkpoint(tmp_path):
 
 
 class _Stopping(tasks.Quadratics):
-    """Is interrupted when its third group of episodes starts."""
+    """Interrupts the run when its third group of episodes starts."""
 
     samples = 0
 
