@@ -66,7 +66,7 @@ def make_run(rule, task, episode_clipnorm=None, meta_batch_size=3):
         seed=0,
         estimator=estimators.TruncatedBackprop(unroll_length=3),
         curriculum=Curriculum(),
-        validation=None,
+        validation=Validation(episodes=3),
         meta_optimizer=MetaOptimizer(
             clipnorm=None, episode_clipnorm=episode_clipnorm
         ),
