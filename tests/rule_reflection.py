@@ -23,6 +23,7 @@ ARGUMENTS = {
     ),
     rules.Celo: lambda: rules.Celo(num_steps=20),
     rules.CeloAdam: lambda: rules.CeloAdam(num_steps=20),
+    rules.Celo2: lambda: rules.Celo2(num_steps=20),
     rules.Guarded: lambda: rules.Guarded(rules.CoordinatewiseLSTM()),
     # Which takes variables of any shape.
     rules.KernelLSTM: lambda: rules.KernelLSTM(()),

@@ -1,5 +1,6 @@
-"""Reads the files of meta-parameters that the authors of Celo publish."""
+"""Reads the meta-parameters that the authors of Celo and Celo2 publish."""
 
+import io
 import math
 import pathlib
 
@@ -7,28 +8,33 @@ import numpy as np
 
 from keras_l2l.presets.named_arrays import PresetError
 from keras_l2l.rules import celo
+from keras_l2l.rules import celo2
 from keras_l2l.utils import nests
+from keras_l2l.utils import npz
 
 # Their files have 150 kB.
 _LARGEST_FILE = 10_000_000
+# With these bytes an `.npz` starts, as any ZIP file, and no msgpack of a dict.
+_NPZ = b"PK"
 _ARRAY = 1  # The type that flax gives to arrays in msgpack.
 # These are in the files, but have no effect; `celo_schedule` lacks them.
 _UNUSED = ("rnn_params/linear/", "rnn_params/rnn_to_controls/")
 _FEATURES = (1, 1, 1, 3, 1, 3, 1, 3, 1, 3, 3, 3, 3, 3)
-# From their order of features to that of `celo.Celo`.
+# From their order of features to that of `moments.features`.
 _ORDER = (0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 9, 11, 10, 12)
 
 
 def read(path):
-    """Returns the rule and the meta-parameters in a `theta.state`.
+    """Returns the rule and the meta-parameters in a file.
 
     Args:
-        path: Path of a file as the authors publish them, msgpack of nested
-            dicts of arrays. Only strings, dicts and arrays of floats are
-            read; nothing in the file can execute anything.
+        path: Path of a `theta.state` of Celo, msgpack of nested dicts of
+            arrays, or of an `.npz` of Celo2, arrays by their names in PyTorch.
+            Only strings, dicts and arrays of floats are read; nothing in the
+            file can execute anything.
 
     Returns:
-        Tuple `(rule, meta_params)`, the rule `Celo` or `CeloAdam`.
+        Tuple `(rule, meta_params)`, the rule `Celo`, `CeloAdam` or `Celo2`.
 
     Raises:
         PresetError: if it is not such a file.
@@ -40,20 +46,55 @@ def read(path):
             f"{path} must have {_LARGEST_FILE} bytes at most. Received: "
             f"{path.stat().st_size}. It is not one of Celo's."
         )
+    content = path.read_bytes()
+    is_npz = content.startswith(_NPZ)
     try:
-        leaves = _Leaves(_unpack(path.read_bytes()))
-        schedule = {"schedule": _schedule(leaves)}
-        if not leaves.has("ff_mod_stack/"):
-            rule, meta_params = celo.CeloAdam(), schedule
-        else:
-            rule, meta_params = celo.Celo(), {**schedule, **_network(leaves)}
-        leaves.check_all_taken()
+        return _celo2(content) if is_npz else _celo(content)
     except ValueError as error:
+        kind = "an `.npz` of Celo2" if is_npz else "a `theta.state` of Celo"
         raise PresetError(
-            f"{path} must be a `theta.state` of Celo or Celo-Adam. "
-            f"Received: {error}"
+            f"{path} must be {kind}. Received: {error}"
         ) from error
+
+
+def _celo(content):
+    leaves = _Leaves(_unpack(content))
+    schedule = {"schedule": _schedule(leaves)}
+    if not leaves.has("ff_mod_stack/"):
+        rule, meta_params = celo.CeloAdam(), schedule
+    else:
+        rule, meta_params = celo.Celo(), {**schedule, **_network(leaves)}
+    leaves.check_all_taken()
     return rule, meta_params
+
+
+def _celo2(content):
+    leaves = _Leaves(npz.load(io.BytesIO(content)))
+    blocks = [
+        leaves.take(f"first_layer_weights.{i}", 8, n).T
+        for i, n in enumerate(_FEATURES)
+    ]
+    network = {
+        "hidden_0": {
+            "kernel": np.concatenate([blocks[i] for i in _ORDER]),
+            "bias": leaves.take("first_layer_bias", 8),
+        },
+        "hidden_1": {
+            "kernel": leaves.take("hidden.weight", 8, 8).T,
+            "bias": leaves.take("hidden.bias", 8),
+        },
+        # The other two outputs of the network are unused.
+        "output": {
+            "kernel": leaves.take("output.weight", 3, 8)[:1].T,
+            "bias": leaves.take("output.bias", 3)[:1],
+        },
+    }
+    leaves.check_all_taken()
+    return celo2.Celo2(), {
+        "embeddings": {},
+        "vectors": {},
+        "matrices": network,
+    }
 
 
 class _Leaves:

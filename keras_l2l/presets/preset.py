@@ -103,7 +103,7 @@ def replace_preset(rule, meta_params, directory, horizon=None):
 
 
 def convert_celo(path, output_dir):
-    """Converts the meta-parameters that Celo's authors publish to a preset.
+    """Converts meta-parameters of Celo's or Celo2's authors to a preset.
 
     ```
     keras_l2l.presets.convert_celo("theta.state", "celo")
@@ -112,16 +112,19 @@ def convert_celo(path, output_dir):
 
     Args:
         path: Path of the downloaded `theta.state` of Celo or Celo-Adam, from
-            `amoudgl/celo` or `amoudgl/celo-adam` on the Hugging Face Hub.
+            `amoudgl/celo` or `amoudgl/celo-adam` on the Hugging Face Hub. Or
+            of an `.npz` of Celo2: the arrays of the network in its authors'
+            PyTorch code, by their names there.
         output_dir: Path of a new or empty folder.
 
     Raises:
         PresetError: if it is not such a file.
         FileExistsError: if the folder is not empty.
-        ImportError: if the package msgpack is not installed.
+        ImportError: if the package msgpack is not installed, which Celo's
+            files need.
 
     Reference:
-        Moudgil et al., 2025 (arXiv 2501.12670).
+        Moudgil et al., 2025 (arXiv 2501.12670); Celo2: arXiv 2602.19142.
     """
     save_preset(*celo_weights.read(path), output_dir)
 

@@ -5,6 +5,7 @@ from keras_l2l.rules.base import StepInputs
 from keras_l2l.rules.base import UpdateRule
 from keras_l2l.rules.celo import Celo
 from keras_l2l.rules.celo import CeloAdam
+from keras_l2l.rules.celo2 import Celo2
 from keras_l2l.rules.coordinatewise_lstm import CoordinatewiseLSTM
 from keras_l2l.rules.global_averaging_lstm import GlobalAveragingLSTM
 from keras_l2l.rules.guarded import Guarded
@@ -28,6 +29,7 @@ __all__ = [
     "SGD",
     "Adam",
     "Celo",
+    "Celo2",
     "CeloAdam",
     "CoordinatewiseLSTM",
     "CoordinatewiseRule",

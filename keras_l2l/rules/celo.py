@@ -12,6 +12,23 @@ from keras_l2l.rules import vectors
 from keras_l2l.utils import checks
 
 
+def known_length(name, num_steps):
+    """Returns `num_steps`, or raises ValueError if it is `None`.
+
+    Args:
+        name: String, the rule's name.
+        num_steps: Int or `None`, the length of the training.
+    """
+    if num_steps is None:
+        raise ValueError(
+            f"{name} must know the length of the training. "
+            "Received: num_steps=None. Pass num_steps=..., the number of "
+            "optimizer steps, to the rule or to from_preset; or "
+            "callbacks=[keras_l2l.TrainingLength()] to fit."
+        )
+    return num_steps
+
+
 class _Scheduled(tensorwise.TensorwiseRule):
     """Rule with a learned schedule: `-0.001 * factor * direction`.
 
@@ -69,13 +86,7 @@ class _Scheduled(tensorwise.TensorwiseRule):
         }
 
     def step(self, meta_params, inputs, state):
-        if self.num_steps is None:
-            raise ValueError(
-                f"{type(self).__name__} must know the length of the training. "
-                "Received: num_steps=None. Pass num_steps=..., the number of "
-                "optimizer steps, to the rule or to from_preset; or "
-                "callbacks=[keras_l2l.TrainingLength()] to fit."
-            )
+        num_steps = known_length(type(self).__name__, self.num_steps)
         if inputs.loss is None:
             raise ValueError(
                 f"{type(self).__name__} must see the loss of each step. "
@@ -88,7 +99,7 @@ class _Scheduled(tensorwise.TensorwiseRule):
             ops.where(finite, inputs.loss, ops.zeros_like(inputs.loss)),
             state["schedule"],
             inputs.iteration,
-            self.num_steps,
+            num_steps,
         )
         schedule = vectors.where(finite, schedule, state["schedule"])
         updates, tensors = self.step_tensors(

@@ -20,17 +20,19 @@ _UNITS, _OUTPUTS = 4, 2
 _SMALL = 0.1
 
 
-def init_network(seed, further=0):
-    """Returns meta-parameters of a network of two hidden layers of 4 units.
+def init_network(seed, further=0, units=_UNITS, outputs=_OUTPUTS):
+    """Returns meta-parameters of a network of two hidden layers.
 
     Args:
         seed: Int >= 0.
         further: Int, number of inputs in addition to `features`.
+        units: Int, units of each hidden layer. Defaults to 4.
+        outputs: Int. Defaults to 2, a direction and a magnitude.
     """
     return {
-        "hidden_0": cells.init_dense(FEATURES + further, _UNITS, seed),
-        "hidden_1": cells.init_dense(_UNITS, _UNITS, seed + 1),
-        "output": cells.init_dense(_UNITS, _OUTPUTS, seed),
+        "hidden_0": cells.init_dense(FEATURES + further, units, seed),
+        "hidden_1": cells.init_dense(units, units, seed + 1),
+        "output": cells.init_dense(units, outputs, seed),
     }
 
 
@@ -70,13 +72,19 @@ def init_state(shape):
     }
 
 
-def update(state, gradient):
-    """Returns the moments after one more gradient."""
+def update(state, gradient, decay=DECAYS[-1]):
+    """Returns the moments after one more gradient.
+
+    Args:
+        state: As from `init_state`.
+        gradient: Tensor.
+        decay: Float, that of the mean of squares `r`. Defaults to 0.999.
+    """
     squares = ops.square(gradient)
     factored = ema.FactoredMoments(gradient.shape, DECAYS)
     return {
         "m": ema.update_many(state["m"], gradient, DECAYS),
-        "r": ema.update(state["r"], squares, DECAYS[-1]),
+        "r": ema.update(state["r"], squares, decay),
         "v": factored.update(state["v"], squares + 1e-30),
     }
 
@@ -117,12 +125,17 @@ def signal_to_noise(state, t):
     return ops.sqrt(squares + 1e-12) / corrections
 
 
-def features(gradient, param, state):
+def features(gradient, param, state, epsilon=1e-6):
     """Returns the features of one tensor that the network sees, in blocks.
 
     They are the gradient, the parameter, and EMAs of gradients and of their
     squares, also factored. Each block has the shape `[features, ...]`, where
     `...` broadcasts to the gradient's shape.
+
+    Args:
+        gradient, param: Tensors of one shape.
+        state: As from `update`.
+        epsilon: Float, added to squares before a division by their root.
 
     Reference:
         Metz et al., 2022 (arXiv 2203.11860), appendix.
@@ -130,7 +143,7 @@ def features(gradient, param, state):
     m, r = state["m"], state["r"]
     factored = ema.FactoredMoments(gradient.shape, DECAYS)
     row, column = factored.expanded(state["v"])
-    by_rms = ops.rsqrt(r + 1e-6)
+    by_rms = ops.rsqrt(r + epsilon)
     normalizers = factored.normalizers(state["v"])
     by_momentum = normalizers if factored.is_factored else ops.rsqrt(row)
     return (
@@ -151,13 +164,13 @@ def features(gradient, param, state):
     )
 
 
-def network(meta_params, blocks, further=None):
+def network(meta_params, blocks, further=None, axes=None, epsilon=1e-5):
     """Applies the network to every element of one tensor.
 
     ```
-    inputs = features / root mean square of each feature over the tensor
+    inputs = features / root mean square of each feature over the last axes
     hidden = relu(hidden_1(relu(hidden_0([inputs, further]))))
-    direction, magnitude = output(hidden)
+    outputs = output(hidden)
     ```
 
     Args:
@@ -165,9 +178,12 @@ def network(meta_params, blocks, further=None):
         blocks: As from `features`.
         further: Tensor `[further]`, inputs that all elements share, or
             `None`.
+        axes: Int, over how many of the last axes features are normalized. By
+            default over the tensor.
+        epsilon: Float, added to the mean of squares.
 
     Returns:
-        Tuple of two tensors of the optimizee tensor's shape.
+        List of tensors of the optimizee tensor's shape, one for each output.
     """
     if math.prod(blocks[0].shape) < cells.LARGE:
         # Fewer operations compile faster.
@@ -176,10 +192,17 @@ def network(meta_params, blocks, further=None):
     first, hidden, start = meta_params["hidden_0"], 0, 0
     for block in blocks:
         stop = start + block.shape[0]
-        axes = tuple(range(1, len(block.shape)))
+        last = tuple(range(1, len(block.shape)))[-axes if axes else 0 :]
         # Broadcasting does not change the mean, so it can come later.
-        scale = ops.rsqrt(1e-5 + ops.mean(ops.square(block), axis=axes))
-        kernel = first["kernel"][start:stop] * scale[:, None]
+        squares = ops.mean(ops.square(block), axis=last, keepdims=True)
+        scale, kernel = (
+            ops.rsqrt(epsilon + squares),
+            first["kernel"][start:stop],
+        )
+        if len(last) == len(block.shape) - 1:
+            kernel = kernel * ops.reshape(scale, (-1, 1))
+        else:
+            block = block * scale
         hidden = hidden + cells.small_product(kernel, block)
         start = stop
     bias = first["bias"]
@@ -190,7 +213,7 @@ def network(meta_params, blocks, further=None):
         layer = meta_params[name]
         hidden = cells.small_product(layer["kernel"], ops.relu(hidden))
         hidden = _plus(hidden, layer["bias"])
-    return hidden[0], hidden[1]
+    return [hidden[i] for i in range(hidden.shape[0])]
 
 
 def _plus(tensor, bias):

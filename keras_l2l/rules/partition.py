@@ -1,5 +1,6 @@
 """`Partition`: several rules in one model, each for some of the variables."""
 
+import copy
 import re
 
 import keras
@@ -67,10 +68,10 @@ class Partition(wrapper.WrapperRule):
         return {**rules, "default": self.default}
 
     def with_inner_rules(self, rules):
-        *members, default = rules.values()
+        found = copy.copy(self)
+        *members, found.default = rules.values()
         selectors = [selector for selector, _ in self.members]
-        found = type(self)(list(zip(selectors, members, strict=True)), default)
-        found._indices = self._indices
+        found.members = list(zip(selectors, members, strict=True))
         return found
 
     def for_variables(self, variables):

@@ -121,7 +121,7 @@ def test_xla_compiles_what_is_large(traced):
 
 @every_rule
 def test_every_rule_shares_its_programs(rule):
-    if rule is rules.Partition:
+    if issubclass(rule, rules.Partition):
         pytest.skip("a function selects its variables")
     shapes = [(), (3,), (2, 3)]
     variables = [

@@ -29,7 +29,7 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, number", [("celo", 35803), ("celo_adam", 35649)]
+    "name, number", [("celo", 35803), ("celo_adam", 35649), ("celo2", 329)]
 )
 @pytest.mark.parametrize("file", [celo_data.file, celo_data.random_file])
 def test_a_preset_of_every_weight(file, name, number, tmp_path):
@@ -69,6 +69,19 @@ def test_more_and_less(write):
     ):
         with pytest.raises(presets.PresetError, match=message):
             celo_weights.read(write(change))
+
+
+def test_another_npz_than_that_of_celo2(tmp_path):
+    arrays = dict(np.load(celo_data.file("celo2")))
+    path = tmp_path / "weights.npz"
+    for change, message in (
+        ({"new": np.ones(1)}, "also new"),
+        ({"hidden.bias": np.ones(4)}, r"hidden.bias: expected \(8,\)"),
+        ({"hidden.bias": np.array([None] * 8)}, "allow_pickle=False"),
+    ):
+        np.savez(path, **{**arrays, **change})
+        with pytest.raises(presets.PresetError, match=message):
+            celo_weights.read(path)
 
 
 def test_what_is_no_such_file(write, tmp_path):
