@@ -139,7 +139,7 @@ def train_all(output):
     for name in keras_l2l.LearnedOptimizer.presets:
         optimizer = keras_l2l.LearnedOptimizer(rule=name)
         np.savez(output / f"{name}.npz", **train(classifier(optimizer)))
-    for name in ("celo", "celo_adam"):
+    for name in ("celo", "celo_adam", "celo2"):
         np.savez(output / f"{name}.npz", **train(classifier(celo(name))))
     for name, rule in GUARDED.items():
         guarded_model = classifier(guarded(rule))

@@ -8,6 +8,7 @@ from conftest import to_float64
 from reflection import concrete_subclasses
 
 from keras_l2l import rules
+from keras_l2l import tasks
 from keras_l2l.estimators import TruncatedBackprop
 from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.rules.updates import apply_updates
@@ -50,6 +51,19 @@ def true_meta_loss(rule, task, carry, weights):
         return tf.reduce_sum(weights * losses)
 
     return meta_loss
+
+
+class _OfAMatrix(tasks.Quadratic):
+    """A quadratic of a matrix and a vector."""
+
+    def init_params(self, seed):
+        (x,) = super().init_params(seed)
+        return [tf.reshape(x[:6], (2, 3)), x[6:]]
+
+    def loss(self, params, batch):
+        matrix, vector = params
+        x = tf.concat([tf.reshape(matrix, [-1]), vector], 0)
+        return super().loss([x], batch)
 
 
 class _WithParams(rules.UpdateRule):
@@ -115,6 +129,10 @@ def test_meta_gradient_equals_finite_differences(
     name, loss_weights, second_derivatives
 ):
     task, weights = float64_quadratic(), WEIGHTS[loss_weights]
+    if name == "celo2":
+        # Its meta-parameters are for matrices alone.
+        of_vectors = float64_quadratic(n=8)
+        task = _OfAMatrix(of_vectors.w, of_vectors.y)
     rule = RULES.get(name, _WithParams()).for_variables(task.variables())
     meta_params = to_float64(rule.init_meta_params(0))
     if name in ("celo", "celo_adam"):

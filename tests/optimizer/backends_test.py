@@ -98,7 +98,7 @@ def assert_same_results(here, there):
         # They magnify rounding; what is wrong shows in the first digits.
         np.testing.assert_allclose(received, expected, rtol=0.005)
         assert received[-1] < received[0]
-    for name in ("celo", "celo_adam"):
+    for name in ("celo", "celo_adam", "celo2"):
         losses = assert_close(there / f"{name}.npz", here / f"{name}.npz")
         # Random weights may go anywhere.
         if celo_data.PUBLISHED.exists():
