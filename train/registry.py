@@ -135,6 +135,7 @@ RULES = {
     "mlp": rules.MLPRule,
     "celo": rules.Celo,
     "celo_adam": rules.CeloAdam,
+    "celo2": rules.Celo2,
     "lstm_averaging": rules.GlobalAveragingLSTM,
     "ntm_bfgs": rules.NTMBFGS,
     "adam": rules.Adam,

@@ -18,6 +18,9 @@ pytestmark = pytest.mark.newest
 X = np.random.default_rng(0).normal(size=(24, 6)).astype("float32")
 Y = X[:, :3].argmax(axis=1)
 both = pytest.mark.parametrize("rule", [rules.Celo, rules.CeloAdam])
+every = pytest.mark.parametrize(
+    "rule", [rules.Celo, rules.CeloAdam, rules.Celo2]
+)
 
 
 def classifier(rule):
@@ -57,7 +60,7 @@ def test_from_preset_tells_members_the_length(tmp_path):
         keras_l2l.LearnedOptimizer.from_preset("l2l_digits_mlp", num_steps=7)
 
 
-@both
+@every
 def test_saving_and_going_on(rule, tmp_path):
     uninterrupted = classifier(rule)
     losses = fit(uninterrupted, epochs=2)
@@ -81,7 +84,7 @@ def test_saving_and_going_on(rule, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
-@both
+@every
 def test_replicas_train_as_one_device(rule, strategy):
     alone = classifier(rule)
     fit(alone, epochs=2)
