@@ -192,14 +192,13 @@ def network(meta_params, blocks, further=None, axes=None, epsilon=1e-5):
     first, hidden, start = meta_params["hidden_0"], 0, 0
     for block in blocks:
         stop = start + block.shape[0]
-        last = tuple(range(1, len(block.shape)))[-axes if axes else 0 :]
+        every = tuple(range(1, len(block.shape)))
+        last = every[-axes:] if axes else every
         # Broadcasting does not change the mean, so it can come later.
         squares = ops.mean(ops.square(block), axis=last, keepdims=True)
-        scale, kernel = (
-            ops.rsqrt(epsilon + squares),
-            first["kernel"][start:stop],
-        )
-        if len(last) == len(block.shape) - 1:
+        scale = ops.rsqrt(epsilon + squares)
+        kernel = first["kernel"][start:stop]
+        if last == every:
             kernel = kernel * ops.reshape(scale, (-1, 1))
         else:
             block = block * scale

@@ -3,6 +3,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import to_float64
 from rule_steps import random_step
 
 import keras_l2l
@@ -10,6 +11,7 @@ from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l.presets import celo_weights
 from keras_l2l.rules import cells
+from keras_l2l.rules import moments
 
 pytestmark = pytest.mark.newest
 
@@ -88,6 +90,21 @@ def test_optimizer_follows_the_authors_implementation(
     for t in range(20):
         optimizer.apply(recorded.gradients(t), variables)
         recorded.check(t, [v.numpy() for v in variables])
+
+
+@pytest.mark.parametrize("large", [1, cells.LARGE])
+def test_each_matrix_of_a_tensor_has_features_of_its_own(large, monkeypatch):
+    monkeypatch.setattr(cells, "LARGE", large)
+    rng = np.random.default_rng(0)
+    # The second block is the same along the rows.
+    blocks = [rng.normal(size=s) for s in ((3, 2, 5, 4), (27, 2, 1, 4))]
+    meta_params = to_float64(moments.init_network(0, outputs=1))
+    (received,) = moments.network(meta_params, blocks, axes=2)
+    for i in range(2):
+        (expected,) = moments.network(meta_params, [b[:, i] for b in blocks])
+        np.testing.assert_allclose(received[i], expected, rtol=1e-12)
+    (other,) = moments.network(meta_params, blocks)
+    assert np.abs(other - received).max() > 1e-3
 
 
 def test_directions_have_a_size_of_1():
