@@ -21,10 +21,15 @@ class Episode(typing.NamedTuple):
     Attributes:
         seed: Scalar int64 tensor, the episode seed.
         carry: `keras_l2l.estimators.unroll.Carry`.
+        length: Scalar int64 tensor, inner steps that the episode will have.
+        num_steps: Scalar int64 tensor, the length that the rule is told; 0 if
+            it is not.
     """
 
     seed: typing.Any
     carry: typing.Any
+    length: typing.Any
+    num_steps: typing.Any
 
 
 # Compared by identity: TensorFlow keeps what it has traced for each object.
@@ -57,6 +62,8 @@ class GradientEstimator(Options):
         ValueError: if an option is of a wrong type or out of its range.
     """
 
+    # Whether the meta-loss is of examples that episodes are not trained on.
+    held_out = False
     unroll_length: int = 20
     loss_weights: meta_loss.Named | list = "sum"
     compile_unroll: bool = False
@@ -112,15 +119,18 @@ class GradientEstimator(Options):
         )
         return bound
 
-    def init(self, seed):
+    def init(self, seed, length=None, is_told=True):
         """Returns a fresh `Episode` of the `train` split.
 
         Args:
             seed: Int >= 0.
+            length: Int, inner steps that it will have. `None` is `horizon`.
+            is_told: Bool, whether the rule is told the length.
         """
         seed = tf.constant(split_seed("train", seed), tf.int64)
         carry = unroll_lib.init_carry(self.rule, self.task.sample(seed), seed)
-        return Episode(seed, carry)
+        length = tf.constant(length or self.horizon, tf.int64)
+        return Episode(seed, carry, length, length * int(is_told))
 
     def estimate(self, meta_params, episode, seed):
         """Takes `unroll_length` inner steps of one episode.

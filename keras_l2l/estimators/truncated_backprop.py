@@ -82,7 +82,7 @@ class TruncatedBackprop(base.GradientEstimator):
             estimated = self._sampled(task, meta_params, episode, seed)
         gradient, meta_loss, carry = estimated
         gradient = tf.nest.pack_sequence_as(meta_params, gradient)
-        return gradient, meta_loss, base.Episode(episode.seed, carry)
+        return gradient, meta_loss, episode._replace(carry=carry)
 
     def _exact(self, task, meta_params, episode):
         """Returns `(flat gradient, meta-loss, carry)`."""
@@ -97,6 +97,7 @@ class TruncatedBackprop(base.GradientEstimator):
                 task.batches("train", episode.seed),
                 self.unroll_length,
                 self.second_derivatives,
+                episode.num_steps,
             )
             auxiliary = self._auxiliary(carry.state)
         meta_loss, slopes = self._meta_loss.of(losses, episode.carry.iteration)
@@ -130,6 +131,7 @@ class TruncatedBackprop(base.GradientEstimator):
             task.batches("train", episode.seed),
             self.unroll_length,
             coordinates,
+            episode.num_steps,
         )
         meta_loss, slopes = self._meta_loss.of(losses, before.iteration)
         upstream = [
@@ -149,6 +151,7 @@ class TruncatedBackprop(base.GradientEstimator):
                 state,
                 seen,
                 before.iteration,
+                episode.num_steps,
             )
             auxiliary = self._auxiliary(state)
         gradient = tape.gradient(

@@ -55,6 +55,7 @@ def unroll(
     batches,
     unroll_length,
     second_derivatives=False,
+    num_steps=None,
 ):
     """Takes `unroll_length` inner steps; differentiable in `meta_params`.
 
@@ -77,12 +78,14 @@ def unroll(
         unroll_length: Int >= 1.
         second_derivatives: Bool, whether the gradients and the loss that the
             rule sees depend on `meta_params` (the paper drops this).
+        num_steps: Scalar integer tensor, the length of the episode that the
+            rule is told, or `None`.
 
     Returns:
         Tuple `(losses, carry)`, `losses` of shape `[unroll_length]`.
     """
 
-    inner_step = _inner_step(rule, task, meta_params, batches)
+    inner_step = _inner_step(rule, task, meta_params, batches, num_steps)
 
     def step(carry):
         loss, _, carry = inner_step(carry, second_derivatives)
@@ -96,7 +99,14 @@ def unroll(
 
 
 def unroll_and_record(
-    rule, task, meta_params, carry, batches, unroll_length, coordinates
+    rule,
+    task,
+    meta_params,
+    carry,
+    batches,
+    unroll_length,
+    coordinates,
+    num_steps=None,
 ):
     """Unrolls without derivatives, and returns what the rule saw.
 
@@ -104,13 +114,14 @@ def unroll_and_record(
         rule, task, meta_params, carry, batches, unroll_length: As there.
         coordinates: List of int tensors `[m]`, for each optimizee tensor the
             coordinates to record, counted in its flattened order.
+        num_steps: As there.
 
     Returns:
         Tuple `(losses, carry, gradients)`, the latter a list of tensors
         `[unroll_length + 1, m]`: the gradients of those coordinates that each
         inner step saw, and those after the last.
     """
-    inner_step = _inner_step(rule, task, meta_params, batches)
+    inner_step = _inner_step(rule, task, meta_params, batches, num_steps)
 
     def step(carry):
         loss, gradients, carry = inner_step(carry)
@@ -151,7 +162,9 @@ def take(tensors, coordinates):
     ]
 
 
-def updates_of(rule, meta_params, gradients, state, seen, iteration):
+def updates_of(
+    rule, meta_params, gradients, state, seen, iteration, num_steps=None
+):
     """Returns a rule's updates, given all gradients; differentiable.
 
     Args:
@@ -162,6 +175,7 @@ def updates_of(rule, meta_params, gradients, state, seen, iteration):
         seen: List of bool tensors like the gradients of one step, or empty;
             before the first of them.
         iteration: Scalar int64 tensor, inner steps taken before.
+        num_steps: As for `unroll`.
 
     Returns:
         Tuple of a list of tensors like `gradients`, and of the state after
@@ -183,6 +197,7 @@ def updates_of(rule, meta_params, gradients, state, seen, iteration):
             None,
             iteration + k,
             found.mask,
+            num_steps,
         )
         updates, state = step(meta_params, inputs, state)
         return updates, (k + 1, state, found.seen)
@@ -196,7 +211,7 @@ def updates_of(rule, meta_params, gradients, state, seen, iteration):
     return updates, state
 
 
-def _inner_step(rule, task, meta_params, batches):
+def _inner_step(rule, task, meta_params, batches, num_steps=None):
     """Returns a function from a carry to `(loss, gradients, carry)`."""
     step = recomputed(rule.step, rule.jit_compile)
 
@@ -231,6 +246,7 @@ def _inner_step(rule, task, meta_params, batches):
             tf.cast(seen_loss, dtype),
             carry.iteration,
             found.mask,
+            num_steps,
         )
         updates, state = step(meta_params, inputs, carry.state)
         params = apply_updates(rule, carry.params, updates, state)

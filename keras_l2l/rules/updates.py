@@ -26,6 +26,7 @@ class StepInputs(typing.NamedTuple):
     loss: typing.Any
     iteration: typing.Any
     mask: list | None = None
+    num_steps: typing.Any = None
 
 
 class Replacement(typing.NamedTuple):
