@@ -4,6 +4,7 @@ from keras_l2l.estimators.base import Episode
 from keras_l2l.estimators.base import GradientEstimator
 from keras_l2l.estimators.evolution_strategies import EvolutionStrategies
 from keras_l2l.estimators.evolution_strategies import PersistentES
+from keras_l2l.estimators.evolution_strategies import SingleES
 from keras_l2l.estimators.imitation import Imitation
 from keras_l2l.estimators.truncated_backprop import TruncatedBackprop
 from keras_l2l.utils import checks
@@ -14,6 +15,7 @@ __all__ = [
     "GradientEstimator",
     "Imitation",
     "PersistentES",
+    "SingleES",
     "TruncatedBackprop",
     "deserialize",
     "serialize",

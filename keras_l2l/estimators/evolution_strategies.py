@@ -5,6 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from keras_l2l.estimators import base
+from keras_l2l.estimators import meta_loss
 from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.tasks.base import RANDOM
 from keras_l2l.tasks.base import random_key
@@ -31,9 +32,17 @@ class EvolutionStrategies(base.GradientEstimator):
             `keras_l2l.estimators.GradientEstimator`.
         pairs: Int, antithetic pairs of particles, which run side by side.
         stddev: Float, standard deviation of the perturbations.
+        held_out: Bool, whether the meta-loss of an unroll is the loss, or with
+            `loss_weights="log"` its logarithm, after the unroll, on examples
+            that the episode is not trained on, without dropout. It rewards
+            what generalizes.
+        last_weight: Float, with `held_out` how many times as much the last
+            unroll of an episode counts.
 
     Raises:
-        ValueError: if an option is out of its range.
+        ValueError: if an option is out of its range, or a list of
+            `loss_weights` is asked for with `held_out`. `bind` raises it, too,
+            if the task has no examples to hold out.
 
     Reference:
         Metz et al., 2019 (arXiv 1810.10180); antithetic pairs: Vicol et al.,
@@ -43,9 +52,22 @@ class EvolutionStrategies(base.GradientEstimator):
     name = "es"
     pairs: int = 4
     stddev: float = 0.01
+    held_out: bool = False
+    last_weight: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.held_out and isinstance(self.loss_weights, list):
+            raise ValueError(
+                "`loss_weights` must be a name where `held_out` is True: each "
+                "unroll has one loss then. Received: a list of "
+                f"{len(self.loss_weights)} floats."
+            )
 
     def bind(self, rule, task, horizon):
         bound = super().bind(rule, task, horizon)
+        if self.held_out:
+            task.sample(0).held_out_batch("train", 0, 0)
         vars(bound)["_noise"] = tf.function(bound._drawn, autograph=False)
         return bound
 
@@ -60,13 +82,15 @@ class EvolutionStrategies(base.GradientEstimator):
         losses, carries = self._unrolled(
             particles, _repeated(episode.carry, number), episode
         )
-        meta_losses, _ = self._meta_loss.of(losses, episode.carry.iteration)
+        meta_losses = self._meta_losses(
+            losses, episode.carry.iteration, episode
+        )
         gradient = self._gradient(noise, meta_losses)
         carry = tf.nest.map_structure(
             lambda t: t[-1], carries._replace(iteration=())
         )
         carry = carry._replace(iteration=carries.iteration)
-        return gradient, meta_losses[-1], base.Episode(episode.seed, carry)
+        return gradient, meta_losses[-1], episode._replace(carry=carry)
 
     def estimate(self, meta_params, episode, seed):
         # Here, since XLA draws other numbers.
@@ -96,7 +120,8 @@ class EvolutionStrategies(base.GradientEstimator):
             episode: `Episode`.
 
         Returns:
-            Tuple of the losses `[particles, unroll_length]`, and the carries.
+            Tuple of the losses `[particles, unroll_length]`, or `[particles,
+            1]` if they are held out, and the carries.
         """
         task = self.task.sample(episode.seed)
         batches = task.batches("train", episode.seed)
@@ -106,8 +131,22 @@ class EvolutionStrategies(base.GradientEstimator):
             # Not a particle's own, so that all have one and the same batch.
             carry = carry._replace(iteration=carries.iteration)
             losses, carry = unroll_lib.unroll(
-                self.rule, task, meta_params, carry, batches, self.unroll_length
+                self.rule,
+                task,
+                meta_params,
+                carry,
+                batches,
+                self.unroll_length,
+                num_steps=episode.num_steps,
             )
+            if self.held_out:
+                batch = task.held_out_batch(
+                    "train", episode.seed, carry.iteration
+                )
+                loss = task.evaluation_loss(
+                    carry.params, carry.non_trainable, batch
+                )
+                losses = tf.cast(loss, losses.dtype)[None]
             return losses, carry._replace(iteration=())
 
         arguments = (particles, carries._replace(iteration=()))
@@ -130,7 +169,19 @@ class EvolutionStrategies(base.GradientEstimator):
             lambda t: tf.TensorSpec(t.shape[1:], t.dtype), carries
         )
         dtype = unroll_lib.loss_dtype(carries.params)
-        return tf.TensorSpec([self.unroll_length], dtype), carry
+        losses = 1 if self.held_out else self.unroll_length
+        return tf.TensorSpec([losses], dtype), carry
+
+    def _meta_losses(self, losses, start, episode):
+        """Returns the meta-loss of each particle, from what it returned."""
+        if not self.held_out:
+            return self._meta_loss.of(losses, start)[0]
+        is_last = start + self.unroll_length >= episode.length
+        weight = tf.where(is_last, self.last_weight, 1.0)
+        losses = losses[..., 0]
+        if self.loss_weights == "log":
+            losses = meta_loss.logarithm(losses)
+        return tf.cast(weight, losses.dtype) * losses
 
     def _gradient(self, noise, meta_losses):
         """Returns a nest like the meta-parameters.
@@ -163,8 +214,8 @@ class PersistentES(EvolutionStrategies):
     more variance the more unrolls an episode has.
 
     Args:
-        unroll_length, loss_weights, pairs, stddev, compile_unroll: See
-            `EvolutionStrategies`.
+        unroll_length, loss_weights, pairs, stddev, compile_unroll, held_out,
+            last_weight: See `EvolutionStrategies`.
 
     Reference:
         Vicol et al., 2021 (arXiv 2112.13835), algorithm 2.
@@ -172,14 +223,14 @@ class PersistentES(EvolutionStrategies):
 
     name = "persistent_es"
 
-    def init(self, seed):
-        episode = super().init(seed)
+    def init(self, seed, length=None, is_told=True):
+        episode = super().init(seed, length, is_told)
         carries = _repeated(episode.carry, 2 * self.pairs)
         total_noise = tf.nest.map_structure(
             lambda p: tf.zeros([self.pairs, *p.shape], p.dtype),
             self.rule.init_meta_params(0),
         )
-        return base.Episode(episode.seed, (carries, total_noise))
+        return episode._replace(carry=(carries, total_noise))
 
     def episode_of(self, episode):
         carries, _ = episode.carry
@@ -195,15 +246,48 @@ class PersistentES(EvolutionStrategies):
             lambda p, n: p + tf.concat([n, -n], 0), meta_params, noise
         )
         losses, after = self._unrolled(particles, carries, episode)
-        meta_losses, _ = self._meta_loss.of(losses, carries.iteration)
-        total_noise = tf.nest.map_structure(
-            lambda total, n: total + n, total_noise, noise
-        )
+        meta_losses = self._meta_losses(losses, carries.iteration, episode)
+        total_noise = self._total_noise(total_noise, noise)
         return (
             self._gradient(total_noise, meta_losses),
             tf.reduce_mean(meta_losses),
-            base.Episode(episode.seed, (after, total_noise)),
+            episode._replace(carry=(after, total_noise)),
         )
+
+    def _total_noise(self, before, noise):
+        return tf.nest.map_structure(lambda b, n: b + n, before, noise)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class SingleES(PersistentES):
+    """Persistent evolution strategies with one perturbation for an episode.
+
+    ```
+    meta_gradient = mean(noise * (meta_loss(meta_params + noise)
+                                  - meta_loss(meta_params - noise)))
+        / (2 * stddev^2)
+    ```
+
+    Each particle keeps its `noise` until its episode ends. The variance of the
+    estimate does not grow with the number of unrolls, as it does where each
+    has another perturbation. It has no bias while the meta-parameters stay as
+    they are, and little while they move slowly.
+
+    Args:
+        unroll_length, loss_weights, pairs, stddev, compile_unroll, held_out,
+            last_weight: See `EvolutionStrategies`.
+
+    Reference:
+        Vicol, 2023 (arXiv 2304.11153), ES-Single.
+    """
+
+    name = "single_es"
+
+    def estimate(self, meta_params, episode, seed):
+        return super().estimate(meta_params, episode, tf.zeros_like(seed))
+
+    def _total_noise(self, before, noise):
+        return noise
 
 
 def _repeated(carry, number):

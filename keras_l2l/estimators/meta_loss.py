@@ -63,6 +63,11 @@ class MetaLoss:
         )
 
 
+def logarithm(losses):
+    """Returns the logarithms that `"log"` stands for; of too low ones, -inf."""
+    return tf.math.log(tf.maximum(losses + SMALLEST, 0))
+
+
 def refuse_negative(loss):
     """Raises the ValueError that tells of a loss too low for `"log"`.
 

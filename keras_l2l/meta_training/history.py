@@ -42,6 +42,7 @@ class Recorder:
         # Then validations have geometric means, and the final loss is that of
         # the last fiftieth of the steps.
         self._geometric = options.estimator.loss_weights == "log"
+        self._held_out = options.estimator.held_out
         self._clock = time.perf_counter()
         self.meta_steps = options.meta_steps
         self._verbose = verbose
@@ -78,8 +79,9 @@ class Recorder:
         last = losses[:, -1]
         mean = tf.reduce_mean
         if self._geometric:
-            # Of batches, as noisy as they are few.
-            last = losses[:, -max(1, losses.shape[1] // 50) :]
+            if not self._held_out:
+                # Of batches, as noisy as they are few.
+                last = losses[:, -max(1, losses.shape[1] // 50) :]
             mean = _geometric_mean
             lowest = float(tf.reduce_min(losses))
             if lowest <= -meta_loss.SMALLEST:

@@ -72,6 +72,7 @@ def _validation_episodes(rule, tasks, options):
         options.horizon,
         validation.episodes,
         options.estimator.compile_unroll,
+        options.estimator.held_out,
     )
 
 

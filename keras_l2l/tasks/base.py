@@ -121,6 +121,30 @@ class Task(TaskFamily):
         """
         raise NotImplementedError
 
+    def held_out_batch(self, split, seed, step):
+        """Returns a batch of examples that `batches` never draws.
+
+        Args:
+            split, seed: As for `batches`.
+            step: Scalar integer tensor, another batch for each.
+
+        Raises:
+            ValueError: by default, as `batches` may draw all examples.
+        """
+        raise ValueError(
+            "A task must hold examples out for a meta-loss of these. "
+            f"Received: task {self.name!r}. Pass held_out=False, or make it a "
+            "keras_l2l.tasks.Varied task."
+        )
+
+    def evaluation_loss(self, params, non_trainable, batch):
+        """Returns the loss of a trained model, as for `stateful_loss`.
+
+        By default, it is the loss of training. Override it where models behave
+        otherwise once they are trained, as with dropout.
+        """
+        return self.stateful_loss(params, non_trainable, batch)[0]
+
     def loss(self, params, batch):
         """Returns the scalar loss of `params` on one batch.
 

@@ -5,6 +5,7 @@ import inspect
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from keras_l2l.tasks import base
 from keras_l2l.tasks import examples
@@ -44,6 +45,9 @@ class KerasModelTask(base.Task):
         metrics: List as for `compile`, for example `["accuracy"]`, which
             evaluations report of the trained models in addition to losses.
         loss_weights: As for `compile`. Defaults to `None`, 1 for each loss.
+
+    Attributes:
+        data: Dict from each split to its examples, as tensors.
 
     Raises:
         ValueError: if the model is not built, or the data are not as above.
@@ -94,12 +98,12 @@ class KerasModelTask(base.Task):
         has_training = (
             "training" in inspect.signature(self._model.call).parameters
         )
-        self._training = {"training": True} if has_training else {}
+        self._has_training = has_training
         self._latest = (0, self._model)
         self._loss = ModelLoss(
             loss, loss_weights, getattr(self._model, "output_names", None)
         )
-        self._data = examples.divide(data, getattr(self._model, "inputs", None))
+        self.data = examples.divide(data, getattr(self._model, "inputs", None))
         self.batch_size = batch_size
         self.name = name or self._model.name
         self._metrics, self._evaluated = metrics, None
@@ -154,6 +158,21 @@ class KerasModelTask(base.Task):
     def variables(self):
         return self._new_model(seed=0).trainable_variables
 
+    def fitted(self, x, y, optimizer, epochs, seed):
+        """Returns the parameters of a model after `fit`, a list of arrays.
+
+        Args:
+            x, y, epochs: As for `keras.Model.fit`.
+            optimizer: `keras.optimizers.Optimizer`.
+            seed: Int, of the model's initialization.
+        """
+        model = self._new_model(seed)
+        model.compile(optimizer, self._loss.loss, self._loss.loss_weights)
+        model.fit(
+            x, y, self.batch_size, epochs=epochs, shuffle=False, verbose=0
+        )
+        return [ops.convert_to_numpy(v) for v in model.trainable_variables]
+
     def init_params(self, seed):
         variables = self._model_of(seed).trainable_variables
         return [tf.convert_to_tensor(v) for v in variables]
@@ -163,7 +182,7 @@ class KerasModelTask(base.Task):
         return [tf.convert_to_tensor(v) for v in variables]
 
     def batches(self, split, seed):
-        return base.minibatches(self._data[split], self.batch_size, seed)
+        return base.minibatches(self.data[split], self.batch_size, seed)
 
     def loss(self, params, batch):
         non_trainable = [
@@ -179,9 +198,16 @@ class KerasModelTask(base.Task):
             loss += tf.cast(tf.reduce_sum(own), loss.dtype)
         return loss, list(non_trainable)
 
-    def _call(self, params, non_trainable, x):
+    def evaluation_loss(self, params, non_trainable, batch):
+        # Without the model's own losses, which regularize the training.
+        x, *others = batch
+        outputs, *_ = self._call(params, non_trainable, x, training=False)
+        return self._loss(outputs, *others)
+
+    def _call(self, params, non_trainable, x, training=True):
+        mode = {"training": training} if self._has_training else {}
         return self._model.stateless_call(
-            params, non_trainable, x, return_losses=True, **self._training
+            params, non_trainable, x, return_losses=True, **mode
         )
 
     def metrics(self, params, non_trainable, split):
@@ -201,7 +227,7 @@ class KerasModelTask(base.Task):
         ):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
-        x, y, *weights = self._data[split]
+        x, y, *weights = self.data[split]
         found = model.evaluate(
             x,
             y,
@@ -222,11 +248,11 @@ class KerasModelTask(base.Task):
             "batch_size": self.batch_size,
             "examples": {
                 split: examples.number(data)
-                for split, data in self._data.items()
+                for split, data in self.data.items()
             },
             "sha256": {
                 split: examples.sha256(data)
-                for split, data in self._data.items()
+                for split, data in self.data.items()
             },
         }
 

@@ -37,8 +37,9 @@ def totals(estimator, episodes):
     [
         (estimators.EvolutionStrategies, TRUNCATED, EXACT),
         (estimators.PersistentES, EXACT, TRUNCATED),
+        (estimators.SingleES, EXACT, TRUNCATED),
     ],
-    ids=["truncated", "persistent"],
+    ids=["truncated", "persistent", "single"],
 )
 def test_closed_form(cls, expected, other):
     # Of a quadratic, differences have no error of their own.

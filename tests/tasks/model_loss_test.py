@@ -265,7 +265,7 @@ def test_a_weight_of_zero_is_an_example_less():
     other = make_task("pair", half)
     params = task.init_params(0)
     found, expected = (
-        one.loss(params, one._data["train"]) for one in (task, other)
+        one.loss(params, one.data["train"]) for one in (task, other)
     )
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
