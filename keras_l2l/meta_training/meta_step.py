@@ -1,5 +1,6 @@
 """The state of a meta-training run, and one meta-step of it."""
 
+import functools
 import itertools
 import typing
 
@@ -74,9 +75,10 @@ class MetaRun:
         self._meta_optimizer = meta_optimizer
         self._meta_batch_size = meta_batch_size
         self._seed = seed
-        # Of the groups of episodes, the current one and what is left of it.
-        self._group = -1
-        self._unrolls_left = 0
+        # For each place in the meta-batch, the number of its episode and what
+        # is left of it.
+        self._numbers = [-1] * meta_batch_size
+        self._unrolls_left = [0] * meta_batch_size
         self._episodes = []
         if meta_params is None:
             meta_params = estimators[0].rule.init_meta_params(seed)
@@ -114,7 +116,7 @@ class MetaRun:
         if finite:
             self._apply(gradient)
             self._episodes = episodes
-            self._unrolls_left -= 1
+            self._unrolls_left = [left - 1 for left in self._unrolls_left]
         return MetaStep(meta_loss, norm, self._seeds(), finite, float(stop) > 0)
 
     def losses(self, meta_step):
@@ -142,7 +144,7 @@ class MetaRun:
 
     def abandon_episodes(self):
         """Lets the next meta-step start with fresh episodes."""
-        self._unrolls_left = 0
+        self._unrolls_left = [0] * self._meta_batch_size
 
     def keep_if_best(self, loss):
         """Keeps the meta-parameters if their validation loss is the lowest."""
@@ -151,20 +153,57 @@ class MetaRun:
 
     def _seeds(self):
         # Runs with different seeds share no episode.
-        first = self._seed * 2**32 + self._group * self._meta_batch_size
-        return list(range(first, first + self._meta_batch_size))
+        return [self._seed * 2**32 + i for i in self._indices()]
+
+    def _indices(self):
+        """Returns the list of the episodes' indices in the run, from 0 on."""
+        return [
+            number * self._meta_batch_size + place
+            for place, number in enumerate(self._numbers)
+        ]
 
     def _start_episodes(self, meta_step):
-        if not self._unrolls_left:
-            self._group += 1
-            self._unrolls_left = self._lengths.unrolls(self._group, meta_step)
-            self._episodes = self._new_episodes()
+        """Starts episodes in the places where they have ended."""
+        if all(self._unrolls_left):
+            return
+        going_on = list(map(bool, self._unrolls_left))
+        # Gathered only where it must be: others start with the meta-batch.
+        old = self._gathered() if any(going_on) else going_on
+        self._numbers = [
+            number if goes_on else number + 1
+            for number, goes_on in zip(self._numbers, going_on, strict=True)
+        ]
+        self._unrolls_left = [
+            left or self._lengths.unrolls(index, meta_step)
+            for left, index in zip(
+                self._unrolls_left, self._indices(), strict=True
+            )
+        ]
+        new = self._new_episodes()
+        self._episodes = self.replicas.divide(
+            lambda item: item[0] or item[1](),
+            [
+                (e if on else None, make)
+                for e, on, make in zip(old, going_on, new, strict=True)
+            ],
+        )
 
     def _new_episodes(self):
-        return self.replicas.divide(
-            lambda item: item[0].init(item[1]),
-            list(self._by_estimator(self._seeds())),
-        )
+        """Returns a list of functions, each of which makes an episode."""
+        return [
+            functools.partial(
+                estimator.init,
+                seed,
+                left * estimator.unroll_length,
+                self._lengths.is_told(index),
+            )
+            for (estimator, seed), left, index in zip(
+                self._by_estimator(self._seeds()),
+                self._unrolls_left,
+                self._indices(),
+                strict=True,
+            )
+        ]
 
     def _by_estimator(self, items):
         """Yields pairs of an estimator and the item that it is for."""
@@ -226,7 +265,7 @@ class MetaRun:
             for name, tensor in self._tensors().items()
         }
         return arrays, {
-            "group": self._group,
+            "numbers": self._numbers,
             "unrolls_left": self._unrolls_left,
             "best_loss": self.best_loss,
         }
@@ -237,10 +276,13 @@ class MetaRun:
         Raises:
             CheckpointError: if it is of another run, by its names and shapes.
         """
-        self._group = progress["group"]
+        self._numbers = progress["numbers"]
         self._unrolls_left = progress["unrolls_left"]
-        if self._unrolls_left and not self._episodes:
-            self._episodes = self._new_episodes()  # For their shapes.
+        if any(self._unrolls_left) and not self._episodes:
+            # For their shapes.
+            self._episodes = self.replicas.divide(
+                lambda make: make(), self._new_episodes()
+            )
         tensors = self._tensors()
         _check_like(tensors, arrays)
         restored = [
@@ -252,7 +294,7 @@ class MetaRun:
             variable.assign(restored.pop(0))
         size = len(tf.nest.flatten(self.best))
         self.best = tf.nest.pack_sequence_as(self.best, restored[:size])
-        if self._unrolls_left:
+        if any(self._unrolls_left):
             episodes = tf.nest.pack_sequence_as(
                 self._gathered(), restored[size:]
             )
@@ -270,7 +312,7 @@ class MetaRun:
             "best": self.best,
         }
         # Between episodes there are none to keep, nor to send around.
-        if self._unrolls_left:
+        if any(self._unrolls_left):
             nests["episodes"] = self._gathered()
         return {
             f"{name}/{i}": tf.convert_to_tensor(leaf)

@@ -21,9 +21,11 @@ class Curriculum(Options):
     Args:
         first_horizon: Int, how long episodes may be at first. The length grows
             to `horizon` in the first half of the run. `None` is `horizon`.
-        log_uniform_horizons: Bool, whether the length of each group of
-            episodes is drawn, from `unroll_length` to the longest, uniformly
-            in its logarithm.
+        log_uniform_horizons: Bool, whether the length of each episode is
+            drawn, from `unroll_length` to the longest, uniformly in its
+            logarithm.
+        untold_lengths: Float, the share of episodes in which the rule is not
+            told the length. `None` is 0.
 
     Raises:
         ValueError: if an option is out of its range.
@@ -31,6 +33,7 @@ class Curriculum(Options):
 
     first_horizon: int | None = None
     log_uniform_horizons: bool = False
+    untold_lengths: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
