@@ -10,6 +10,7 @@ from keras_l2l.tasks.keras_model import KerasModelTask
 from keras_l2l.tasks.quadratics import Quadratic
 from keras_l2l.tasks.quadratics import Quadratics
 from keras_l2l.tasks.reparametrized import Reparametrized
+from keras_l2l.tasks.varied import Varied
 
 # Imported on first use, since these need tensorflow_datasets.
 _LAZY = {
@@ -35,6 +36,7 @@ __all__ = [
     "Reparametrized",
     "Task",
     "TaskFamily",
+    "Varied",
 ]
 
 
