@@ -31,6 +31,7 @@ ARGUMENTS = {
 
 # Bases that are not in a module `base`.
 ABSTRACT = {
+    rules.BlockwiseRule,
     rules.TensorwiseRule,
     rules.VectorRule,
     rules.WrapperRule,

@@ -242,6 +242,39 @@ EXPERIMENTS = {
             "compile_unroll": False,
         },
     ),
+    "default": Experiment(
+        flags={
+            "task": "varied",
+            "validation_task": "varied_valid",
+            "rule": "momentum_mixture",
+            "horizon": 2000,
+            "log_uniform_horizons": True,
+            "untold_lengths": 0.25,
+            "estimator": "single_es",
+            "unroll_length": 50,
+            "pairs": 2,
+            "stddev": 0.1,
+            "held_out": True,
+            "last_weight": 10.0,
+            "loss_weights": "log",
+            "compile_unroll": True,
+            "meta_batch_size": 12,
+            "meta_learning_rate": 0.003,
+            # 100 million inner steps.
+            "meta_steps": 42_000,
+            "validation_interval": 500,
+            "validation_episodes": 8,
+        },
+        tests=_long_tests(),
+        # One network that needs no download, and has no examples to hold out.
+        quick={
+            "task": "mlp",
+            "validation_task": None,
+            "held_out": False,
+            "meta_batch_size": 1,
+            "compile_unroll": False,
+        },
+    ),
 }
 
 # What --quick makes of an experiment and of its first test, which is the only

@@ -6,6 +6,7 @@ from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.tasks import functions
 from keras_l2l.tasks import networks
+from keras_l2l.tasks import varied_networks
 
 
 class Data(typing.NamedTuple):
@@ -76,6 +77,12 @@ def _networks(split, **numbers):
     return make
 
 
+def _varied(split):
+    return lambda data: varied_networks.varied_networks(
+        split, data.data_dir, data.download
+    )
+
+
 # Small enough for meta-training on two CPU cores.
 _SMALL = {"filters": 8, "kernel_size": 3, "batch_size": 32}
 # The paper's CIFAR-5 and CIFAR-2, and the labels that are in neither.
@@ -106,6 +113,8 @@ TASKS = {
     # For ablations, since a short run mostly compiles the unrolls.
     "networks_few": _networks("train", mlp=3, conv_net=1, transformer=1),
     "networks_valid": _networks("meta_valid", mlp=4, conv_net=2, transformer=1),
+    "varied": _varied("train"),
+    "varied_valid": _varied("meta_valid"),
     # These have their own data.
     **{name: _network(n) for name, n in networks.TEST_NETWORKS.items()},
 }
@@ -133,6 +142,7 @@ RULES = {
     # For updates as large as those of Adam with a learning rate of 0.2.
     "rnnprop_large": lambda: rules.RNNprop(beta=0.9, output_scale=0.3),
     "mlp": rules.MLPRule,
+    "momentum_mixture": rules.MomentumMixture,
     "celo": rules.Celo,
     "celo_adam": rules.CeloAdam,
     "celo2": rules.Celo2,

@@ -14,6 +14,7 @@ import keras
 from keras_l2l.optimizer import chunks
 from keras_l2l.optimizer import programs
 from keras_l2l.optimizer import state_parts
+from keras_l2l.rules import BlockwiseRule
 from keras_l2l.rules import CoordinatewiseRule
 from keras_l2l.rules import Partition
 from keras_l2l.rules import TensorwiseRule
@@ -38,6 +39,7 @@ def execution_of(rule, storage):
     for kind, execution in (
         (CoordinatewiseRule, VectorExecution),
         (TensorwiseRule, TensorExecution),
+        (BlockwiseRule, BlockExecution),
         (Partition, PartitionExecution),
     ):
         if isinstance(rule, kind):
@@ -221,6 +223,20 @@ class TensorExecution(Execution):
             *others,
             jit_compile=self.rule.jit_compile and pays,
         )
+
+
+class BlockExecution(Execution):
+    """Runs a blockwise rule: large tensors by themselves, all others together.
+
+    Joining large tensors would take as long as their update. Those of one
+    shape have one program.
+    """
+
+    def divide(self, shapes):
+        large = [i for i, s in enumerate(shapes) if math.prod(s) >= _LARGE]
+        small = [i for i in range(len(shapes)) if i not in set(large)]
+        groups = [small] if small else []
+        return state_parts.Groups(shapes, [*groups, *([i] for i in large)])
 
 
 class PartitionExecution(Execution):

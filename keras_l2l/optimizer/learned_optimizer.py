@@ -64,6 +64,10 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         state_dtype: `"float32"` (the default), or `"bfloat16"`, which takes
             half of the memory and rounds the state to 8 bits after each step.
             For rules that allow it, such as `CoordinatewiseLSTM`.
+        num_steps: Int, the planned length of the training in steps, for rules
+            that depend on it, as the default does: their updates get smaller
+            towards the end. `None` if it is not known;
+            `keras_l2l.TrainingLength` finds it out in `fit`.
         name: String.
 
     Raises:
@@ -101,6 +105,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         save_state=True,
         state_dtype="float32",
         horizon=None,
+        num_steps=None,
         name=None,
         **kwargs,
     ):
@@ -123,6 +128,9 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             **kwargs,
         )
         self.rule = preset.rule
+        if num_steps is not None:
+            num_steps = checks.require_int("num_steps", num_steps)
+            self.rule = self.rule.for_num_steps(num_steps)
         self.horizon = horizon
         self.saved_variables = SavedVariables(self)
         self.save_state = save_state

@@ -50,6 +50,37 @@ class Whole:
         return leaves
 
 
+class Groups:
+    """Parts of whole tensors, some of them together.
+
+    Args:
+        shapes: List of the tensors' shapes.
+        groups: List of lists of ints, the indices of the tensors of each part,
+            all of them once.
+    """
+
+    def __init__(self, shapes, groups):
+        self._groups = groups
+        self.shapes = [[tuple(shapes[i]) for i in group] for group in groups]
+
+    def split(self, tensors):
+        return [[tensors[i] for i in group] for group in self._groups]
+
+    def join(self, parts):
+        found = {
+            i: tensor
+            for group, part in zip(self._groups, parts, strict=True)
+            for i, tensor in zip(group, part, strict=True)
+        }
+        return [found[i] for i in range(len(found))]
+
+    def join_state(self, leaves):
+        yield from leaves
+
+    def split_state(self, leaves, number):
+        return leaves
+
+
 class Vectors:
     """Parts of one vector each, which together hold all coordinates in order.
 

@@ -3,6 +3,7 @@
 from keras_l2l.rules.base import CoordinatewiseRule
 from keras_l2l.rules.base import StepInputs
 from keras_l2l.rules.base import UpdateRule
+from keras_l2l.rules.blockwise import BlockwiseRule
 from keras_l2l.rules.celo import Celo
 from keras_l2l.rules.celo import CeloAdam
 from keras_l2l.rules.celo2 import Celo2
@@ -14,6 +15,7 @@ from keras_l2l.rules.hand_designed import Adam
 from keras_l2l.rules.hand_designed import Momentum
 from keras_l2l.rules.kernel_lstm import KernelLSTM
 from keras_l2l.rules.mlp_rule import MLPRule
+from keras_l2l.rules.momentum_mixture import MomentumMixture
 from keras_l2l.rules.ntm_bfgs import NTMBFGS
 from keras_l2l.rules.partition import Partition
 from keras_l2l.rules.rnnprop import RNNprop
@@ -28,6 +30,7 @@ __all__ = [
     "NTMBFGS",
     "SGD",
     "Adam",
+    "BlockwiseRule",
     "Celo",
     "Celo2",
     "CeloAdam",
@@ -38,6 +41,7 @@ __all__ = [
     "KernelLSTM",
     "MLPRule",
     "Momentum",
+    "MomentumMixture",
     "Partition",
     "RNNprop",
     "StepInputs",

@@ -81,9 +81,4 @@ def configured(rule, arguments, owner):
     }
     if own:
         rule = type(rule).from_config({**config, **own})
-    elif "num_steps" in arguments:
-        # The rule may wrap others that take it.
-        told = rule.for_num_steps(arguments["num_steps"])
-        if told.get_config() != config:
-            rule, own = told, {"num_steps": None}
     return rule, {n: v for n, v in arguments.items() if n not in own}

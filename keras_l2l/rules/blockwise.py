@@ -1,0 +1,172 @@
+"""Rules that compute all tensors together, as rows of one array."""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_l2l.rules import base
+
+# Elements in a row of a joined array.
+_BLOCK = 64
+# Means over one large tensor are of a sample of about so many elements: their
+# error is below 1 %, and a pass over all would take as long as the update.
+_SAMPLE = 2**14
+# Elements that a sample takes in a row: a whole line of the processor's cache.
+_LINE = 16
+
+
+class Blocks:
+    """Several tensors as rows of one array, or a single one as a vector.
+
+    Whatever their number, a rule then takes the same few operations. The last
+    row of each tensor is padded with 0.
+
+    Args:
+        shapes: List of the tensors' shapes.
+
+    Attributes:
+        shapes: The same, as tuples.
+        shape: Tuple of ints, of the array.
+    """
+
+    def __init__(self, shapes):
+        self.shapes = [tuple(shape) for shape in shapes]
+        self._sizes = [math.prod(shape) for shape in self.shapes]
+        self._is_single = len(self._sizes) == 1
+        self._rows = [-(-size // _BLOCK) for size in self._sizes]
+        self.shape = (sum(self._rows), _BLOCK)
+        if self._is_single:
+            self.shape = (self._sizes[0],)
+        self._tensor_of_row = np.repeat(
+            np.arange(len(self._sizes), dtype="int32"), self._rows
+        )
+
+    def join(self, tensors):
+        """Returns the array of a list of tensors."""
+        if self._is_single:
+            return ops.reshape(tensors[0], self.shape)
+        # Written one after the other: XLA would compute a concatenation anew
+        # wherever it is used.
+        array = ops.zeros((math.prod(self.shape),), tensors[0].dtype)
+        start = 0
+        for tensor, rows in zip(tensors, self._rows, strict=True):
+            flat = ops.reshape(tensor, (-1,))
+            array = ops.slice_update(array, (start,), flat)
+            start += rows * _BLOCK
+        return ops.reshape(array, self.shape)
+
+    def split(self, array):
+        """Returns the list of tensors of an array."""
+        flat, start, tensors = ops.reshape(array, (-1,)), 0, []
+        for shape, size, rows in zip(
+            self.shapes, self._sizes, self._rows, strict=True
+        ):
+            tensors.append(ops.reshape(flat[start : start + size], shape))
+            start += rows * _BLOCK
+        return tensors
+
+    def means(self, array):
+        """Returns the means over each tensor, `[tensors]`; of one, a sample."""
+        if self._is_single:
+            return ops.mean(self._sampled(array), keepdims=True)[:1]
+        of_rows = ops.sum(array, axis=1)
+        # A product: XLA adds segments up one by one.
+        number = len(self._sizes)
+        weights = np.arange(number)[:, None] == self._tensor_of_row
+        weights = weights / np.maximum(self._sizes, 1)[:, None]
+        weights = ops.convert_to_tensor(weights, of_rows.dtype)
+        return ops.matmul(weights, of_rows[:, None])[:, 0]
+
+    def spread(self, values):
+        """Returns values of the tensors, `[tensors]`, to each of its rows."""
+        if self._is_single:
+            return values
+        return ops.take(values, self._tensor_of_row)[:, None]
+
+    def _sampled(self, array):
+        size = self._sizes[0]
+        step = size // _SAMPLE
+        if step < 2:
+            return array
+        # Odd: else all lines could be of the same columns of a matrix.
+        width = _LINE * (step | 1)
+        rows = size // width
+        lines = ops.reshape(array[: rows * width], (rows, width))[:, :_LINE]
+        # A product first: XLA adds the elements of a row up one by one.
+        ones = ops.full((1, rows), 1 / rows, dtype=array.dtype)
+        return ops.matmul(ones, lines)[0]
+
+
+class BlockwiseRule(base.UpdateRule):
+    """Rule that computes all tensors together, each with its own signals.
+
+    A tensor's update depends on no other tensor. Subclasses implement
+    `init_block_state` and `block_step`.
+    """
+
+    def init_block_state(self, blocks):
+        """Returns the state before the first step, a dict of tensors.
+
+        Each is of the shape `blocks.shape`, or `[tensors]`.
+
+        Args:
+            blocks: `Blocks`.
+        """
+        raise NotImplementedError
+
+    def block_step(self, meta_params, gradient, param, state, blocks, inputs):
+        """Computes the updates of all tensors.
+
+        Args:
+            meta_params: Nest of tensors as from `init_meta_params`.
+            gradient: Array, 0 where a coordinate is masked.
+            param: Array.
+            state: As from `init_block_state`.
+            blocks: `Blocks`.
+            inputs: `StepInputs`, for what is not of one tensor.
+
+        Returns:
+            Tuple of the array of updates, and the state. Where a coordinate
+            is masked, neither is used.
+        """
+        raise NotImplementedError
+
+    def init_state(self, shapes):
+        return self.init_block_state(Blocks(shapes))
+
+    def step(self, meta_params, inputs, state):
+        blocks = Blocks([g.shape for g in inputs.gradients])
+        gradient = blocks.join(inputs.gradients)
+        mask = self._joined_mask(blocks, inputs.mask)
+        if mask is not None:
+            # A NaN must not enter the rule: it spreads by 0 * NaN.
+            gradient = ops.where(mask, gradient, ops.zeros_like(gradient))
+        update, after = self.block_step(
+            meta_params,
+            gradient,
+            blocks.join(inputs.params),
+            state,
+            blocks,
+            inputs,
+        )
+        if mask is not None:
+            update = ops.where(mask, update, ops.zeros_like(update))
+            after = {
+                name: ops.where(mask, value, state[name])
+                if value.shape == blocks.shape
+                else value
+                for name, value in after.items()
+            }
+        return blocks.split(update), after
+
+    @staticmethod
+    def _joined_mask(blocks, mask):
+        if mask is None:
+            return None
+        return blocks.join(
+            [
+                ops.broadcast_to(True if m is None else m, shape)
+                for m, shape in zip(mask, blocks.shapes, strict=True)
+            ]
+        )

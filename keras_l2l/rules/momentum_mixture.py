@@ -1,0 +1,278 @@
+"""`MomentumMixture`: normalized momenta with a learned rate and schedule."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_l2l.rules import blockwise
+from keras_l2l.utils import checks
+
+# What a rule is told of a tensor; see `_signals`.
+_SIGNALS = (
+    "one",
+    "length",
+    "unknown_length",
+    "steps",
+    "progress",
+    "agreement_fast",
+    "agreement_slow",
+    "scale",
+    "growth",
+    "vector",
+    "inputs",
+    "outputs",
+    "moving",
+)
+
+
+# What a linear function of these signals says, before meta-training, and how
+# far signals may move it (`None` for any distance).
+_CONTROLS = {
+    "rate": (math.log(0.0015), 2.0),
+    "decay": (math.log(0.03), 3.0),
+    "slow": (0.3, None),
+    "gradient": (0.2, None),
+    "limit": (math.log(3.0), 2.0),
+    "damping": (math.log(0.03), 3.0),
+    "caution": (0.0, None),
+}
+_DECAYS = {"fast": 0.9, "slow": 0.98, "square": 0.99}
+_SMALLEST_SCALE = 0.01
+# Far below all squares of gradients that are worth a step.
+_TINY = 1e-37
+
+
+@keras.saving.register_keras_serializable(package="keras_l2l")
+class MomentumMixture(blockwise.BlockwiseRule):
+    """Mixes normalized momenta; learns how, how far, and when to get smaller.
+
+    ```
+    fast, slow, square = EMAs of gradients and of their squares
+    direction = (fast / rms(fast / root) + slow_weight * slow / rms(slow / root)
+                 + gradient_weight * gradient) / (root + damping * rms(root))
+        where root = sqrt(square)
+    direction = direction / sqrt(1 + (direction / limit) ** 2)
+    direction = (1 - caution) * direction, where the gradient has another sign
+    size = rate * schedule * (10 * scale) ** scale_power
+    update = -size * (direction / rms(direction) + decay * parameter)
+    ```
+
+    `rms` is the root mean square over the coordinates of a tensor that have had
+    a gradient. The weights, `damping`, `limit`, `caution`, `rate` and `decay`
+    are linear functions of signals of each tensor, bounded, or their
+    exponential functions. Signals are the length of the training, the steps
+    taken, and their share; how much gradients agree with each other, which is
+    the RMS of normalized momenta; the tensor's scale at the first step, its
+    growth since, its shape; and the share of its coordinates that have had a
+    gradient. For a training of known length, `schedule` is a warmup and a power
+    of a cosine that ends at 0; of unknown length, a slow decay. Tensors with
+    fewer than two axes have no weight decay, and a size that does not depend on
+    their scale.
+
+    All numbers are meta-parameters, also the decays of the EMAs. The state has
+    three floats per coordinate and one per tensor.
+
+    Args:
+        num_steps: Int >= 1, the length of the training in steps. `None` if it
+            is not known, or will be set by `for_num_steps`, which
+            `keras_l2l.TrainingLength` calls. In meta-training, the length is
+            that of the episode.
+
+    Raises:
+        ValueError: if `num_steps` is not such an int.
+
+    Reference:
+        Normalized directions with weight decay and a schedule from outside:
+        Celo2 (arXiv 2602.19142). Steps that grow with the scale: LAMB
+        (arXiv 1904.00962). Caution: arXiv 2411.16085. Two momenta: AdEMAMix
+        (arXiv 2409.03137).
+    """
+
+    rests_without_gradient = True
+
+    def __init__(self, num_steps=None):
+        if num_steps is not None:
+            num_steps = checks.require_int("num_steps", num_steps)
+        self.num_steps = num_steps
+
+    def get_config(self):
+        return {"num_steps": self.num_steps}
+
+    def for_num_steps(self, num_steps):
+        return self if self.num_steps else type(self)(num_steps)
+
+    def init_meta_params(self, seed):
+        controls = {}
+        for name, (value, _) in _CONTROLS.items():
+            weights = np.zeros(len(_SIGNALS), "float32")
+            weights[0] = value
+            controls[name] = weights
+        # Adam is normalized by second moments alone; this is half way there.
+        controls["rate"][_SIGNALS.index("agreement_fast")] = 0.5
+        values = {
+            "controls": controls,
+            "decays": {
+                name: -math.log1p(-decay) for name, decay in _DECAYS.items()
+            },
+            "schedule": {
+                "warmup": math.log(0.05),
+                "power": 1.0,
+                "scale_power": 0.3,
+                "unknown_steps": math.log(400.0),
+                "unknown_power": 0.3,
+            },
+        }
+        return keras.tree.map_structure(
+            lambda v: ops.convert_to_tensor(v, "float32"), values
+        )
+
+    def init_block_state(self, blocks):
+        zeros = {
+            name: ops.zeros(blocks.shape, dtype="float32") for name in _DECAYS
+        }
+        # 0 until the first step.
+        scale = ops.zeros((len(blocks.shapes),), dtype="float32")
+        return {**zeros, "scale": scale}
+
+    def block_step(self, meta_params, gradient, param, state, blocks, inputs):
+        t = ops.cast(inputs.iteration, gradient.dtype) + 1
+        emas, unbiased = _averages(meta_params["decays"], gradient, state, t)
+        square = unbiased["square"]
+        root = ops.sqrt(square + _TINY)
+        moves = square > 0
+        moving = blocks.means(ops.cast(moves, gradient.dtype)) + 1e-6
+        fast, slow = (
+            blocks.means(
+                ops.where(moves, ops.square(unbiased[name] / root), 0.0)
+            )
+            / moving
+            for name in ("fast", "slow")
+        )
+        rms = ops.sqrt(blocks.means(ops.square(param)) + _SMALLEST_SCALE**2)
+        scale = ops.where(state["scale"] > 0, state["scale"], rms)
+        steps = self.num_steps or 0
+        if inputs.num_steps is not None:
+            steps = inputs.num_steps
+        steps = ops.cast(steps, gradient.dtype)
+        told = _controls(
+            meta_params["controls"],
+            _signals(blocks, t, steps, fast, slow, moving, scale, rms),
+        )
+        damping = told["damping"] * ops.sqrt(blocks.means(square) + _TINY)
+        direction = (
+            blocks.spread(ops.rsqrt(fast + 1e-12)) * unbiased["fast"]
+            + blocks.spread(told["slow"] * ops.rsqrt(slow + 1e-12))
+            * unbiased["slow"]
+            + blocks.spread(told["gradient"]) * gradient
+        ) / (root + blocks.spread(damping))
+        direction = direction * ops.rsqrt(
+            1 + ops.square(direction * blocks.spread(1 / told["limit"]))
+        )
+        caution = blocks.spread(told["caution"])
+        direction = ops.where(
+            direction * gradient < 0, (1 - caution) * direction, direction
+        )
+        norm = blocks.means(ops.square(direction)) / moving
+        norm = ops.rsqrt(norm + 1e-12)
+        schedule = meta_params["schedule"]
+        size = _factor(schedule, t, steps) * told["rate"]
+        is_matrix = np.array([len(shape) > 1 for shape in blocks.shapes])
+        relative = ops.exp(schedule["scale_power"] * ops.log(10 * scale))
+        size = ops.where(is_matrix, size * relative, size)
+        decay = ops.where(is_matrix, size * told["decay"], 0.0)
+        update = blocks.spread(size * norm) * direction + ops.where(
+            moves, blocks.spread(decay) * param, 0.0
+        )
+        return -update, {**emas, "scale": scale}
+
+
+def _averages(decays, gradient, state, t):
+    """Returns the EMAs after one more gradient, and without their bias."""
+    values = {
+        "fast": gradient,
+        "slow": gradient,
+        "square": ops.square(gradient),
+    }
+    is_first = state["square"] == 0
+    emas, unbiased = {}, {}
+    for name, value in values.items():
+        # The decay is 1 - exp(-x).
+        complement = ops.exp(-decays[name])
+        correction = -ops.expm1(t * ops.log1p(-complement))
+        # The first gradient is its own average, whenever it comes, as that of
+        # an embedding's row.
+        weight = ops.where(is_first, correction, complement)
+        emas[name] = state[name] + weight * (value - state[name])
+        unbiased[name] = emas[name] / correction
+    return emas, unbiased
+
+
+def _controls(weights, signals):
+    """Returns a dict of what signals say, tensors `[tensors]`."""
+    told = {}
+    for name, (_, reach) in _CONTROLS.items():
+        value = ops.matmul(weights[name][None], signals)[0]
+        if reach is None:
+            told[name] = value
+            continue
+        center = weights[name][0]
+        value = center + reach * ops.tanh((value - center) / reach)
+        told[name] = ops.exp(value)
+    told["caution"] = ops.clip(told["caution"], -1.0, 1.0)
+    return told
+
+
+def _signals(blocks, t, steps, fast, slow, moving, scale, rms):
+    """Returns the signals `[signals, tensors]`, each of a size near 1."""
+    matrices = [shape if len(shape) > 1 else (1, 1) for shape in blocks.shapes]
+    static = np.array(
+        [
+            [float(len(shape) < 2) for shape in blocks.shapes],
+            [_log_size(math.prod(shape[:-1])) for shape in matrices],
+            [_log_size(shape[-1]) for shape in matrices],
+        ]
+    )
+    ones = ops.ones_like(scale)
+    longest = ops.maximum(steps, 1.0)
+    length = ops.log(longest / 500) / 1.5
+    is_known = ops.where(steps > 0, ones, 0.0)
+    rows = {
+        "one": ones,
+        "length": is_known * length,
+        "unknown_length": 1 - is_known,
+        "steps": ones * ops.log(t / 100) / 3,
+        "progress": is_known * (ops.minimum(t / longest, 1.0) - 0.5),
+        "agreement_fast": 0.5 * ops.log(fast + 1e-8) + 1,
+        "agreement_slow": 0.5 * ops.log(slow + 1e-8) + 1.5,
+        "scale": ops.log(scale) + 2,
+        "growth": ops.log(rms / scale),
+        **dict(
+            zip(
+                ("vector", "inputs", "outputs"),
+                ops.unstack(ops.convert_to_tensor(static, scale.dtype)),
+                strict=True,
+            )
+        ),
+        "moving": 0.5 * ops.log(moving),
+    }
+    return ops.stack([rows[name] for name in _SIGNALS])
+
+
+def _log_size(size):
+    return (math.log(max(size, 1)) - 3) / 2
+
+
+def _factor(schedule, t, steps):
+    """Returns the schedule's factor, a scalar tensor."""
+    length = ops.maximum(steps, 1.0)
+    warmup = ops.minimum(1.0, t / (ops.exp(schedule["warmup"]) * length + 1))
+    progress = ops.clip((t - 1) / length, 0.0, 1.0)
+    cosine = 0.5 * (1 + ops.cos(math.pi * progress)) + 1e-6
+    known = warmup * ops.exp(schedule["power"] * ops.log(cosine))
+    unknown = ops.minimum(1.0, t / 20) * ops.exp(
+        -schedule["unknown_power"]
+        * ops.log1p(t * ops.exp(-schedule["unknown_steps"]))
+    )
+    return ops.where(steps > 0, known, unknown)

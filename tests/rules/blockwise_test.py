@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from conftest import leaves
+from keras import ops
+
+from keras_l2l import rules
+from keras_l2l.rules import blockwise
+from keras_l2l.rules.base import StepInputs
+
+SHAPES = [(), (3,), (100, 7), (0, 4), (5, 2, 3)]
+
+
+def arrays(shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=s).astype("float32") for s in shapes]
+
+
+@pytest.mark.parametrize("shapes", [SHAPES, [(100, 7)], [()]])
+def test_tensors_come_back(shapes):
+    blocks = blockwise.Blocks(shapes)
+    tensors = arrays(shapes)
+    array = blocks.join(list(map(ops.convert_to_tensor, tensors)))
+    assert tuple(array.shape) == blocks.shape
+    for a, b in zip(blocks.split(array), tensors, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_means_and_spread_are_of_each_tensor():
+    blocks = blockwise.Blocks(SHAPES)
+    tensors = arrays(SHAPES)
+    array = blocks.join(list(map(ops.convert_to_tensor, tensors)))
+    means = ops.convert_to_numpy(blocks.means(array))
+    expected = [t.mean() if t.size else 0 for t in tensors]
+    np.testing.assert_allclose(means, expected, rtol=1e-5, atol=1e-7)
+    spread = blocks.spread(blocks.means(array)) * ops.ones_like(array)
+    for a, mean, t in zip(blocks.split(spread), means, tensors, strict=True):
+        np.testing.assert_array_equal(a, np.full(t.shape, mean))
+
+
+def test_the_mean_of_a_large_tensor_is_near():
+    # Columns of different sizes, of which a sample must have all.
+    tensor = arrays([(600, 512)])[0] ** 2 * np.arange(512)
+    blocks = blockwise.Blocks([tensor.shape])
+    array = blocks.join([ops.convert_to_tensor(tensor, "float32")])
+    mean = ops.convert_to_numpy(blocks.means(array))
+    assert mean.shape == (1,)
+    assert mean[0] == pytest.approx(tensor.mean(), rel=0.03)
+    assert mean[0] != pytest.approx(tensor.mean(), rel=1e-6)
+
+
+def test_a_tensor_by_itself_is_updated_as_among_others():
+    rule = rules.MomentumMixture(num_steps=10)
+    meta_params = rule.init_meta_params(0)
+    shapes = [s for s in SHAPES if 0 not in s]
+    gradients, params = arrays(shapes), arrays(shapes, seed=1)
+    inputs = StepInputs(gradients, params, None, 0)
+    together, _ = rule.step(meta_params, inputs, rule.init_state(shapes))
+    for i, shape in enumerate(shapes):
+        one = inputs._replace(
+            gradients=gradients[i:][:1], params=params[i:][:1]
+        )
+        alone, _ = rule.step(meta_params, one, rule.init_state([shape]))
+        np.testing.assert_allclose(alone[0], together[i], rtol=1e-4)
+
+
+def test_masked_coordinates_keep_value_and_state():
+    rule = rules.MomentumMixture()
+    meta_params = rule.init_meta_params(0)
+    shapes, mask = [(4, 3), (5,)], np.arange(12).reshape(4, 3) % 2 == 0
+    first, second = arrays(shapes), arrays(shapes, seed=1)
+    inputs = StepInputs(first, first, None, 0)
+    _, state = rule.step(meta_params, inputs, rule.init_state(shapes))
+    second[0][~mask] = np.nan
+    inputs = StepInputs(second, first, None, 1, [mask, None])
+    updates, after = rule.step(meta_params, inputs, state)
+    assert np.isfinite(np.concatenate([np.ravel(u) for u in updates])).all()
+    assert (np.asarray(updates[0])[~mask] == 0).all()
+    assert (np.asarray(updates[0])[mask] != 0).all()
+    assert all(np.isfinite(leaf).all() for leaf in leaves(after))
+    blocks = blockwise.Blocks(shapes)
+    for name in ("fast", "slow", "square"):
+        old, new = (blocks.split(s[name])[0] for s in (state, after))
+        np.testing.assert_array_equal(
+            np.asarray(old)[~mask], np.asarray(new)[~mask]
+        )
+        assert (np.asarray(old)[mask] != np.asarray(new)[mask]).all()

@@ -1,0 +1,124 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_l2l
+from keras_l2l import rules
+from keras_l2l.rules.base import StepInputs
+
+RULE = rules.MomentumMixture()
+META_PARAMS = RULE.init_meta_params(0)
+
+
+def steps(gradients, params, rule=RULE, num_steps=None):
+    """Returns the updates of each of some steps, with fixed parameters."""
+    state, found = rule.init_state([p.shape for p in params]), []
+    for t, step in enumerate(gradients):
+        inputs = StepInputs(step, params, None, t, None, num_steps)
+        updates, state = rule.step(META_PARAMS, inputs, state)
+        found.append([ops.convert_to_numpy(u) for u in updates])
+    return found
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def test_the_first_step_is_against_the_gradient_and_of_known_size():
+    param, gradient = normal(30, 20, seed=1), normal(30, 20)
+    update = steps([[gradient]], [param])[0][0]
+    # Where the gradient is small, weight decay is more than that.
+    assert np.sign(update * gradient).mean() < -0.9
+    assert 1e-5 < np.sqrt(np.mean(update**2)) < 0.01
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+def test_the_scale_of_gradients_does_not_matter(factor):
+    params = [normal(6, 4, seed=1), normal(4, seed=2)]
+    gradients = [
+        [normal(6, 4, seed=t), normal(4, seed=-t + 9)] for t in range(5)
+    ]
+    expected = steps(gradients, params)
+    scaled = [[factor * g for g in step] for step in gradients]
+    for a, b in zip(steps(scaled, params)[-1], expected[-1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3)
+
+
+def test_updates_vanish_at_the_end_of_a_known_length():
+    params = [normal(6, 4)]
+    gradients = [[normal(6, 4, seed=7)]] * 100
+    told = [
+        np.abs(u[0]).mean()
+        for u in steps(gradients, params, RULE.for_num_steps(100))
+    ]
+    assert told[0] < 0.3 * max(told)
+    assert told[-1] < 0.01 * max(told)
+    untold = [np.abs(u[0]).mean() for u in steps(gradients, params)]
+    assert untold[-1] > 0.3 * max(untold)
+    # In meta-training, the length is that of the episode.
+    inputs = steps(gradients, params, num_steps=100)
+    np.testing.assert_allclose(
+        np.abs(inputs[-1][0]).mean(), told[-1], rtol=1e-5
+    )
+
+
+def test_a_late_first_gradient_gives_a_step_like_an_early_one():
+    late, early = np.zeros((4, 8), "float32"), np.zeros((4, 8), "float32")
+    early[:2] = normal(2, 8)
+    late[2:] = early[:2]
+    params = [np.zeros((4, 8), "float32")]
+    both = early + late
+    first = steps([[both]], params)[0][0]
+    found = steps([[early]] * 40 + [[both]], params)[-1][0]
+    np.testing.assert_allclose(
+        np.abs(found[2:]).mean() / np.abs(found[:2]).mean(), 1, rtol=0.05
+    )
+    np.testing.assert_allclose(
+        np.abs(first[2:]).mean() / np.abs(first[:2]).mean(), 1, rtol=0.05
+    )
+
+
+def test_parameters_without_a_gradient_rest():
+    gradient = np.zeros((4, 8), "float32")
+    gradient[0] = 1
+    update = steps([[gradient]] * 3, [np.ones((4, 8), "float32")])[-1][0]
+    assert (update[1:] == 0).all()
+    assert (update[0] != 0).all()
+
+
+def test_vectors_have_no_weight_decay():
+    gradients = [
+        [np.full((8, 4), 1e-3, "float32"), np.full(4, 1e-3, "float32")]
+    ]
+    small, large = (
+        steps(gradients, [np.full((8, 4), x), np.full(4, x)])[0]
+        for x in (np.float32(0.1), np.float32(0.2))
+    )
+    np.testing.assert_allclose(small[1], large[1], rtol=1e-5)
+    assert np.abs(large[0]).mean() > 1.01 * np.abs(small[0]).mean()
+
+
+@pytest.mark.parametrize("num_steps", [0, 2.5, "100"])
+def test_a_wrong_length_is_refused(num_steps):
+    with pytest.raises(ValueError, match="num_steps"):
+        rules.MomentumMixture(num_steps)
+    with pytest.raises(ValueError, match="num_steps"):
+        keras_l2l.LearnedOptimizer(num_steps=num_steps)
+
+
+def test_the_optimizer_tells_the_rule_the_length():
+    optimizer = keras_l2l.LearnedOptimizer(
+        rule=RULE, meta_params=META_PARAMS, num_steps=40
+    )
+    assert optimizer.rule.num_steps == 40
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(200)])
+    model.compile(optimizer, loss="mse")
+    x, y = normal(80, 3), normal(80, 200)
+    history = model.fit(x, y, batch_size=20, epochs=10, verbose=0)
+    losses = history.history["loss"]
+    assert losses[-1] < losses[0]
+    before = model.get_weights()[0]
+    model.fit(x, y, batch_size=20, epochs=1, verbose=0)
+    # The training is over: its updates are close to 0.
+    assert np.abs(model.get_weights()[0] - before).max() < 1e-6
