@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -46,14 +47,34 @@ class Blocks:
         """Returns the array of a list of tensors."""
         if self._is_single:
             return ops.reshape(tensors[0], self.shape)
+        if tensors[0].dtype == ops.zeros((), "bool").dtype:
+            return self._joined(tensors)
+
+        # Not all backends know the derivative of `slice_update`.
+        @ops.custom_gradient
+        def joined(*tensors):
+            def derivative(*args, upstream=None):
+                (upstream,) = args if upstream is None else (upstream,)
+                return tuple(self.split(upstream))
+
+            return self._joined(tensors), derivative
+
+        return joined(*tensors)
+
+    def _joined(self, tensors):
+        flat = [ops.reshape(t, (-1,)) for t in tensors]
+        dtype, starts = tensors[0].dtype, np.cumsum([0, *self._rows]) * _BLOCK
+        if keras.backend.backend() == "torch":
+            pieces = []
+            for i, piece in enumerate(flat):
+                padding = starts[i + 1] - starts[i] - self._sizes[i]
+                pieces += [piece, ops.zeros((int(padding),), dtype)]
+            return ops.reshape(ops.concatenate(pieces), self.shape)
         # Written one after the other: XLA would compute a concatenation anew
         # wherever it is used.
-        array = ops.zeros((math.prod(self.shape),), tensors[0].dtype)
-        start = 0
-        for tensor, rows in zip(tensors, self._rows, strict=True):
-            flat = ops.reshape(tensor, (-1,))
-            array = ops.slice_update(array, (start,), flat)
-            start += rows * _BLOCK
+        array = ops.zeros((int(starts[-1]),), dtype)
+        for start, piece in zip(starts[:-1], flat, strict=True):
+            array = ops.slice_update(array, (int(start),), piece)
         return ops.reshape(array, self.shape)
 
     def split(self, array):
