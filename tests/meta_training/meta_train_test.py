@@ -1,3 +1,5 @@
+import contextlib
+import io
 import json
 
 import keras
@@ -8,6 +10,7 @@ import tensorflow as tf
 from conftest import Uphill
 from conftest import leaves
 from conftest import regression_task
+from conftest import uncompiled
 
 import keras_l2l
 from keras_l2l import estimators
@@ -30,6 +33,23 @@ def meta_train(rule, task, output_dir, **arguments):
     return keras_l2l.meta_train(
         rule, task, output_dir, **{**defaults, **arguments}
     )
+
+
+@pytest.fixture
+def quick_lstm(small_lstm):
+    return uncompiled(small_lstm)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """Returns a run, its folder, and what it printed."""
+    folder, printed = tmp_path_factory.mktemp("plain"), io.StringIO()
+    rule = uncompiled(keras_l2l.CoordinatewiseLSTM(units=(4, 3)))
+    with contextlib.redirect_stdout(printed):
+        result = meta_train(
+            rule, tasks.Quadratics(3), folder, seed=2, verbose=1
+        )
+    return result, folder, printed.getvalue()
 
 
 @pytest.mark.slow
@@ -91,11 +111,11 @@ def test_run_is_repeatable_and_depends_on_its_seed(
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_what_a_run_writes(small_lstm, tmp_path):
-    result = meta_train(small_lstm, tasks.Quadratics(3), tmp_path, seed=2)
+def test_what_a_run_writes(small_lstm, plain):
+    result, folder, _ = plain
     names = {"checkpoints", "config.json", "history.json", "logs", "preset"}
-    assert {p.name for p in tmp_path.iterdir()} == names
-    config = json.loads((tmp_path / "config.json").read_text())
+    assert {p.name for p in folder.iterdir()} == names
+    config = json.loads((folder / "config.json").read_text())
     assert config["task"] == {"name": "quadratics", "config": {"dimension": 3}}
     assert rules.deserialize(config["rule"]).get_config() == (
         small_lstm.get_config()
@@ -106,7 +126,7 @@ def test_what_a_run_writes(small_lstm, tmp_path):
         4,
     )
     assert config["versions"]["tensorflow"] == tf.__version__
-    history = json.loads((tmp_path / "history.json").read_text())
+    history = json.loads((folder / "history.json").read_text())
     assert history == result.history
     assert len(history["meta_loss"]) == 4
     assert history["clipped"] == [
@@ -114,13 +134,13 @@ def test_what_a_run_writes(small_lstm, tmp_path):
     ]
     assert sum(history["clipped"]) > 0
     assert [v["meta_step"] for v in history["validation"]] == [0, 2, 4]
-    meta_params = presets.load_preset(tmp_path / "preset").meta_params
+    meta_params = presets.load_preset(folder / "preset").meta_params
     for a, b in zip(
         leaves(meta_params), leaves(result.meta_params), strict=True
     ):
         np.testing.assert_array_equal(a, b)
     tags = set()
-    for log in (tmp_path / "logs").iterdir():
+    for log in (folder / "logs").iterdir():
         for event in tf.compat.v1.train.summary_iterator(str(log)):
             tags |= {value.tag for value in event.summary.value}
     assert tags == {
@@ -133,9 +153,9 @@ def test_what_a_run_writes(small_lstm, tmp_path):
     }
 
 
-def test_config_reproduces_the_run(small_lstm, tmp_path):
+def test_config_reproduces_the_run(quick_lstm, tmp_path):
     first = meta_train(
-        small_lstm,
+        quick_lstm,
         tasks.Quadratics(3),
         tmp_path / "a",
         seed=5,
@@ -145,11 +165,13 @@ def test_config_reproduces_the_run(small_lstm, tmp_path):
         curriculum=meta_training.Curriculum(first_horizon=3),
     )
     config = json.loads((tmp_path / "a" / "config.json").read_text())
+    arguments = meta_training.arguments_of(config)
+    uncompiled(arguments["rule"])
     again = keras_l2l.meta_train(
         task=tasks.Quadratics(3),
         output_dir=tmp_path / "b",
         verbose=0,
-        **meta_training.arguments_of(config),
+        **arguments,
     )
     for a, b in zip(
         leaves(first.meta_params), leaves(again.meta_params), strict=True
@@ -160,11 +182,11 @@ def test_config_reproduces_the_run(small_lstm, tmp_path):
     ).read_bytes()
 
 
-def test_a_run_may_start_from_meta_parameters(small_lstm, tmp_path):
-    task, start = tasks.Quadratics(3), small_lstm.init_meta_params(7)
+def test_a_run_may_start_from_meta_parameters(quick_lstm, tmp_path):
+    task, start = tasks.Quadratics(3), quick_lstm.init_meta_params(7)
     for name, meta_params in (("from", start), ("seed", None)):
         result = meta_train(
-            small_lstm,
+            quick_lstm,
             task,
             tmp_path / name,
             seed=0,
@@ -184,12 +206,12 @@ def test_a_run_may_start_from_meta_parameters(small_lstm, tmp_path):
     # Another start is another run.
     with pytest.raises(ValueError, match="meta_params_sha256: .* -> "):
         meta_train(
-            small_lstm,
+            quick_lstm,
             task,
             tmp_path / "from",
             meta_steps=1,
             meta_optimizer=meta_training.MetaOptimizer(learning_rate=1e-9),
-            meta_params=small_lstm.init_meta_params(8),
+            meta_params=quick_lstm.init_meta_params(8),
             resume=True,
         )
     with pytest.raises(presets.PresetError, match="must have the names and"):
@@ -242,9 +264,8 @@ def test_memory_does_not_grow(tmp_path):
     assert memory[500] <= 1.02 * memory[50]
 
 
-def test_progress_bar_shows_loss_speed_and_time(small_lstm, tmp_path, capsys):
-    meta_train(small_lstm, tasks.Quadratics(3), tmp_path, verbose=1)
-    shown = capsys.readouterr().out
+def test_progress_bar_shows_loss_speed_and_time(plain):
+    _, _, shown = plain
     for part in ("4/4", "meta_loss", "inner_steps/s", "/meta_step"):
         assert part in shown
 
@@ -257,19 +278,19 @@ def test_progress_bar_shows_loss_speed_and_time(small_lstm, tmp_path, capsys):
     ],
     ids=lambda argument: next(iter(argument)),
 )
-def test_other_meta_gradients_change_the_result(small_lstm, tmp_path, argument):
-    norms = [
-        meta_train(
-            small_lstm,
-            tasks.Quadratics(3),
-            tmp_path / str(i),
-            estimator=estimators.TruncatedBackprop(
-                unroll_length=3, **arguments
-            ),
-        ).history["meta_gradient_norm"]
-        for i, arguments in enumerate(({}, argument))
-    ]
-    assert norms[0] != norms[1]
+def test_other_meta_gradients_change_the_result(
+    quick_lstm, plain, tmp_path, argument
+):
+    first, _, _ = plain
+    other = meta_train(
+        quick_lstm,
+        tasks.Quadratics(3),
+        tmp_path / "other",
+        seed=2,
+        estimator=estimators.TruncatedBackprop(unroll_length=3, **argument),
+    )
+    name = "meta_gradient_norm"
+    assert first.history[name] != other.history[name]
 
 
 def test_non_empty_output_folder_is_left_alone(small_lstm, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 from conftest import leaves
 from conftest import regression_task
+from conftest import uncompiled
 
 import keras_l2l
 from keras_l2l import estimators
@@ -190,7 +191,7 @@ def test_a_string_must_be_a_regular_expression():
 
 def test_a_preset_and_a_look_at_a_task_are_of_the_rule_as_given(tmp_path):
     rule = rules.Partition(
-        [("kernel", keras_l2l.CoordinatewiseLSTM(units=(2,)))],
+        [("kernel", uncompiled(keras_l2l.CoordinatewiseLSTM(units=(2,))))],
         default=rules.SGD(),
     )
     short = {
