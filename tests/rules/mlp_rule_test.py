@@ -1,5 +1,7 @@
 """How large the steps of `MLPRule` are, where its network is momentum alone."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,15 +24,28 @@ def rms(tensor):
     return float(tf.sqrt(tf.reduce_mean(tf.square(tensor))))
 
 
-def step(param, state=None, iteration=0, growth=1.0, meta_params=MOMENTUM):
+def step(
+    param,
+    state=None,
+    iteration=0,
+    growth=1.0,
+    meta_params=MOMENTUM,
+    rule_step=RULE.step,
+):
     """Returns the size of one update, and the state after it."""
     gradient = growth * GRADIENTS.ravel()[: param.size]
     gradient = tf.constant(gradient.reshape(param.shape), tf.float32)
     state = RULE.init_state([param.shape]) if state is None else state
     param = tf.constant(param, tf.float32)
     inputs = rules.StepInputs([gradient], [param], None, tf.constant(iteration))
-    (update,), state = RULE.step(meta_params, inputs, state)
+    (update,), state = rule_step(meta_params, inputs, state)
     return rms(update), state
+
+
+@tf.function(autograph=False)
+def _traced(meta_params, gradients, params, iteration, state):
+    inputs = rules.StepInputs(gradients, params, None, iteration)
+    return RULE.step(meta_params, inputs, state)
 
 
 def later(state, iteration, growth=1.0):
@@ -130,12 +145,24 @@ def test_the_schedule_changes_magnitudes():
 @pytest.mark.parametrize("zeros", [0, 200])
 def test_a_state_that_is_newer_than_the_training_has_not_grown(zeros):
     param, state = np.full((6, 5), 0.5), None
+
+    def rule_step(meta_params, inputs, state):
+        # Traced: there are hundreds of steps.
+        return _traced(
+            meta_params,
+            inputs.gradients,
+            inputs.params,
+            inputs.iteration,
+            state,
+        )
+
+    take = functools.partial(step, param, rule_step=rule_step)
     for i in range(zeros):
-        size, state = step(param, state, 5000 + i, growth=0.0)
+        size, state = take(state, 5000 + i, growth=0.0)
         assert size == 0
-    first, state = step(param, state, 5000 + zeros)
+    first, state = take(state, 5000 + zeros)
     for i in range(1, 300):
-        size, state = step(param, state, 5000 + zeros + i)
+        size, state = take(state, 5000 + zeros + i)
     (one,) = state
     assert float(one["growth"]["steps"]) == 300
     assert size / first == pytest.approx(1, rel=0.05)
