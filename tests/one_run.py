@@ -47,9 +47,9 @@ def make_task():
     )
 
 
-def train_quickly(output_dir):
-    """Runs what starts in a second and goes on for some."""
-    return train(output_dir, tasks.Quadratics(3))
+def train_quickly(output_dir, meta_steps):
+    """Runs what starts in a second."""
+    return train(output_dir, tasks.Quadratics(3), meta_steps=meta_steps)
 
 
 def train(output_dir, task=None, **arguments):

@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 from conftest import leaves
 
+import keras_l2l
 from keras_l2l import meta_training
 from keras_l2l import presets
 from keras_l2l import tasks
@@ -128,12 +129,17 @@ def test_mirrored_equals_one_device_and_one_device_goes_on(tmp_path, strategy):
 
 
 def test_two_workers_equal_one_process(tmp_path):
-    flags = ["--meta_steps=30", f"--output_dir={tmp_path}/two"]
-    with workers(2, *flags) as processes:
+    flags = ["--meta_steps=10", "--validation_episodes=2"]
+    with workers(2, *flags, f"--output_dir={tmp_path}/two") as processes:
         finish(processes)
-    flags = ["--meta_steps=30", f"--output_dir={tmp_path}/one"]
-    with workers(1, *flags) as processes:
-        finish(processes)
+    # In this process, with the flags of the others.
+    config = files.read_json(tmp_path / "two" / "config.json")
+    keras_l2l.meta_train(
+        task=tasks.Quadratics(**config["task"]["config"]),
+        output_dir=tmp_path / "one",
+        verbose=0,
+        **meta_training.arguments_of(config),
+    )
     (two, params), (one, expected) = (
         result(tmp_path / name) for name in ("two", "one")
     )

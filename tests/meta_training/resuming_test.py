@@ -93,9 +93,13 @@ def test_killed_at_random_moments(kills, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     saved = Checkpoints(folder / "checkpoints")
     moments = random.Random(0)
+    # Enough for as many kills.
+    meta_steps = 300 + 60 * kills
     for kill in range(kills):
         known = saved.steps()[-1:]
-        process = context.Process(target=one_run.train_quickly, args=(folder,))
+        process = context.Process(
+            target=one_run.train_quickly, args=(folder, meta_steps)
+        )
         process.start()
         if kill % 2:
             # While it starts: before, in and after the first trace.
@@ -109,9 +113,9 @@ def test_killed_at_random_moments(kills, tmp_path, monkeypatch):
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
-    assert kills // 2 * 20 <= saved.steps()[-1] < 1500
-    one_run.train_quickly(folder)
-    one_run.train_quickly(tmp_path / "uninterrupted")
+    assert kills // 2 * 20 <= saved.steps()[-1] < meta_steps
+    one_run.train_quickly(folder, meta_steps)
+    one_run.train_quickly(tmp_path / "uninterrupted", meta_steps)
     assert_same_run(folder, tmp_path / "uninterrupted")
 
 
