@@ -13,8 +13,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(
     ["tensorflow", "keras", "sklearn", "matplotlib", "tensorboard", "absl.app"]
 )
 
@@ -32,7 +32,7 @@ def run_file(path, cwd):
 def _run(target, name, flags, cwd):
     with tempfile.TemporaryDirectory() as folder:
         files = [os.path.join(folder, name) for name in ("out", "err")]
-        process = _context.Process(
+        process = context.Process(
             target=_main, args=(target, name, flags, cwd, *files)
         )
         process.start()

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import forked
 import pytest
 from absl import flags
@@ -78,16 +75,13 @@ def test_quick_sets_what_only_it_does(parse):
 
 
 def test_one_command_reproduces_an_experiment(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "train.reproduce",
+    done = forked.run(
+        "reproduce",
         "--experiment=quadratics",
         "--quick",
         "--unroll_length=50",
         f"--output_dir={tmp_path}/run",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    )
     assert done.returncode == 0, done.stderr
     config = files.read_json(tmp_path / "run" / "config.json")
     # The flag that is given wins over the experiment's and over --quick's.

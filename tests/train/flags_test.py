@@ -3,12 +3,12 @@
 import concurrent.futures
 import contextlib
 import io
-import multiprocessing
 import os
 import pathlib
 import random
 import sys
 
+import forked
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -74,12 +74,8 @@ VALUES = {
 
 
 def outcomes(cases, folder):
-    """Returns, for each list of flags, what a script exits with and prints.
-
-    One process for all: TensorFlow takes seconds to be imported.
-    """
+    """Returns, for each list of flags, what a script exits with and prints."""
     os.chdir(folder)
-    meta_flags.define_flags()
     found = []
     for case in cases:
         flags.FLAGS.unparse_flags()
@@ -99,14 +95,19 @@ def outcomes(cases, folder):
     return found
 
 
-def in_one_process(cases, folder):
+@pytest.fixture(scope="module")
+def in_one_process():
+    """Returns `outcomes` in another process, which is the same for all tests.
+
+    TensorFlow takes seconds to be imported.
+    """
     with concurrent.futures.ProcessPoolExecutor(
-        1, multiprocessing.get_context("spawn")
+        1, forked.context, initializer=meta_flags.define_flags
     ) as pool:
-        return pool.submit(outcomes, cases, folder).result()
+        yield lambda *arguments: pool.submit(outcomes, *arguments).result()
 
 
-def test_all_stages_are_checked_before_the_first(tmp_path):
+def test_all_stages_are_checked_before_the_first(tmp_path, in_one_process):
     mnist = ["--experiment=mnist", "--dataset=l2l_digits", "--task=mlp"]
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
@@ -147,7 +148,9 @@ def test_all_stages_are_checked_before_the_first(tmp_path):
 @pytest.mark.parametrize(
     "number", [20, pytest.param(60, marks=pytest.mark.slow)]
 )
-def test_random_flags_end_in_a_run_or_in_a_message(number, tmp_path):
+def test_random_flags_end_in_a_run_or_in_a_message(
+    number, tmp_path, in_one_process
+):
     rng = random.Random(0)
     cases = []
     for i in range(number):
