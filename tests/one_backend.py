@@ -1,15 +1,12 @@
 """Trains with the default preset on one Keras backend, for backends_test.
 
-Arguments: output folder, in which a model is trained if it is new, and the
-folders of other backends' `.keras` files to continue from. TensorFlow cannot
-be imported where it is not the backend.
+As a script, TensorFlow cannot be imported.
 """
 
-import os
 import pathlib
 import sys
 
-if os.environ["KERAS_BACKEND"] != "tensorflow":
+if __name__ == "__main__":
     sys.modules["tensorflow"] = None
 
 import celo_data
@@ -157,10 +154,14 @@ def go_on_from(output, other):
     np.savez(output / f"from_{other.name}.npz", **train(loaded))
 
 
-if __name__ == "__main__":
-    folder, *others = map(pathlib.Path, sys.argv[1:])
+def main(folder, *others):
+    """Trains if the folder is new, and continues from folders of others."""
     if not folder.exists():
         folder.mkdir()
         train_all(folder)
     for other in others:
         go_on_from(folder, other)
+
+
+if __name__ == "__main__":
+    main(*map(pathlib.Path, sys.argv[1:]))

@@ -161,11 +161,15 @@ def model_with_dead_inputs(optimizer):
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [{}, {"global_clipnorm": 1.0}, {"gradient_accumulation_steps": 2}],
-    ids=["plain", "global_clipnorm", "accumulation"],
+    "name, arguments",
+    [
+        (None, {}),
+        # The optimizer's own arguments come before any rule.
+        ("l2l_fashion_mnist_mlp", {"global_clipnorm": 1.0}),
+        ("l2l_fashion_mnist_mlp", {"gradient_accumulation_steps": 2}),
+    ],
+    ids=["default", "global_clipnorm", "accumulation"],
 )
-@pytest.mark.parametrize("name", [None, "l2l_fashion_mnist_mlp"])
 def test_what_never_had_a_gradient_stays(name, arguments):
     model = model_with_dead_inputs(
         keras_l2l.LearnedOptimizer(rule=name, **arguments)

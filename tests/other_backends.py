@@ -1,0 +1,140 @@
+"""What holds on backends other than TensorFlow, for backends_test.
+
+TensorFlow cannot be imported: nothing that these backends run may need it.
+"""
+
+import sys
+
+sys.modules["tensorflow"] = None
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+import keras_l2l  # noqa: E402
+from keras_l2l import rules  # noqa: E402
+
+X, Y = np.ones((8, 3)), np.ones((8, 1))
+# A rule that JAX compiles quickly, where the rule does not matter.
+LSTM = "l2l_fashion_mnist_mlp"
+
+on_jax = pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="of JAX's stateless calls"
+)
+
+
+@pytest.mark.parametrize(
+    "name", ["meta_train", "evaluation", "export", "tasks"]
+)
+def test_what_needs_tensorflow_says_so(name):
+    with pytest.raises(RuntimeError) as caught:
+        getattr(keras_l2l, name)
+    message = str(caught.value)
+    assert "must run on Keras' TensorFlow backend. Received: " in message
+    assert "KERAS_BACKEND=tensorflow" in message
+
+
+@on_jax
+def test_fit_notices_changed_meta_parameters():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(keras_l2l.LearnedOptimizer(rule=LSTM), "mse")
+
+    def moved():
+        before = model.get_weights()[0]
+        model.fit(X, Y, verbose=0)
+        return abs(model.get_weights()[0] - before).max()
+
+    assert moved() > 0.001
+    for variable in keras.tree.flatten(model.optimizer.meta_params["output"]):
+        variable.assign(0.0 * variable)
+    assert moved() == 0
+
+
+def message_of_a_frozen_layer(optimizer):
+    layers = [keras.layers.Dense(2), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile(optimizer, "mse")
+    model.fit(X, Y, verbose=0)
+    layers[0].trainable = False
+    with pytest.raises(ValueError) as caught:
+        model.fit(X, Y, verbose=0)
+    return str(caught.value)
+
+
+@on_jax
+def test_why_a_layer_cannot_be_frozen_after_fit():
+    expected = message_of_a_frozen_layer(keras.optimizers.Adam())
+    assert "optimizer was built with 4 variables" in expected
+    for arguments in (
+        {},
+        {"rule": rules.Guarded(rules.SGD(0.1))},
+        {"rule": rules.SGD(), "use_ema": True},
+        {"rule": LSTM, "horizon": 5, "gradient_accumulation_steps": 2},
+    ):
+        optimizer = keras_l2l.LearnedOptimizer(**arguments)
+        assert message_of_a_frozen_layer(optimizer) == expected
+
+
+def optimizer_and_state():
+    """Returns a guarded optimizer of one variable, its value and its state."""
+    rule = rules.Guarded(rules.SGD(0.1))
+    optimizer = keras_l2l.LearnedOptimizer(rule=rule)
+    variable = keras.Variable(3.0)
+    optimizer.build([variable])
+    return optimizer, [variable.value], [v.value for v in optimizer.variables]
+
+
+@on_jax
+@pytest.mark.parametrize("scale_within", [True, False])
+def test_a_loss_is_seen_where_gradients_are_applied(scale_within):
+    import jax
+
+    optimizer, params, state = optimizer_and_state()
+
+    @jax.jit
+    def step(params, state):
+        def loss_of(param):
+            loss = param**2
+            return optimizer.scale_loss(loss) if scale_within else loss
+
+        loss, gradient = jax.value_and_grad(loss_of)(params[0])
+        if not scale_within:
+            optimizer.scale_loss(loss)
+        return optimizer.stateless_apply(state, [gradient], params)
+
+    for _ in range(2):
+        params, state = step(params, state)
+    for variable, value in zip(optimizer.variables, state, strict=True):
+        variable.assign(value)
+    (parts,) = optimizer._pack_state(optimizer._state)
+    # 3 and 3 - 0.1 * 6, squared.
+    average = float(parts["monitor"]["average"])
+    assert average == pytest.approx((9 + 2.4**2) / 2)
+
+
+@on_jax
+@pytest.mark.parametrize("jit_loss", [True, False])
+def test_a_loss_that_is_seen_elsewhere_is_refused(jit_loss):
+    import jax
+
+    optimizer, params, state = optimizer_and_state()
+    message = r"Call optimizer\.scale_loss\(loss\) where optimizer\.app"
+    with pytest.raises(ValueError, match=message):
+        if jit_loss:
+            loss_of = jax.jit(lambda param: optimizer.scale_loss(param**2))
+            _, gradient = jax.value_and_grad(loss_of)(params[0])
+            optimizer.apply([gradient])
+        else:
+            optimizer.scale_loss(keras.ops.convert_to_tensor(9.0))
+            jax.jit(optimizer.stateless_apply)(state, [params[0]], params)
+
+
+@on_jax
+def test_a_loss_is_not_accumulated():
+    optimizer = keras_l2l.LearnedOptimizer(
+        rule=rules.CeloAdam(20), gradient_accumulation_steps=2
+    )
+    message = "`gradient_accumulation_steps` cannot see in JAX"
+    with pytest.raises(ValueError, match=message):
+        optimizer.scale_loss(keras.ops.convert_to_tensor(9.0))
+        optimizer.apply([keras.ops.ones(())], [keras.Variable(3.0)])
