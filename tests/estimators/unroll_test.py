@@ -42,7 +42,9 @@ def test_unroll_equals_a_python_loop(small_lstm, traced):
             small_lstm, task, meta_params, carry, batches, 7
         )
 
-    losses, end = (tf.function(unroll) if traced else unroll)()
+    if traced:
+        unroll = tf.function(unroll, autograph=False)
+    losses, end = unroll()
     assert losses.shape == (7,)
     assert int(end.iteration) == 7
     np.testing.assert_allclose(losses, expected, rtol=2e-5)
@@ -74,7 +76,8 @@ def test_trace_does_not_grow_with_the_length(small_lstm):
             tf.function(
                 lambda: unroll_lib.unroll(
                     small_lstm, task, meta_params, carry, lambda t: (), length
-                )[0]
+                )[0],
+                autograph=False,
             )
             .get_concrete_function()
             .graph.as_graph_def()

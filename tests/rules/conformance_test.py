@@ -105,7 +105,7 @@ def test_derivatives_are_right_when_compiled(rule):
     outputs = tf.nest.flatten(rule.step(*inputs))
     upstream = [tf.constant(rng.normal(size=t.shape), t.dtype) for t in outputs]
     for compiled, expected in zip(
-        tf.function(derivatives, jit_compile=True)(),
+        tf.function(derivatives, jit_compile=True, autograph=False)(),
         derivatives(),
         strict=True,
     ):
@@ -222,7 +222,7 @@ def test_masked_coordinates_stay_untouched(rule):
 def test_rule_is_not_traced_again(rule):
     rule = make(rule)
     rule, meta_params, inputs, state = random_step(rule, SHAPES)
-    step = tf.function(rule.step)
+    step = tf.function(rule.step, autograph=False)
     for _ in range(2):
         _, state = step(meta_params, inputs, state)
     assert step.experimental_get_tracing_count() == 1
