@@ -112,8 +112,8 @@ def test_meta_training_improves_on_its_start(rule, tmp_path):
         horizon=10,
         estimator=estimators.TruncatedBackprop(unroll_length=10),
         meta_optimizer=meta_training.MetaOptimizer(learning_rate=0.05),
-        meta_steps=60,
-        validation=meta_training.Validation(interval=30, episodes=4),
+        meta_steps=20,
+        validation=meta_training.Validation(interval=10, episodes=4),
         verbose=0,
     )
     first, *_, last = result.history["validation"]

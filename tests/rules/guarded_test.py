@@ -24,7 +24,8 @@ def trajectory(rule, steps, loss=True, start=START, added=0.0):
     """Returns the parameters after each step, and the last state."""
     params, state = start, rule.init_state([(2,)])
     meta_params, found = rule.init_meta_params(0), []
-    for t in range(steps):
+
+    def step(params, state, t):
         with tf.GradientTape() as tape:
             tape.watch(params)
             value = TASK.loss(params, ())
@@ -32,10 +33,15 @@ def trajectory(rule, steps, loss=True, start=START, added=0.0):
             tape.gradient(value, params),
             params,
             value + added if loss else None,
-            tf.constant(t),
+            t,
         )
         updates, state = rule.step(meta_params, inputs, state)
-        params = apply_updates(rule, params, updates, state)
+        return apply_updates(rule, params, updates, state), state
+
+    if steps > 30:
+        step = tf.function(step, autograph=False)
+    for t in range(steps):
+        params, state = step(params, state, tf.constant(t))
         found.append(params[0].numpy())
     return np.stack(found), state
 
@@ -244,7 +250,7 @@ def noisy_quadratic(rule, steps, noise=1.0):
     rng, state = np.random.default_rng(0), rule.init_state([(2,)])
     curvature, meta_params = tf.constant([1.0, 0.1]), rule.init_meta_params(0)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(params, state, t, noise):
         inputs = rules.StepInputs(
             [curvature * params[0] + noise], params, None, t
