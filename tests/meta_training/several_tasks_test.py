@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from conftest import leaves
 from conftest import regression_task
+from conftest import uncompiled
 
 import keras_l2l
 from keras_l2l import estimators
@@ -27,7 +28,7 @@ SEVERAL = [tasks.Quadratics(3), regression_task(), tasks.Quadratics(2)]
 
 def meta_train(output_dir, task=SEVERAL, **arguments):
     defaults = {
-        "rule": rules.RNNprop((3,)),
+        "rule": uncompiled(rules.RNNprop((3,))),
         "horizon": 6,
         "estimator": estimators.TruncatedBackprop(unroll_length=3),
         "meta_steps": 6,
@@ -41,7 +42,7 @@ def meta_train(output_dir, task=SEVERAL, **arguments):
 
 
 def test_a_meta_step_is_the_mean_over_all_tasks():
-    rule = rules.RNNprop((3,))
+    rule = uncompiled(rules.RNNprop((3,)))
     run = make_run(rule, SEVERAL, meta_batch_size=6)
     step = run.meta_step(0)
     meta_params, losses = rule.init_meta_params(0), []
@@ -75,7 +76,7 @@ def make_run(rule, task, episode_clipnorm=None, meta_batch_size=3):
 
 
 def test_each_episodes_meta_gradient_is_clipped():
-    rule = rules.RNNprop((3,))
+    rule = uncompiled(rules.RNNprop((3,)))
     norms = []
     for seed in range(3):
         estimator = estimators.TruncatedBackprop(unroll_length=3).bind(
@@ -130,7 +131,7 @@ def test_validation_may_be_on_other_tasks(tmp_path):
         validation=Validation(task=other, interval=3, episodes=2),
         meta_steps=3,
     )
-    rule = rules.RNNprop((3,))
+    rule = uncompiled(rules.RNNprop((3,)))
     losses = ValidationEpisodes(rule, [other], 6, 2).losses(
         rule.init_meta_params(0)
     )
@@ -149,7 +150,7 @@ def test_validations_of_logarithms_are_geometric_means(tmp_path):
         ),
         meta_steps=3,
     )
-    rule = rules.RNNprop((3,))
+    rule = uncompiled(rules.RNNprop((3,)))
     losses = ValidationEpisodes(rule, SEVERAL, 6, 3).losses(
         rule.init_meta_params(0)
     )
