@@ -106,6 +106,7 @@ def test_baselines_of_an_earlier_evaluation(monkeypatch):
         "seeds": range(3),
         "tuning_seeds": range(2),
         "learning_rates": (1e-5, 0.001, 0.1, 100.0),
+        "baselines": {"sgd": keras.optimizers.SGD},
     }
     earlier = evaluation.evaluate(SGD, **arguments)
     earlier["versions"]["commit"] = "0" * 40

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import regression_task
+from conftest import uncompiled
 
 import keras_l2l
 from keras_l2l import estimators
@@ -23,7 +24,7 @@ FEW = {
 
 def test_report_of_a_good_task(small_lstm):
     report = task_check.inspect_task(
-        small_lstm, regression_task(), meta_steps=700, **FEW
+        uncompiled(small_lstm), regression_task(), meta_steps=700, **FEW
     )
     assert report["remarks"] == []
     assert report["params"] == 3 * 4 + 4 + 4 + 1
@@ -47,7 +48,7 @@ def test_what_is_in_the_report_is_measured():
     # d/dx of ||x||^2 at x is 2 x: every size is known.
     task = tasks.Quadratic(tf.linalg.diag([1.0, 1e-3, 0.0]), tf.zeros(3))
     report = task_check.inspect_task(
-        keras_l2l.CoordinatewiseLSTM(), task, **FEW
+        uncompiled(keras_l2l.CoordinatewiseLSTM((4,))), task, **FEW
     )
     (x,) = np.abs(task.init_params(tf.constant(0, tf.int64)))
     sizes = report["gradients"]["start"]
