@@ -39,6 +39,7 @@ def workplace(tmp_path_factory):
         "--unroll_length=2",
         "--meta_steps=3",
         "--meta_batch_size=2",
+        "--validation_episodes=2",
     )
     assert f"{folder}/run/preset" in output
     return folder
@@ -181,6 +182,7 @@ def test_check_looks_at_a_task_and_writes_nothing(tmp_path):
     output = succeed(
         "meta_train",
         "--task=quadratics",
+        "--rule=adam",
         "--check",
         "--horizon=4",
         "--unroll_length=2",
