@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import uncompiled
 from keras import layers
 from reflection import every_rule
 from reflection import make
@@ -141,7 +142,9 @@ def assert_same_trajectory(rule, meta_params, task):
 @every_model
 def test_unroll_is_fit_with_the_default(model):
     preset = presets.resolve(None, None)
-    assert_same_trajectory(preset.rule, preset.meta_params, task_of(model))
+    assert_same_trajectory(
+        uncompiled(preset.rule), preset.meta_params, task_of(model)
+    )
 
 
 @every_rule
@@ -160,12 +163,12 @@ def test_unroll_is_fit_with_every_rule(rule):
 def test_unroll_is_fit_with_every_preset(name):
     preset = presets.load_preset(name)
     task = task_of("embedding")
-    assert_same_trajectory(preset.rule, preset.meta_params, task)
+    assert_same_trajectory(uncompiled(preset.rule), preset.meta_params, task)
 
 
 @every_model
 def test_updates_are_proposed_for_every_model(model):
-    rule = rules.CoordinatewiseLSTM((3,))
+    rule = uncompiled(rules.CoordinatewiseLSTM((3,)))
     found = proposed_updates.proposed_updates(
         rule, rule.init_meta_params(0), task_of(model), (0, 2), points=3
     )
