@@ -12,9 +12,6 @@ import numpy as np
 import one_backend
 import pytest
 
-from keras_l2l import LearnedOptimizer
-
-PRESETS = list(LearnedOptimizer.presets)
 ROOT = pathlib.Path(__file__).parents[2]
 INSTALLED = [n for n in ("jax", "torch") if importlib.util.find_spec(n)]
 OTHERS = [
@@ -95,7 +92,7 @@ def assert_same_results(here, there):
     losses = assert_close(there / "trained.npz", here / "trained.npz")
     assert losses[-1] < 0.6 * losses[0]
     assert_close(there / "mixed.npz", here / "mixed.npz")
-    for name in PRESETS:
+    for name in one_backend.PRESETS:
         expected = np.load(here / f"{name}.npz")["losses"]
         received = np.load(there / f"{name}.npz")["losses"]
         # They magnify rounding; what is wrong shows in the first digits.
