@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import slow_but
+from conftest import uncompiled
 
 import keras_l2l
 from keras_l2l import estimators
@@ -119,7 +120,9 @@ def test_curves_and_metrics_of_a_model(precision):
 @ONE
 def test_inspection_of_a_model(precision):
     report = task_check.inspect_task(
-        keras_l2l.CoordinatewiseLSTM(units=(4,)), make_task(), **SHORT
+        uncompiled(keras_l2l.CoordinatewiseLSTM(units=(4,))),
+        make_task(),
+        **SHORT,
     )
     assert np.isfinite(report["meta_losses"]).all()
     assert 0 < report["gradients"]["start"]["median"] < 100
