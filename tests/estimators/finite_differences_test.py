@@ -148,6 +148,12 @@ def test_meta_gradient_equals_finite_differences(
     if name in ("celo", "celo_adam"):
         # At first so small that differences are lost in rounding.
         meta_params["schedule"]["output"]["bias"] += 5.0
+    if name == "momentum_mixture":
+        # So far that gradients change their signs: else no caution is needed.
+        rate = meta_params["controls"]["rate"]
+        meta_params["controls"]["rate"] = rate + 5.0 * tf.one_hot(
+            0, rate.shape[0], dtype=rate.dtype
+        )
     estimator = TruncatedBackprop(
         unroll_length=len(weights),
         second_derivatives=second_derivatives,
