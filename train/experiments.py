@@ -259,11 +259,12 @@ EXPERIMENTS = {
             "loss_weights": "log",
             "compile_unroll": True,
             "meta_batch_size": 12,
+            "meta_episode_clipnorm": 3.0,
             "meta_learning_rate": 0.003,
             # 100 million inner steps.
             "meta_steps": 42_000,
-            "validation_interval": 500,
-            "validation_episodes": 8,
+            "validation_interval": 1000,
+            "validation_episodes": 16,
         },
         tests=_long_tests(),
         # One network that needs no download, and has no examples to hold out.

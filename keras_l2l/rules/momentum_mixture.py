@@ -27,16 +27,20 @@ _SIGNALS = (
 )
 
 
-# What a linear function of these signals says, before meta-training, and how
-# far signals may move it (`None` for any distance).
+# What the signals decide: the value before meta-training, and how far signals
+# may move it (`None` for any distance).
 _CONTROLS = {
     "rate": (math.log(0.0015), 2.0),
     "decay": (math.log(0.03), 3.0),
     "slow": (0.3, None),
-    "gradient": (0.2, None),
-    "limit": (math.log(3.0), 2.0),
-    "damping": (math.log(0.03), 3.0),
-    "caution": (0.0, None),
+}
+# What is the same for all tensors.
+_CONSTANTS = {
+    "gradient": 0.2,
+    "limit": math.log(3.0),
+    "damping": math.log(0.03),
+    "caution": 0.0,
+    "scale_power": 0.3,
 }
 _DECAYS = {"fast": 0.9, "slow": 0.98, "square": 0.99}
 _SMALLEST_SCALE = 0.01
@@ -60,16 +64,15 @@ class MomentumMixture(blockwise.BlockwiseRule):
     ```
 
     `rms` is the root mean square over the coordinates of a tensor that have had
-    a gradient. The weights, `damping`, `limit`, `caution`, `rate` and `decay`
-    are linear functions of signals of each tensor, bounded, or their
-    exponential functions. Signals are the length of the training, the steps
-    taken, and their share; how much gradients agree with each other, which is
-    the RMS of normalized momenta; the tensor's scale at the first step, its
-    growth since, its shape; and the share of its coordinates that have had a
-    gradient. For a training of known length, `schedule` is a warmup and a power
-    of a cosine that ends at 0; of unknown length, a slow decay. Tensors with
-    fewer than two axes have no weight decay, and a size that does not depend on
-    their scale.
+    a gradient. `slow_weight`, `rate` and `decay` are, for each tensor, a linear
+    function of its signals or the exponential of a bounded one. Signals are the
+    length of the training, the steps taken, and their share; how much gradients
+    agree with each other, which is the RMS of normalized momenta; the tensor's
+    scale at the first step, its growth since, its shape; and the share of its
+    coordinates that have had a gradient. For a training of known length,
+    `schedule` is a warmup and a power of a cosine that ends at 0; of unknown
+    length, a slow decay. Tensors with fewer than two axes have no weight decay,
+    and a size that does not depend on their scale.
 
     All numbers are meta-parameters, also the decays of the EMAs. The state has
     three floats per coordinate and one per tensor.
@@ -116,10 +119,10 @@ class MomentumMixture(blockwise.BlockwiseRule):
             "decays": {
                 name: -math.log1p(-decay) for name, decay in _DECAYS.items()
             },
+            "constants": _CONSTANTS,
             "schedule": {
                 "warmup": math.log(0.05),
                 "power": 1.0,
-                "scale_power": 0.3,
                 "unknown_steps": math.log(400.0),
                 "unknown_power": 0.3,
             },
@@ -160,26 +163,28 @@ class MomentumMixture(blockwise.BlockwiseRule):
             meta_params["controls"],
             _signals(blocks, t, steps, fast, slow, moving, scale, rms),
         )
-        damping = told["damping"] * ops.sqrt(blocks.means(square) + _TINY)
+        constants = meta_params["constants"]
+        damping = ops.exp(constants["damping"]) * ops.sqrt(
+            blocks.means(square) + _TINY
+        )
         direction = (
             blocks.spread(ops.rsqrt(fast + 1e-12)) * unbiased["fast"]
             + blocks.spread(told["slow"] * ops.rsqrt(slow + 1e-12))
             * unbiased["slow"]
-            + blocks.spread(told["gradient"]) * gradient
+            + constants["gradient"] * gradient
         ) / (root + blocks.spread(damping))
         direction = direction * ops.rsqrt(
-            1 + ops.square(direction * blocks.spread(1 / told["limit"]))
+            1 + ops.square(direction * ops.exp(-constants["limit"]))
         )
-        caution = blocks.spread(told["caution"])
+        caution = ops.clip(constants["caution"], -1.0, 1.0)
         direction = ops.where(
             direction * gradient < 0, (1 - caution) * direction, direction
         )
         norm = blocks.means(ops.square(direction)) / moving
         norm = ops.rsqrt(norm + 1e-12)
-        schedule = meta_params["schedule"]
-        size = _factor(schedule, t, steps) * told["rate"]
+        size = _factor(meta_params["schedule"], t, steps) * told["rate"]
         is_matrix = np.array([len(shape) > 1 for shape in blocks.shapes])
-        relative = ops.exp(schedule["scale_power"] * ops.log(10 * scale))
+        relative = ops.exp(constants["scale_power"] * ops.log(10 * scale))
         size = ops.where(is_matrix, size * relative, size)
         decay = ops.where(is_matrix, size * told["decay"], 0.0)
         update = blocks.spread(size * norm) * direction + ops.where(
@@ -220,7 +225,6 @@ def _controls(weights, signals):
         center = weights[name][0]
         value = center + reach * ops.tanh((value - center) / reach)
         told[name] = ops.exp(value)
-    told["caution"] = ops.clip(told["caution"], -1.0, 1.0)
     return told
 
 

@@ -57,7 +57,7 @@ def varied_networks(split, data_dir=None, download=False):
                 batch_size,
                 name,
             ),
-            fewest=100,
+            fewest=400,
             classes=_KINDS[kind].classes,
             warm=_WARM,
         )
