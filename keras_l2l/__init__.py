@@ -2,6 +2,9 @@
 
 import importlib
 
+from keras_l2l import installed  # noqa: F401
+
+# isort: split
 from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l.optimizer.callbacks import TrainingLength
@@ -45,3 +48,7 @@ def __getattr__(name):
     if name in _LAZY:
         return importlib.import_module(f"keras_l2l.{name}")
     raise AttributeError(f"module 'keras_l2l' has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

@@ -22,7 +22,10 @@ ARROWS = {
     "meta_training": {"estimators", "presets", "rules", "tasks", "utils"},
     "evaluation": {"presets", "rules", "tasks", "utils"},
     "export": {"optimizer", "rules", "utils"},
-    "__init__": {"optimizer", "presets", "rules", "utils", "version"},
+    "installed": set(),
+    "__init__": {
+        *("installed", "optimizer", "presets", "rules", "utils", "version")
+    },
 }
 # What may import TensorFlow.
 TENSORFLOW = {"estimators", "evaluation", "export", "meta_training", "tasks"}

@@ -1,7 +1,8 @@
 """Writes the tables and figures of the docs from train/results/.
 
 A table follows a comment with the name of its result, such as
-long/fashion_conv, or long/* for one table of all tests of an experiment.
+long/fashion_conv, or long/* for one table of all tests of an experiment. The
+table of presets follows one with their name, and comes from their cards.
 Missing figures of curves and benchmarks are drawn. With --add, files of a run
 become results first. Examples:
 
@@ -15,6 +16,7 @@ import re
 
 from absl import flags
 
+from keras_l2l import presets
 from keras_l2l.evaluation import plots
 from keras_l2l.evaluation import summary
 from train import benchmark
@@ -24,6 +26,7 @@ from train import committed
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 _TABLE = re.compile(r"(<!-- (\S+/\S+) -->\n\n```\n).*?(?=```\n)", re.DOTALL)
+_PRESETS = re.compile(r"(<!-- presets -->\n\n)(?:\|.*\n)*")
 _FIGURE = re.compile(r"!\[[^]]*\]\((\S+)\)")
 
 
@@ -35,6 +38,9 @@ def define_flags():
 
 def with_tables(text):
     """Returns a page with updated tables."""
+    text = _PRESETS.sub(
+        lambda found: f"{found[1]}{presets.shipped().to_markdown()}\n", text
+    )
     return _TABLE.sub(lambda found: f"{found[1]}{_table(found[2])}\n", text)
 
 

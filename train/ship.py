@@ -4,7 +4,8 @@ The card describes the meta-training and the results of the preset, read from
 the files of the run. Example:
 
   python -m train.ship --run_dir=runs/demo --name=l2l_digits_mlp \
-      --command="make demo" --description="..." --limits="..."
+      --command="make demo" --description="..." --limits="..." \
+      --use_for="..." --cost="..." --loses="..."
 """
 
 import pathlib
@@ -17,23 +18,30 @@ from keras_l2l.utils import files
 from train import cli
 from train import evaluate
 
+# What a card says in words; the table of presets has the three short ones.
+_TEXTS = {
+    "description": "One line.",
+    "limits": "Known limits.",
+    "use_for": "What to use it for, in a few words.",
+    "cost": "Time and memory, against Adam's.",
+    "loses": "Where it loses, in a few words.",
+    "command": "Command of the meta-training.",
+}
+
 
 def define_flags():
     flags.DEFINE_string(
         "run_dir", None, "Folder of train.meta_train.", required=True
     )
     flags.DEFINE_string("name", None, "Name of the preset.", required=True)
-    flags.DEFINE_string(
-        "command", None, "Command of the meta-training.", required=True
-    )
-    flags.DEFINE_string("description", None, "One line.", required=True)
-    flags.DEFINE_string("limits", None, "Known limits.", required=True)
+    for name, meaning in _TEXTS.items():
+        flags.DEFINE_string(name, None, meaning, required=True)
 
 
 def main():
     values = flags.FLAGS
     run_dir = pathlib.Path(values.run_dir)
-    card = make_card(run_dir, values.command, values.description, values.limits)
+    card = make_card(run_dir, {name: values[name].value for name in _TEXTS})
     directory = files.require_empty(
         pathlib.Path(presets.__file__).parent / "weights" / values.name
     )
@@ -42,12 +50,13 @@ def main():
     print(f"Written: {directory}")
 
 
-def make_card(run_dir, command, description, limits):
+def make_card(run_dir, texts):
     """Returns the model card of a finished run, a JSON-able dict.
 
     Args:
         run_dir: Path of the run, with its `evaluation*.json`.
-        command, description, limits: Strings.
+        texts: Dict of the strings `description`, `limits`, `use_for`, `cost`,
+            `loses` and `command`.
 
     Raises:
         ValueError: if an evaluation is not of the meta-parameters in the run's
@@ -65,9 +74,7 @@ def make_card(run_dir, command, description, limits):
         _shorten(evaluation["task_config"])
         evaluations.append(evaluation)
     return {
-        "description": description,
-        "limits": limits,
-        "command": command,
+        **texts,
         "meta_training": [
             _stage(folder)
             for folder in sorted(run_dir.glob("stage_*")) or [run_dir]

@@ -8,8 +8,10 @@ import numpy as np
 from keras import ops
 
 from keras_l2l import presets as presets_lib
+from keras_l2l.optimizer import describe
 from keras_l2l.optimizer import execution
 from keras_l2l.optimizer import loss_scaling
+from keras_l2l.optimizer import mistakes
 from keras_l2l.optimizer import skipped_steps
 from keras_l2l.optimizer import state_storage
 from keras_l2l.optimizer import update_hook
@@ -37,7 +39,8 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
     Without arguments it is the preset `"l2l_networks"`, a small network on
     moments of gradients, meant for full training runs of up to 10,000 steps.
     For the first hundred steps of a small model, the LSTM
-    `"l2l_fashion_mnist_mlp"` is faster.
+    `"l2l_fashion_mnist_mlp"` is faster. Where Keras takes a string, it is
+    `"keras_l2l>LearnedOptimizer"`.
 
     Args:
         learning_rate: Float, `keras.optimizers.schedules.LearningRateSchedule`
@@ -109,6 +112,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         name=None,
         **kwargs,
     ):
+        mistakes.check_arguments(learning_rate, kwargs)
         preset = presets_lib.resolve(rule, meta_params)
         horizon = preset.horizon if horizon is None else horizon
         if horizon is not None:
@@ -127,10 +131,14 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             gradient_accumulation_steps=gradient_accumulation_steps,
             **kwargs,
         )
+        if keras.tree.flatten(preset.meta_params):
+            mistakes.warn_of_small_rate(learning_rate)
+            mistakes.warn_of_strong_decay(weight_decay, learning_rate)
         self.rule = preset.rule
         if num_steps is not None:
             num_steps = checks.require_int("num_steps", num_steps)
             self.rule = self.rule.for_num_steps(num_steps)
+        self.preset = presets_lib.name_of(rule)
         self.horizon = horizon
         self.saved_variables = SavedVariables(self)
         self.save_state = save_state
@@ -174,7 +182,9 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         preset = presets_lib.load_preset(name_or_dir)
         kwargs.setdefault("horizon", preset.horizon)
         rule, kwargs = serialization.configured(preset.rule, kwargs, cls)
-        return cls(rule=rule, meta_params=preset.meta_params, **kwargs)
+        optimizer = cls(rule=rule, meta_params=preset.meta_params, **kwargs)
+        optimizer.preset = presets_lib.name_of(name_or_dir)
+        return optimizer
 
     def save_to_preset(self, directory):
         """Writes rule and meta-parameters to a new or empty folder.
@@ -185,6 +195,16 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         presets_lib.save_preset(
             self.rule, self.meta_params, directory, self.horizon
         )
+
+    def __repr__(self):
+        return describe.optimizer(self)
+
+    @keras.optimizers.Optimizer.learning_rate.setter
+    def learning_rate(self, learning_rate):
+        # As LearningRateScheduler does; later it may well become small.
+        if self._meta_params and describe.steps(self) == 0:
+            mistakes.warn_of_small_rate(learning_rate)
+        keras.optimizers.Optimizer.learning_rate.fset(self, learning_rate)
 
     @property
     def meta_params(self):
@@ -397,6 +417,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         # `from_config`, `clone` and `pickle`, and without saved variables.
         return {
             **super().get_config(),
+            "preset": self.preset,
             "save_state": self.save_state,
             "horizon": self.horizon,
             "state_dtype": self._storage.dtype,
@@ -411,7 +432,10 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
                 rule = serialization.deserialize(config["rule"])
             meta_params = named_arrays.decode(rule, config["meta_params"])
             config = {**config, "rule": rule, "meta_params": meta_params}
-        return super().from_config(config, custom_objects)
+        preset = config.pop("preset", None)
+        optimizer = super().from_config(config, custom_objects)
+        optimizer.preset = preset
+        return optimizer
 
 
 loss_scaling.let_through(keras.optimizers.LossScaleOptimizer, LearnedOptimizer)

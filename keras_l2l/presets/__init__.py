@@ -7,6 +7,7 @@ from keras_l2l.presets.preset import ShippedPresets
 from keras_l2l.presets.preset import convert_celo
 from keras_l2l.presets.preset import guarded
 from keras_l2l.presets.preset import load_preset
+from keras_l2l.presets.preset import name_of
 from keras_l2l.presets.preset import replace_preset
 from keras_l2l.presets.preset import resolve
 from keras_l2l.presets.preset import save_preset
@@ -20,6 +21,7 @@ __all__ = [
     "convert_celo",
     "guarded",
     "load_preset",
+    "name_of",
     "replace_preset",
     "resolve",
     "save_preset",

@@ -25,9 +25,11 @@ from keras_l2l import version
 from keras_l2l.presets import celo_weights
 from keras_l2l.presets import named_arrays
 from keras_l2l.presets.named_arrays import PresetError
+from keras_l2l.presets.table import PresetTable
 from keras_l2l.rules import Guarded
 from keras_l2l.rules import base
 from keras_l2l.rules import serialization
+from keras_l2l.rules.wrapper import WrapperRule
 from keras_l2l.utils import checks
 from keras_l2l.utils import files
 from keras_l2l.utils import npz
@@ -57,11 +59,19 @@ class Preset(typing.NamedTuple):
 
 
 def shipped():
-    """Returns a dict from each preset of this package to its description."""
-    return {
-        card.parent.name: files.read_json(card)["description"]
-        for card in sorted(_SHIPPED.glob("*/card.json"))
+    """Returns a dict from each preset of this package to its description.
+
+    It is shown as a table of what each is for, what it costs and where it
+    loses, in a notebook as HTML.
+    """
+    cards = {
+        path.parent.name: {
+            **files.read_json(path),
+            "horizon": files.read_json(path.parent / _METADATA)["horizon"],
+        }
+        for path in sorted(_SHIPPED.glob("*/card.json"))
     }
+    return PresetTable(cards, DEFAULT)
 
 
 class ShippedPresets:
@@ -238,6 +248,18 @@ def guarded(name_or_dir, fallback=None, patience=100):
     return Preset(rule, meta_params, None)
 
 
+def name_of(rule):
+    """Returns the name of the preset or its folder, `None` if unknown.
+
+    Args:
+        rule: As for `resolve`.
+    """
+    if rule is None:
+        return DEFAULT
+    is_path = isinstance(rule, (str, os.PathLike))
+    return pathlib.Path(rule).name if is_path else None
+
+
 def resolve(rule, meta_params):
     """Returns the `Preset` for the arguments of `LearnedOptimizer`.
 
@@ -250,6 +272,8 @@ def resolve(rule, meta_params):
             the rule.
     """
     if isinstance(rule, base.UpdateRule):
+        if meta_params is None and isinstance(rule, WrapperRule):
+            return _resolve_inner(rule)
         if meta_params is None:
             return Preset(rule, rule.init_meta_params(seed=0), None)
         arrays = named_arrays.to_arrays(rule, meta_params)
@@ -271,6 +295,16 @@ def resolve(rule, meta_params):
         f"{type(rule).__name__}). "
         f"Presets in this package: {', '.join(shipped())}. Pass one of them, "
         "an instance, as keras_l2l.rules.RNNprop(), or nothing for the default."
+    )
+
+
+def _resolve_inner(rule):
+    """Returns the `Preset` of a rule that holds rules, names and presets."""
+    found = {n: resolve(r, None) for n, r in rule.given_rules().items()}
+    return Preset(
+        rule.with_inner_rules({n: p.rule for n, p in found.items()}),
+        {n: p.meta_params for n, p in found.items()},
+        min((p.horizon for p in found.values() if p.horizon), default=None),
     )
 
 

@@ -1,6 +1,7 @@
 """`Partition`: several rules in one model, each for some of the variables."""
 
 import copy
+import os
 import re
 
 import keras
@@ -8,6 +9,7 @@ import keras
 from keras_l2l.rules import base
 from keras_l2l.rules import serialization
 from keras_l2l.rules import wrapper
+from keras_l2l.utils import checks
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
@@ -19,17 +21,16 @@ class Partition(wrapper.WrapperRule):
             expression that is searched for in the variable's path (such as
             `"sequential/conv2d/kernel"`), or a function from a variable to a
             bool. To be saved, a function must be registered with
-            `keras.saving.register_keras_serializable`.
-        default: `UpdateRule` for the variables that no selector matches.
+            `keras.saving.register_keras_serializable`. For `LearnedOptimizer`,
+            the rule may be a preset, its name or its folder.
+        default: The same for the variables that no selector matches.
 
     Raises:
-        ValueError: if a member is not such a pair, or a rule is not an
-            `UpdateRule`.
+        ValueError: if a member is not such a pair.
 
     Example:
     >>> rule = keras_l2l.rules.Partition(
-    ...     [("embedding", keras_l2l.rules.Adam())],
-    ...     default=keras_l2l.CoordinatewiseLSTM(),
+    ...     [("embedding", keras_l2l.rules.Adam())], default="l2l_networks"
     ... )
     >>> optimizer = keras_l2l.LearnedOptimizer(rule=rule)
 
@@ -49,12 +50,13 @@ class Partition(wrapper.WrapperRule):
                 not isinstance(member, (tuple, list))
                 or len(member) != 2
                 or not (isinstance(member[0], str) or callable(member[0]))
-                or not isinstance(member[1], base.UpdateRule)
+                or not _is_rule_or_preset(member[1])
             ):
                 raise ValueError(
                     "`members` must be pairs (selector, rule) of a regular "
-                    "expression or a function, and a keras_l2l.UpdateRule; "
-                    f"`default` must be such a rule. Received: {member!r}"
+                    "expression or a function, and a keras_l2l.UpdateRule or "
+                    "a preset; `default` must be such a rule. Received: "
+                    f"{member!r}"
                 )
             if isinstance(member[0], str):
                 _require_regular_expression(member[0])
@@ -62,10 +64,23 @@ class Partition(wrapper.WrapperRule):
         self.default = default
         self._indices = None
 
-    def inner_rules(self):
-        """Returns the rules by name, in the order of selection."""
+    def given_rules(self):
         rules = {f"member_{i}": r for i, (_, r) in enumerate(self.members)}
         return {**rules, "default": self.default}
+
+    def inner_rules(self):
+        """Returns the rules by name, in the order of selection."""
+        rules = self.given_rules()
+        for rule in rules.values():
+            if not isinstance(rule, base.UpdateRule):
+                raise ValueError(
+                    "The rules of a Partition must be instances of "
+                    "keras_l2l.UpdateRule, except in LearnedOptimizer(rule="
+                    f"...). Received: {checks.shown(rule)}. Pass "
+                    "keras_l2l.presets.load_preset(...).rule, and its "
+                    "meta_params where they are asked for."
+                )
+        return rules
 
     def with_inner_rules(self, rules):
         found = copy.copy(self)
@@ -198,6 +213,12 @@ class Partition(wrapper.WrapperRule):
             ],
             serialization.deserialize(config["default"]),
         )
+
+
+def _is_rule_or_preset(rule):
+    # `presets.resolve`, which knows presets, makes rules of them.
+    of_preset = getattr(rule, "rule", rule)
+    return isinstance(of_preset, (base.UpdateRule, str, os.PathLike))
 
 
 def _require_regular_expression(selector):

@@ -15,6 +15,10 @@ class WrapperRule(UpdateRule):
         """Returns the inner rules, a dict from names to rules."""
         raise NotImplementedError
 
+    def given_rules(self):
+        """Returns `inner_rules`, where some may still be names or presets."""
+        return self.inner_rules()
+
     def with_inner_rules(self, rules):
         """Returns a copy of this rule that consists of other rules.
 

@@ -1,4 +1,5 @@
 import hashlib
+import html
 import json
 import zipfile
 
@@ -196,6 +197,21 @@ def test_config_of_another_class(preset):
     set_checksum(preset / "config.json")
     with pytest.raises(presets.PresetError, match="Registered rules"):
         presets.load_preset(preset)
+
+
+def test_presets_are_shown_as_a_table():
+    shown = keras_l2l.LearnedOptimizer.presets
+    first, *others = repr(shown).splitlines()
+    assert first == f"{presets.DEFAULT}, the default"
+    for text in (repr(shown), shown._repr_html_(), shown.to_markdown()):
+        assert "where it loses" in text and "10,000" in text
+        for name in presets.shipped():
+            card = json.loads(
+                (preset_lib._SHIPPED / name / "card.json").read_text()
+            )
+            for key in ("use_for", "cost", "loses"):
+                assert html.escape(card[key]) in text or card[key] in text
+    assert shown._repr_html_().count("<tr>") == len(presets.shipped()) + 1
 
 
 def test_shipped_presets_have_cards_and_load():

@@ -256,3 +256,47 @@ def test_a_partition_within_a_partition_has_its_own_variables():
     optimizer.apply([tf.ones(3) for _ in variables])
     moved = [float(1 - v.numpy()[0]) for v in variables]
     assert moved == [1.0, 0.5, 0.25]
+
+
+def test_presets_may_be_members():
+    lstm, mlp = (
+        presets.load_preset(n) for n in ("l2l_digits_mlp", "l2l_networks")
+    )
+    optimizer = keras_l2l.LearnedOptimizer(
+        rule=rules.Partition(
+            [("bias", rules.Adam(1e-3)), ("words", lstm)], "l2l_networks"
+        )
+    )
+    expected = {"member_1": lstm.meta_params, "default": mlp.meta_params}
+    for name, values in expected.items():
+        for a, b in zip(
+            leaves(optimizer.meta_params[name]), leaves(values), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(
+        optimizer.meta_params["member_0"]["learning_rate"], 1e-3
+    )
+    assert optimizer.horizon == lstm.horizon
+    model = make_model()
+    model.compile(optimizer, "mse")
+    first, *_, last = model.fit(X, Y, epochs=10, verbose=0).history["loss"]
+    assert last < first
+
+
+def test_what_cannot_be_a_member():
+    with pytest.raises(ValueError, match="or a preset"):
+        rules.Partition([], default=3)
+    unknown = rules.Partition([("a", rules.SGD())], default="nope")
+    with pytest.raises(presets.PresetError, match="l2l_networks"):
+        keras_l2l.LearnedOptimizer(rule=unknown)
+
+
+def test_meta_training_wants_rules(tmp_path):
+    with pytest.raises(ValueError, match="load_preset.*rule"):
+        keras_l2l.meta_train(
+            rules.Partition([], "l2l_networks"),
+            regression_task(),
+            tmp_path / "run",
+            horizon=20,
+            meta_steps=1,
+        )

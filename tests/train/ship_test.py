@@ -13,6 +13,8 @@ from keras_l2l.presets import named_arrays
 from keras_l2l.utils import files
 from train import ship
 
+TEXTS = {"description": "What.", "limits": "Not.", "command": "make it"}
+
 
 @pytest.fixture
 def run_dir(tmp_path):
@@ -49,9 +51,8 @@ def run_dir(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:The best learning rate")
 def test_a_card_says_how_it_was_made_and_how_good_it_is(run_dir):
-    card = ship.make_card(run_dir, "make it", "What.", "Not what.")
-    assert card["description"] == "What." and card["limits"] == "Not what."
-    assert card["command"] == "make it"
+    card = ship.make_card(run_dir, TEXTS)
+    assert {name: card[name] for name in TEXTS} == TEXTS
     (stage,) = card["meta_training"]
     assert stage["config"]["horizon"] == 4 and stage["seconds"] > 0
     assert [v["meta_step"] for v in stage["validation"]] == [0, 2]
@@ -72,7 +73,7 @@ def test_an_evaluation_of_something_else_is_refused(run_dir):
     path.unlink()
     files.write_json(path, {**content, "meta_params_sha256": "0" * 64})
     with pytest.raises(ValueError, match="must be of its preset.*base.json"):
-        ship.make_card(run_dir, "make it", "What.", "Not what.")
+        ship.make_card(run_dir, TEXTS)
 
 
 @pytest.mark.filterwarnings("ignore:The best learning rate")
@@ -82,7 +83,7 @@ def test_a_card_tells_of_all_stages(run_dir):
         for file in ("config.json", "history.json"):
             shutil.copy(run_dir / file, run_dir / name)
     (run_dir / "config.json").unlink()
-    card = ship.make_card(run_dir, "make it", "What.", "Not what.")
+    card = ship.make_card(run_dir, TEXTS)
     assert [s["config"]["meta_steps"] for s in card["meta_training"]] == [2, 2]
 
 
@@ -103,7 +104,7 @@ def test_a_card_says_what_networks_are_and_not_how_keras_makes_them(run_dir):
         content = files.read_json(path)
         path.unlink()
         files.write_json(path, {**content, **change})
-    card = ship.make_card(run_dir, "make it", "What.", "Not what.")
+    card = ship.make_card(run_dir, TEXTS)
     (stage,) = card["meta_training"]
     short = {"network": {"units": 3}}
     assert [t["config"] for t in stage["config"]["task"]] == [
