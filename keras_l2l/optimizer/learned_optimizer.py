@@ -16,6 +16,7 @@ from keras_l2l.optimizer import skipped_steps
 from keras_l2l.optimizer import state_storage
 from keras_l2l.optimizer import update_hook
 from keras_l2l.optimizer.end_of_fit import EndOfFit
+from keras_l2l.optimizer.first_step import FirstStep
 from keras_l2l.optimizer.loss import SeenLoss
 from keras_l2l.optimizer.saving import SavedVariables
 from keras_l2l.presets import named_arrays
@@ -145,6 +146,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         self._losses = SeenLoss(self.rule, gradient_accumulation_steps)
         self._loss = None
         self._end_of_fit = EndOfFit(horizon)
+        self._first_step = FirstStep()
         self._storage = state_storage.Storage(
             state_dtype, self.rule.rounds_state
         )
@@ -358,6 +360,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
 
     def update(self, grads, variables, learning_rate, device):
         updated = self._updated_variables()
+        self._first_step.watch(self, [tuple(v.shape) for v in updated])
         by_variable = {
             self._var_key(v): g for g, v in zip(grads, variables, strict=True)
         }
