@@ -10,6 +10,23 @@ VERSION = re.search(
     r'__version__ = "(.+)"', (ROOT / "keras_l2l/version.py").read_text()
 )[1]
 
+# Before a release, this must be where the repository is published.
+REPOSITORY = "https://keras-l2l.example"
+
+
+def long_description():
+    """Returns the README, with links that an index page can follow."""
+    text = (ROOT / "README.md").read_text()
+    for link, kind in (
+        (r"!\[[^]]*\]\(", "raw"),
+        (r"(?<!!)\[[^]]*\]\(", "blob"),
+    ):
+        text = re.sub(
+            rf"({link})(?!https?:|#)", rf"\1{REPOSITORY}/{kind}/main/", text
+        )
+    return text
+
+
 # Meta-training, tasks and evaluation; using an optimizer needs none of it.
 TRAIN = [
     "absl-py>=2.0",
@@ -32,9 +49,9 @@ setuptools.setup(
     name="keras_l2l",
     version=VERSION,
     description="Learned optimizers for Keras",
-    long_description=(ROOT / "README.md").read_text(),
+    long_description=long_description(),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",  # An SPDX expression, for every setuptools.
+    license_expression="Apache-2.0",
     license_files=["LICENSE"],
     keywords=[
         "keras",
@@ -56,10 +73,18 @@ setuptools.setup(
         "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.11",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
+    url=REPOSITORY,
+    project_urls={
+        "Documentation": f"{REPOSITORY}/blob/main/docs/index.md",
+        "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+        "Issues": f"{REPOSITORY}/issues",
+        "Paper": "https://arxiv.org/abs/1606.04474",
+    },
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["keras_l2l", "keras_l2l.*"]),
-    package_data={"keras_l2l": ["presets/weights/*/*"]},
+    package_data={"keras_l2l": ["py.typed", "presets/weights/*/*"]},
     install_requires=["keras>=3.10", "numpy>=1.26"],
     extras_require={
         "train": TRAIN,

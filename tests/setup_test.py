@@ -1,0 +1,61 @@
+"""What an index page and a wheel will hold."""
+
+import pathlib
+import re
+import runpy
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture
+def arguments(monkeypatch):
+    found = {}
+    monkeypatch.setattr(setuptools, "setup", found.update)
+    runpy.run_path(str(ROOT / "setup.py"))
+    return found
+
+
+def test_links_of_the_long_description_are_absolute(arguments):
+    text = arguments["long_description"]
+    images = re.findall(r"!\[[^]]*\]\((\S+)\)", text)
+    links = re.findall(r"\]\((\S+)\)", text)
+    assert len(images) >= 1 and len(links) > 5
+    assert all("/raw/main/train/results/" in link for link in images)
+    for link in [*links, *arguments["project_urls"].values()]:
+        assert link.startswith("https://"), link
+        _, is_ours, path = link.partition("/main/")
+        assert not is_ours or (ROOT / path).is_file()
+
+
+def test_a_wheel_is_small_and_typed(arguments, tmp_path):
+    (patterns,) = arguments["package_data"].values()
+    files = {*(ROOT / "keras_l2l").rglob("*.py")}
+    for pattern in patterns:
+        found = {*(ROOT / "keras_l2l").glob(pattern)}
+        assert found, pattern
+        files |= found
+    wheel = tmp_path / "wheel.zip"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(file)
+    assert 100_000 < wheel.stat().st_size < 1_000_000
+    assert ROOT / "keras_l2l/py.typed" in files
+
+
+def test_scripts_run_as_files(tmp_path):
+    # Installed, but not in the repository's root.
+    (tmp_path / "keras_l2l").symlink_to(ROOT / "keras_l2l")
+    done = subprocess.run(
+        [sys.executable, ROOT / "train/meta_train.py", "--help"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert "--meta_steps" in done.stdout, done.stderr
