@@ -5,6 +5,7 @@ import importlib
 from keras_l2l import installed  # noqa: F401
 
 # isort: split
+from keras_l2l import callbacks
 from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l.optimizer.callbacks import TrainingLength
@@ -24,6 +25,7 @@ __all__ = [
     "TrainingLength",
     "UpdateRule",
     "__version__",
+    "callbacks",
     "estimators",
     "evaluation",
     "export",

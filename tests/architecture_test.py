@@ -17,6 +17,7 @@ ARROWS = {
     "rules": {"utils"},
     "presets": {"rules", "utils", "version"},
     "optimizer": {"presets", "rules", "utils"},
+    "callbacks": {"optimizer", "utils"},
     "tasks": {"utils"},
     "estimators": {"rules", "tasks", "utils"},
     "meta_training": {"estimators", "presets", "rules", "tasks", "utils"},
@@ -24,7 +25,8 @@ ARROWS = {
     "export": {"optimizer", "rules", "utils"},
     "installed": set(),
     "__init__": {
-        *("installed", "optimizer", "presets", "rules", "utils", "version")
+        *("callbacks", "installed", "optimizer", "presets", "rules"),
+        *("utils", "version"),
     },
 }
 # What may import TensorFlow.
@@ -34,7 +36,7 @@ ONLY_IN = {
         "tasks/data/builders.py",
         "tasks/data/datasets.py",
     },
-    "matplotlib": {"evaluation/plots.py"},
+    "matplotlib": {"callbacks/figure.py", "evaluation/plots.py"},
     "absl": set(),
     "train": set(),
 }

@@ -69,7 +69,8 @@ assert value < 1
 """,
     "docs/getting_started.md": """
 assert value < 2
-assert model.optimizer.iterations == 10 * 15 + 10
+assert model.optimizer.iterations == 10 * 15 + 10 + 2 * 15
+assert len(monitor.history["step"]) == 3
 """,
     "docs/long_and_distributed_runs.md": """
 assert first.history["validation"] == again.history["validation"]
@@ -178,13 +179,15 @@ def test_api_reference_is_complete():
     documented = {name.rpartition(".")[2] for name in documented}
     # Packages are pages.
     packages = {
-        *("estimators", "evaluation", "export", "meta_training"),
+        *("callbacks", "estimators", "evaluation", "export"),
+        "meta_training",
         *("presets", "rules", "tasks"),
     }
     # Which are described where they are explained.
     helpers = {"SPLITS", "Episode", "__version__", "deserialize", "serialize"}
     for module in (
         keras_l2l,
+        keras_l2l.callbacks,
         keras_l2l.estimators,
         keras_l2l.meta_training,
         keras_l2l.rules,

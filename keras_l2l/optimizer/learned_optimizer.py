@@ -289,12 +289,16 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         """
         self.rule = self.rule.for_num_steps(num_steps)
 
+    def state_parts(self):
+        """Returns the rule's state: a nest of variables for each part."""
+        return self._pack_state(self._state)
+
     def remarks(self):
         """Returns what there is to tell of the training, a list of strings."""
         if not self.built:
             return []
         found = skipped_steps.remarks(self, self.skipped_steps)
-        for part in self._pack_state(self._state):
+        for part in self.state_parts():
             found += self.rule.remarks(part)
         return found
 
@@ -386,6 +390,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
                 for part, inputs in enumerate(parts)
             ]
         )
+        self.observe(received, updates, updated)
         for variable, update in zip(updated, updates, strict=True):
             self.assign_add(variable, ops.cast(update, variable.dtype))
         for state in self._pack_state(list(map(backends.read, self._state))):

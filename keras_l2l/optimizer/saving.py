@@ -103,7 +103,7 @@ class SavedVariables:
 
     def joined(self):
         """Yields the values to save: those of all variables, in one part."""
-        variables = self._optimizer.variables
+        variables = self._optimizer.own_variables()
         if self._first is None:
             yield from variables
             return
@@ -132,7 +132,7 @@ class SavedVariables:
                 stand where floats should.
         """
         optimizer = self._optimizer
-        variables, later = optimizer.variables, ()
+        variables, later = optimizer.own_variables(), ()
         first = variables
         if optimizer.built:
             first = variables[: self._unbuilt_count]

@@ -22,6 +22,50 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
     TensorFlow, the replica's, and `None` elsewhere.
     """
 
+    observer = None
+
+    def attach(self, observer):
+        """Shows every update to an observer, until `detach`.
+
+        Its variables are carried along with the optimizer's, as JAX requires,
+        and not saved.
+
+        Args:
+            observer: `callbacks.observer.Observer`.
+        """
+        self.detach()
+        self.observer = observer
+        if self.built:
+            self._make_observer(self._updated_variables())
+
+    def detach(self):
+        """Ends what `attach` began."""
+        for variable in (
+            [] if self.observer is None else self.observer.variables
+        ):
+            self._untrack_variable(variable)
+        self.observer = None
+
+    def own_variables(self):
+        """Returns the list of `variables` without those of an observer."""
+        others = [] if self.observer is None else self.observer.variables
+        others = set(map(id, others))
+        return [v for v in self.variables if id(v) not in others]
+
+    def _make_observer(self, variables):
+        self.observer.make(variables)
+        for variable in self.observer.variables:
+            self._track_variable(variable)
+
+    def observe(self, received, updates, variables):
+        """Shows an update to the observer, if there is one."""
+        if self.observer is None:
+            return
+        if not self.observer.variables:
+            with backends.outside_graphs():
+                self._make_observer(variables)
+        self.observer(received, updates, backends.read(self.iterations))
+
     def build(self, variables):
         checks.require_real(variables)
         super().build(variables)

@@ -114,6 +114,7 @@ def assert_same_results(here, there):
         # In one process: each imports Keras and a backend for seconds.
         (
             "other_backends",
+            "callbacks/update_monitor_test",
             "rules/every_backend_test",
             "presets/forged_test",
             "optimizer/skipped_steps_test",

@@ -1,0 +1,193 @@
+"""`UpdateMonitor`: how large updates are, for each variable, while training."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_l2l.callbacks import figure
+from keras_l2l.callbacks import logs as logs_lib
+from keras_l2l.callbacks.observer import Observer
+from keras_l2l.optimizer.learned_optimizer import LearnedOptimizer
+from keras_l2l.utils import backends
+from keras_l2l.utils import checks
+from keras_l2l.utils import nests
+
+
+class UpdateMonitor(keras.callbacks.Callback):
+    """Measures the updates of a learned optimizer during `fit`.
+
+    It shows which variables do not move, or move too fast: a ratio of update
+    to parameter of 1e-3 is usual, and Adam's with the same gradients stands
+    beside it. The first step is measured, and then one in `interval`.
+
+    Every step follows Adam's moments of the gradients since `fit` began, which
+    take 8 bytes per parameter. Nothing is computed in a `fit` without it.
+
+    Args:
+        interval: Int >= 1, steps from one measurement to the next. Defaults to
+            100.
+        log_dir: Path of a folder for TensorBoard, or `None`, the default, for
+            no logs. It needs the package tensorboard.
+
+    Attributes:
+        history: Dict of lists with an entry for each measurement:
+
+            - `step`: the step of the optimizer, from 1;
+            - `skipped_steps`: steps so far with gradients that were NaN or
+              infinite;
+            - `handed_over`: the step at which a `Guarded` rule handed over to
+              its fallback, or `None`;
+            - `variables`: a dict from the path of each variable to a dict of
+              lists: `param_rms`, `update_rms` and `adam_rms`, root mean
+              squares; `update_ratio` and `adam_ratio`, the latter two by the
+              first; and `masked`, the share of coordinates that stay as they
+              are.
+
+            The history that `fit` returns has the medians over variables,
+            `update_ratio` and `adam_ratio`, at the end of each epoch.
+
+    Raises:
+        ValueError: in `fit`, if the model has no learned optimizer, or trains
+            on several replicas.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> model.compile(keras_l2l.LearnedOptimizer(), loss="mse")
+    >>> monitor = keras_l2l.callbacks.UpdateMonitor(interval=2)
+    >>> history = model.fit(
+    ...     np.ones((8, 3)),
+    ...     np.ones((8, 1)),
+    ...     batch_size=2,
+    ...     callbacks=[monitor],
+    ...     verbose=0,
+    ... )
+    >>> monitor.history["step"]
+    [1, 3]
+    """
+
+    def __init__(self, interval=100, log_dir=None):
+        super().__init__()
+        self.interval = checks.require_int("interval", interval)
+        self.history = {
+            "step": [],
+            "skipped_steps": [],
+            "handed_over": [],
+            "variables": {},
+        }
+        self._logs = logs_lib.Logs(log_dir)
+        self._observer, self._batches = None, 0
+
+    def on_train_begin(self, logs=None):
+        optimizer = self._optimizer()
+        self._observer, self._batches = Observer(self.interval), 0
+        optimizer.attach(self._observer)
+        # An earlier one has been traced without it.
+        self.model.make_train_function(force=True)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._earlier = self._batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        # The last of several, with `steps_per_execution`.
+        before, self._batches = self._batches, self._earlier + batch + 1
+        # JAX gives the state away only here, which takes time.
+        if (before - 1) // self.interval != (
+            self._batches - 1
+        ) // self.interval:
+            self._record()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._record()
+        if logs is not None and self.history["step"]:
+            for name in ("update_ratio", "adam_ratio"):
+                last = [v[name][-1] for v in self.history["variables"].values()]
+                logs[name] = float(np.median(last))
+
+    def on_train_end(self, logs=None):
+        self._record()
+        self._logs.close()
+        self._optimizer().detach()
+        self.model.train_function = None
+
+    def plot(self, path=None):
+        """Draws the ratios of all variables by step, beside Adam's.
+
+        Args:
+            path: Path of the figure to write, or `None`.
+
+        Returns:
+            `matplotlib.figure.Figure`, which a notebook shows.
+
+        Raises:
+            ImportError: without the package matplotlib.
+            ValueError: if nothing has been measured.
+        """
+        return figure.draw(self.history, path)
+
+    def _optimizer(self):
+        optimizer = self.model.optimizer
+        # A LossScaleOptimizer, for example.
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        if not isinstance(optimizer, LearnedOptimizer):
+            raise ValueError(
+                "With UpdateMonitor, the model's optimizer must be a "
+                f"LearnedOptimizer. Received: {optimizer!r}. Leave the "
+                "callback out."
+            )
+        strategy = getattr(optimizer, "_distribution_strategy", None)
+        if getattr(strategy, "num_replicas_in_sync", 1) > 1:
+            raise ValueError(
+                "UpdateMonitor must watch one device. Received: a strategy of "
+                f"{strategy.num_replicas_in_sync} replicas. Leave it out, or "
+                "train a few steps on one of them."
+            )
+        return optimizer
+
+    def _record(self):
+        """Adds the last measurement to the history, unless it is there."""
+        optimizer, steps = self._optimizer(), self.history["step"]
+        found = self._observer.read()
+        if found is None or found[0] in steps[-1:]:
+            return
+        step, rows = found
+        steps.append(step)
+        self.history["skipped_steps"].append(_int(optimizer.skipped_steps))
+        self.history["handed_over"].append(_handed_over(optimizer))
+        for variable, row in zip(
+            self._observer.observed, rows.tolist(), strict=True
+        ):
+            path = getattr(variable, "path", variable.name)
+            lists = self.history["variables"].setdefault(path, {})
+            measured = _named(*row)
+            for name, value in measured.items():
+                lists.setdefault(name, []).append(value)
+            self._logs.write(path, measured, step)
+
+
+def _named(param, update, adam, masked):
+    return {
+        "param_rms": param,
+        "update_rms": update,
+        "adam_rms": adam,
+        # A bias is 0 at first.
+        "update_ratio": update / param if param else math.inf,
+        "adam_ratio": adam / param if param else math.inf,
+        "masked": masked,
+    }
+
+
+def _int(variable):
+    return int(ops.convert_to_numpy(backends.read(variable)))
+
+
+def _handed_over(optimizer):
+    """Returns the step of a guard's hand-over, or `None`."""
+    steps = [
+        _int(leaf)
+        for part in optimizer.state_parts()
+        for path, leaf in nests.named_leaves(part)
+        if path.endswith("monitor/handed_over")
+    ]
+    return max(steps, default=0) or None
