@@ -132,7 +132,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             gradient_accumulation_steps=gradient_accumulation_steps,
             **kwargs,
         )
-        if keras.tree.flatten(preset.meta_params):
+        if mistakes.is_learned(preset.rule, preset.meta_params):
             mistakes.warn_of_small_rate(learning_rate)
             mistakes.warn_of_strong_decay(weight_decay, learning_rate)
         self.rule = preset.rule
@@ -204,7 +204,8 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
     @keras.optimizers.Optimizer.learning_rate.setter
     def learning_rate(self, learning_rate):
         # As LearningRateScheduler does; later it may well become small.
-        if self._meta_params and describe.steps(self) == 0:
+        learned = mistakes.is_learned(self.rule, self._meta_params)
+        if learned and describe.steps(self) == 0:
             mistakes.warn_of_small_rate(learning_rate)
         keras.optimizers.Optimizer.learning_rate.fset(self, learning_rate)
 

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_l2l import presets
+from keras_l2l import rules
 from keras_l2l.rules import base
 from keras_l2l.utils import backends
 from keras_l2l.utils import checks
@@ -46,6 +47,20 @@ def check_arguments(learning_rate, arguments):
             "LearnedOptimizer(rule=...). Presets in this package: "
             f"{', '.join(presets.shipped())}."
         )
+
+
+def is_learned(rule, meta_params):
+    """Returns whether the natural learning rate of a rule is 1.0.
+
+    Args:
+        rule: `UpdateRule`.
+        meta_params: Nest of its meta-parameters.
+    """
+    # A formula has a rate of its own, which 0.1 here may well scale down.
+    formulas = (rules.SGD, rules.Momentum, rules.Adam)
+    return bool(keras.tree.flatten(meta_params)) and not isinstance(
+        rule, formulas
+    )
 
 
 def warn_of_small_rate(learning_rate):

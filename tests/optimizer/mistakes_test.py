@@ -61,7 +61,8 @@ def test_a_formula_may_have_a_small_rate():
         def init_meta_params(self, seed):
             return {}
 
-    keras_l2l.LearnedOptimizer(1e-3, Plain(), weight_decay=0.5)
+    for rule in (Plain(), rules.SGD(), rules.Adam(1.0)):
+        keras_l2l.LearnedOptimizer(1e-3, rule, weight_decay=5.0)
 
 
 def fit(callback, epochs=1):
