@@ -1,5 +1,7 @@
 """Trains tasks with Keras optimizers."""
 
+import itertools
+import time
 import typing
 
 import keras
@@ -86,6 +88,28 @@ class Trainer:
         Args:
             make_optimizer, split, seeds: As for `curves`.
         """
+        points = [self._horizon]
+        for ((_, one),) in self.follow(make_optimizer, split, seeds, points):
+            losses = one.losses.reshape(-1, self._block)
+            # NumPy must not warn of losses that have diverged.
+            with np.errstate(over="ignore", invalid="ignore"):
+                losses = losses.mean(axis=1)
+            if self._progress is not None:
+                self._progress.add(1)
+            yield one._replace(losses=losses)
+
+    def follow(self, make_optimizer, split, seeds, points):
+        """Yields for each seed what its training is at some steps.
+
+        Args:
+            make_optimizer, split, seeds: As for `curves`.
+            points: Increasing ints, the last of which is the horizon.
+
+        Yields:
+            Iterator of pairs of the seconds since the point before and a
+            `Trained`, with the losses since then. It must be exhausted before
+            the next. The seconds of what is traced include tracing.
+        """
         if len(seeds) == 0:
             raise ValueError(
                 f"There must be seeds. Received: seeds={checks.shown(seeds)}"
@@ -118,15 +142,21 @@ class Trainer:
                 v.assign(value)
             for v, value in zip(optimizer.variables, start, strict=True):
                 v.assign(value)
-            losses, non_trainable = run(seed, task.init_non_trainable(seed))
-            losses = losses.numpy().reshape(-1, self._block)
-            # NumPy must not warn of losses that have diverged.
-            with np.errstate(over="ignore", invalid="ignore"):
-                losses = losses.mean(axis=1)
+            yield self._segments(run, seed, variables, points)
+
+    def _segments(self, run, seed, variables, points):
+        non_trainable = self._task.sample(seed).init_non_trainable(seed)
+        for first, last in itertools.pairwise([0, *points]):
+            begin = time.perf_counter()
+            losses, non_trainable = run(
+                seed,
+                non_trainable,
+                *(tf.constant(step, tf.int64) for step in (first, last)),
+            )
+            losses = losses.numpy()
+            seconds = time.perf_counter() - begin
             params = [v.numpy() for v in variables]
-            if self._progress is not None:
-                self._progress.add(1)
-            yield Trained(losses, params, non_trainable)
+            yield seconds, Trained(losses, params, non_trainable)
 
     def _run(self, optimizer, variables, split):
         """Returns a function that trains `variables` and returns losses."""
@@ -134,7 +164,7 @@ class Trainer:
         dtype = "float64" if variables[0].dtype == "float64" else "float32"
 
         @tf.function(autograph=False)
-        def run(seed, non_trainable):
+        def run(seed, non_trainable, first, last):
             task = self._task.sample(seed)
             batches = task.batches(split, seed)
 
@@ -150,18 +180,20 @@ class Trainer:
                     scaled = optimizer.scale_loss(loss)
                 gradients = tape.gradient(scaled, [v.value for v in variables])
                 optimizer.apply(gradients, variables)
-                losses = losses.write(tf.cast(step, tf.int32), loss)
+                losses = losses.write(tf.cast(step - first, tf.int32), loss)
                 return step + 1, losses, non_trainable
 
-            losses = tf.TensorArray(dtype, self._horizon, element_shape=[])
+            losses = tf.TensorArray(
+                dtype, tf.cast(last - first, tf.int32), element_shape=[]
+            )
             step, losses, trained = tf.while_loop(
-                lambda step, *_: step < self._horizon,
+                lambda step, *_: step < last,
                 body,
-                (tf.constant(0, tf.int64), losses, non_trainable),
+                (first, losses, non_trainable),
             )
             # The loop saw the losses before each update: shift them by one.
-            last, _ = stateful_loss(step, trained)
-            return tf.concat([losses.stack()[1:], last[None]], 0), trained
+            final, _ = stateful_loss(step, trained)
+            return tf.concat([losses.stack()[1:], final[None]], 0), trained
 
         # TensorFlow would warn, since each optimizer is traced once.
         run._omit_frequent_tracing_warning = True

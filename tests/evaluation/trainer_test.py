@@ -135,3 +135,21 @@ def test_parameters_at_the_end():
     task = QUADRATICS.sample(seed)
     batch = task.batches("test", seed)(5)
     assert losses[-1] == pytest.approx(float(task.loss(params, batch)))
+
+
+def test_stops_on_the_way_change_nothing():
+    trainer = Trainer(QUADRATICS, 6)
+    make = functools.partial(keras.optimizers.Adam, 0.1)
+    points = [1, 4, 6]
+    whole = list(trainer.train(make, "test", [3, 4]))
+    for expected, segments in zip(
+        whole, trainer.follow(make, "test", [3, 4], points), strict=True
+    ):
+        seconds, trained = zip(*segments, strict=True)
+        assert min(seconds) > 0 and [len(t.losses) for t in trained] == [
+            *(1, 3, 2)
+        ]
+        np.testing.assert_array_equal(
+            np.concatenate([t.losses for t in trained]), expected.losses
+        )
+        np.testing.assert_array_equal(trained[-1].params, expected.params)
