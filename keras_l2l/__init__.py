@@ -26,6 +26,7 @@ __all__ = [
     "UpdateRule",
     "__version__",
     "callbacks",
+    "compare",
     "estimators",
     "evaluation",
     "export",
@@ -39,14 +40,17 @@ __all__ = [
 
 # What needs TensorFlow is imported on first use: optimizing does not.
 _LAZY = ("estimators", "evaluation", "export", "meta_training", "tasks")
+_FUNCTIONS = {
+    "compare": "keras_l2l.evaluation.compare",
+    "meta_train": "keras_l2l.meta_training.meta_train",
+}
 
 
 def __getattr__(name):
-    if name in (*_LAZY, "meta_train"):
+    if name in (*_LAZY, *_FUNCTIONS):
         backends.require_tensorflow(f"keras_l2l.{name}")
-    if name == "meta_train":
-        module = importlib.import_module("keras_l2l.meta_training.meta_train")
-        return module.meta_train
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
     if name in _LAZY:
         return importlib.import_module(f"keras_l2l.{name}")
     raise AttributeError(f"module 'keras_l2l' has no attribute {name!r}")

@@ -21,7 +21,7 @@ ARROWS = {
     "tasks": {"utils"},
     "estimators": {"rules", "tasks", "utils"},
     "meta_training": {"estimators", "presets", "rules", "tasks", "utils"},
-    "evaluation": {"presets", "rules", "tasks", "utils"},
+    "evaluation": {"optimizer", "presets", "rules", "tasks", "utils"},
     "export": {"optimizer", "rules", "utils"},
     "installed": set(),
     "__init__": {

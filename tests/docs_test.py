@@ -62,6 +62,11 @@ assert model.evaluate(x, y, verbose=0) < 2
 assert model.evaluate(x, y, verbose=0) < 2
 assert {"learned", "adam"} <= {r["optimizer"] for r in result["results"]}
 """,
+    "docs/comparing.md": """
+assert len(result.names) == 7 and "lowest validation loss" in str(result)
+assert pathlib.Path("compared.png").is_file()
+assert pathlib.Path("compared.json").is_file()
+""",
     "docs/export.md": """
 assert pathlib.Path("exported/step/saved_model.pb").is_file()
 assert result["loss"] < 2

@@ -87,6 +87,53 @@ def plot_curves(evaluation, path):
     _save(figure, path)
 
 
+def plot_compared(steps, curves, path=None):
+    """Draws validation and training losses by step and by time.
+
+    Args:
+        steps: Array of ints.
+        curves: Dict from names of optimizers to dicts of `seconds`, an array,
+            and of `training` and `validation`, dicts as from
+            `keras_l2l.evaluation.summary.summarize`.
+        path: As for `plot_curves`, or `None`.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+
+    Raises:
+        FileExistsError: if the file exists.
+        ValueError: if the format is not one of matplotlib's.
+    """
+    if path is not None:
+        path = files.require_new(path)
+    figure = matplotlib.figure.Figure(figsize=(10, 4.5), layout="constrained")
+    by_step, by_time = figure.subplots(1, 2, sharey=True)
+    for i, (name, found) in enumerate(curves.items()):
+        for axes, x in ((by_step, steps), (by_time, found["seconds"])):
+            for kind, style in (("validation", "-"), ("training", ":")):
+                losses = np.array(found[kind]["losses"], dtype=float)
+                losses[~np.isfinite(losses)] = np.nan
+                low, high = found[kind]["losses_ci95"]
+                axes.plot(
+                    *(x, losses, style),
+                    color=f"C{i}",
+                    label=name if kind == "validation" else None,
+                )
+                axes.fill_between(
+                    x, low, high, color=f"C{i}", alpha=0.15, linewidth=0
+                )
+    by_step.set_yscale("log")
+    by_step.set_ylabel("loss (dotted: of training)")
+    by_step.set_xlabel("step")
+    by_time.set_xlabel("seconds of training, without compilation")
+    by_step.legend(frameon=False)
+    for axes in (by_step, by_time):
+        axes.grid(alpha=0.3)
+    if path is not None:
+        _save(figure, path)
+    return figure
+
+
 def plot_frameworks(benchmark, path):
     """Draws the update times of several frameworks as bars.
 

@@ -159,11 +159,11 @@ def format_summary(evaluations, step=1000):
         ):
             tuned = min(adams, key=lambda r, key=key: inf_if_diverged(r[key]))
             shown = (
-                _with_interval(r, key, ".3g") for r in (learned, tuned, default)
+                with_interval(r, key, ".3g") for r in (learned, tuned, default)
             )
             cell = "-" if steps is None else str(steps)
             rows.append((name, str(at), *shown, cell))
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _has_milestones(evaluation, step=1000):
@@ -192,7 +192,7 @@ def _format_table(results, formats, last=None):
             (
                 result["optimizer"],
                 f"{result['learning_rate']:g}",
-                *(_with_interval(result, n, f) for n, f in formats.items()),
+                *(with_interval(result, n, f) for n, f in formats.items()),
             )
         )
     if last is not None:
@@ -200,15 +200,22 @@ def _format_table(results, formats, last=None):
         rows = [
             (*row, str(cell)) for row, cell in zip(rows, cells, strict=True)
         ]
-    return _aligned(rows)
+    return aligned(rows)
 
 
-def _aligned(rows):
+def aligned(rows):
     """Returns rows of strings as an aligned table of text."""
     return tabulate.tabulate(rows, tablefmt="plain", disable_numparse=True)
 
 
-def _with_interval(result, name, form):
+def with_interval(result, name, form):
+    """Returns a number of a result with its 95 % interval, a string.
+
+    Args:
+        result: Dict as from `summarize`.
+        name: String, its key.
+        form: String, a format of floats.
+    """
     if np.isinf(inf_if_diverged(result[name])):
         return "diverges"
     # JSON has None for values that are not finite.

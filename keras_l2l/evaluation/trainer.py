@@ -114,16 +114,11 @@ class Trainer:
             raise ValueError(
                 f"There must be seeds. Received: seeds={checks.shown(seeds)}"
             )
-        require_function(make_optimizer)
         seeds = [
             tf.constant(split_seed(split, int(s)), tf.int64) for s in seeds
         ]
-        optimizer, variables = make_optimizer(), self._task.variables()
-        if not isinstance(optimizer, keras.optimizers.Optimizer):
-            raise ValueError(
-                "`make_optimizer` must return a new keras.optimizers.Optimizer."
-                f" Received: {checks.shown(optimizer)}"
-            )
+        optimizer = new_optimizer(make_optimizer)
+        variables = self._task.variables()
         optimizer.build(variables)
         start = [v.numpy() for v in optimizer.variables]
         # A configuration need not contain all that the function has set.
@@ -213,6 +208,18 @@ def _all_but_the_learning_rate(optimizer):
     if isinstance(config["learning_rate"], float):  # Else it is a schedule.
         del config["learning_rate"]
     return type(optimizer), repr(config)
+
+
+def new_optimizer(make_optimizer):
+    """Returns what the function returns, or raises ValueError."""
+    require_function(make_optimizer)
+    optimizer = make_optimizer()
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise ValueError(
+            "`make_optimizer` must return a new keras.optimizers.Optimizer."
+            f" Received: {checks.shown(optimizer)}"
+        )
+    return optimizer
 
 
 def require_function(make_optimizer):

@@ -1,0 +1,296 @@
+"""`compare`: does a learned optimizer pay for one's own model?"""
+
+import functools
+import hashlib
+import pathlib
+import re
+
+import keras
+import numpy as np
+
+from keras_l2l.evaluation.compared import Compared
+from keras_l2l.evaluation.trainer import Trainer
+from keras_l2l.evaluation.trainer import new_optimizer
+from keras_l2l.evaluation.trainer import require_function
+from keras_l2l.optimizer.learned_optimizer import LearnedOptimizer
+from keras_l2l.tasks.keras_model import KerasModelTask
+from keras_l2l.utils import checks
+from keras_l2l.utils import files
+from keras_l2l.utils.descriptions import json_able
+from keras_l2l.utils.versions import versions
+
+# Peak rates of AdamW, a factor of three apart around the usual one.
+RATES = (0.0003, 0.001, 0.003, 0.01)
+# Validations of a training run, at most.
+_POINTS = 20
+
+
+def compare(
+    make_model,
+    loss,
+    data,
+    optimizers=None,
+    steps=1000,
+    seeds=range(3),
+    batch_size=32,
+    validation_data=None,
+    metrics=(),
+    output_dir=None,
+    verbose=1,
+):
+    """Trains a model with several optimizers, and tells which is best.
+
+    These are `LearnedOptimizer()`, Keras' `Adam()`, AdamW with warm-up and
+    cosine decay to 0 at four peak rates, and those given. All start from the
+    same weights and see the same batches. The best has the lowest validation
+    loss at the end. The best rate of AdamW is chosen in these same runs, which
+    favours AdamW.
+
+    Args:
+        make_model: Function without arguments that returns a new, built
+            `keras.Model`.
+        loss: As for `compile`.
+        data: Examples `(x, y)` or `(x, y, sample_weight)`, or a
+            `tf.data.Dataset` of these, as for `tasks.KerasModelTask`. Without
+            `validation_data`, three fifths are trained on and a fifth
+            validates.
+        optimizers: Dict from names to functions without arguments that return
+            a new `keras.optimizers.Optimizer`. One of the names above replaces
+            that optimizer, and `None` leaves it out.
+        steps: Int >= 2, the length of each run. Defaults to 1000.
+        seeds: Ints, one for each run of an optimizer. Defaults to three; an
+            interval needs at least two.
+        batch_size: Int. Defaults to 32.
+        validation_data: As `data`, or `None`.
+        metrics: As for `compile`, for example `["accuracy"]`.
+        output_dir: Path of a folder for the result of each run, or `None`. The
+            same call continues a comparison that was stopped.
+        verbose: 0 for silence, 1 for a progress bar with the time that is
+            left.
+
+    Returns:
+        `keras_l2l.evaluation.compared.Compared`, with `table()`, `plot()` and
+        `save()`. Printed, it says in one sentence which optimizer is best, and
+        whether the intervals overlap.
+
+    Raises:
+        ValueError: if an argument is of a wrong type or out of its range, or
+            the folder holds another comparison.
+
+    Example:
+    >>> x = np.random.default_rng(0).normal(size=(100, 3))
+    >>> result = keras_l2l.compare(
+    ...     lambda: keras.Sequential(
+    ...         [keras.Input((3,)), keras.layers.Dense(1)]
+    ...     ),
+    ...     "mse",
+    ...     (x, x[:, :1]),
+    ...     {f"AdamW {rate:g}": None for rate in (0.0003, 0.003, 0.01)},
+    ...     steps=4,
+    ...     verbose=0,
+    ... )
+    >>> result.names
+    ['LearnedOptimizer', 'Adam', 'AdamW 0.001']
+    """
+    steps, seeds = _checked(steps, seeds)
+    makers = _makers(optimizers, steps)
+    if validation_data is not None:
+        # KerasModelTask divides what comes without names.
+        data = {
+            "train": data,
+            "meta_valid": validation_data,
+            "test": validation_data,
+        }
+    task = KerasModelTask(
+        make_model, loss, data, batch_size, metrics=list(metrics)
+    )
+    about = {
+        "task": task.name,
+        "task_config": json_able(task.get_config()),
+        "metrics": json_able(list(metrics)),
+        "steps": steps,
+        "points": _points(steps),
+        "versions": {**versions(), "commit": None},
+    }
+    runs = _Runs(task, about, output_dir, verbose)
+    return Compared(
+        {**about, "seeds": seeds, "optimizers": runs.of(makers, seeds)}
+    )
+
+
+def _checked(steps, seeds):
+    steps = checks.require_int("steps", steps)
+    if steps < 2:
+        raise ValueError(f"`steps` must be at least 2. Received: steps={steps}")
+    if checks.is_int(seeds):
+        raise ValueError(
+            "`seeds` must be a list or range of ints. Received: "
+            f"seeds={seeds}. Pass range({seeds})."
+        )
+    return steps, [int(seed) for seed in seeds]
+
+
+def _makers(optimizers, steps):
+    """Returns functions that make optimizers, by name."""
+    makers = {
+        "LearnedOptimizer": LearnedOptimizer,
+        "Adam": keras.optimizers.Adam,
+        **{
+            f"AdamW {rate:g}": functools.partial(_adamw, rate, steps)
+            for rate in RATES
+        },
+        **(optimizers or {}),
+    }
+    makers = {name: make for name, make in makers.items() if make is not None}
+    for make in makers.values():
+        require_function(make)
+    return {
+        name: functools.partial(_made, make, steps)
+        for name, make in makers.items()
+    }
+
+
+def _made(make, steps):
+    optimizer = make()
+    if isinstance(optimizer, LearnedOptimizer):
+        # Changes nothing for rules that need not know.
+        optimizer.set_num_steps(steps)
+    return optimizer
+
+
+def _adamw(rate, steps):
+    """Returns AdamW with warm-up over a twentieth of the steps, and decay."""
+    warmup = max(1, steps // 20)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup
+    )
+    return keras.optimizers.AdamW(schedule)
+
+
+def _points(steps):
+    """Returns the steps after which validation comes, the first of them 1."""
+    points = np.linspace(1, steps, min(_POINTS, steps)).round().astype(int)
+    return [int(point) for point in points]
+
+
+def _described(optimizer):
+    """Returns what tells an optimizer from others, JSON-able and short."""
+    config = optimizer.get_config()
+    del config["name"]  # Keras numbers them.
+    return {
+        "class_name": type(optimizer).__name__,
+        "learned": isinstance(optimizer, LearnedOptimizer),
+        "sha256": hashlib.sha256(files.to_json(json_able(config))).hexdigest(),
+    }
+
+
+class _Runs:
+    """Training runs, computed or read from the folder of an earlier call.
+
+    Args:
+        task: `KerasModelTask`.
+        about: JSON-able dict, what all runs have in common.
+        output_dir, verbose: As for `compare`.
+    """
+
+    def __init__(self, task, about, output_dir, verbose):
+        self._task, self._points = task, about["points"]
+        self._trainer = Trainer(task, about["steps"])
+        self._folder = None
+        self._verbose = verbose
+        if output_dir is not None:
+            self._folder = pathlib.Path(output_dir)
+            self._require_same(about)
+
+    def _require_same(self, about):
+        path = self._folder / "comparison.json"
+        if not path.exists():
+            files.require_empty(self._folder)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            files.write_json(path, about)
+        earlier = files.read_json(path)
+        about = files.from_json(files.to_json(about), path)
+        different = [k for k in about if about[k] != earlier.get(k)]
+        if different:
+            raise ValueError(
+                "A comparison must go on as it began. Received: other values "
+                f"of {', '.join(different)} than in {path}. Choose another "
+                "`output_dir`."
+            )
+
+    def of(self, makers, seeds):
+        """Returns a dict from names to descriptions with the `runs`.
+
+        Args:
+            makers: Dict from names to functions that return a new optimizer.
+            seeds: List of ints.
+        """
+        descriptions = {
+            name: _described(new_optimizer(make))
+            for name, make in makers.items()
+        }
+        found = {
+            (name, seed): self._read(name, seed, descriptions[name])
+            for name in makers
+            for seed in seeds
+        }
+        missing = [key for key, run in found.items() if run is None]
+        bar = keras.utils.Progbar(
+            max(1, len(missing)) * self._points[-1],
+            verbose=self._verbose,
+            unit_name="step",
+        )
+        for name, make in makers.items():
+            left = [seed for seed in seeds if (name, seed) in missing]
+            if not left:
+                continue
+            followed = self._trainer.follow(make, "train", left, self._points)
+            for seed, segments in zip(left, followed, strict=True):
+                run = self._run(segments, bar)
+                self._write(name, seed, descriptions[name], run)
+                found[name, seed] = run
+        return {
+            name: {
+                **descriptions[name],
+                "runs": [found[name, seed] for seed in seeds],
+            }
+            for name in makers
+        }
+
+    def _run(self, segments, bar):
+        """Returns the losses, the validations and the seconds of one run."""
+        run = {"loss": [], "seconds": [], "validation": []}
+        steps = np.diff([0, *self._points])
+        for (seconds, trained), number in zip(segments, steps, strict=True):
+            with np.errstate(over="ignore", invalid="ignore"):
+                run["loss"].append(float(trained.losses.mean()))
+            run["seconds"].append(seconds)
+            run["validation"].append(
+                self._task.metrics(
+                    trained.params, trained.non_trainable, "meta_valid"
+                )
+            )
+            bar.add(int(number))
+        return run
+
+    def _path(self, name, seed):
+        safe = re.sub(r"[^\w.-]+", "_", name)
+        return self._folder / f"{safe}-{seed}.json"
+
+    def _read(self, name, seed, description):
+        if self._folder is None or not self._path(name, seed).exists():
+            return None
+        found = files.read_json(self._path(name, seed))
+        of_now = files.from_json(files.to_json(description), name)
+        if (found["name"], found["description"]) != (name, of_now):
+            raise ValueError(
+                "A comparison must go on with the same optimizers. Received: "
+                f"another for {name!r} than in {self._path(name, seed)}. Give "
+                "it another name, or choose another `output_dir`."
+            )
+        return found["run"]
+
+    def _write(self, name, seed, description, run):
+        if self._folder is not None:
+            content = {"name": name, "description": description, "run": run}
+            files.write_json(self._path(name, seed), content)

@@ -1,0 +1,174 @@
+"""The result of `compare`: a sentence, a table and a figure."""
+
+import re
+
+import numpy as np
+
+from keras_l2l.evaluation import plots
+from keras_l2l.evaluation import summary
+from keras_l2l.utils import files
+
+
+class Compared:
+    """What `compare` found.
+
+    Args:
+        results: JSON-able dict, as `save` writes it: `steps`, `points` (the
+            steps at which a validation comes), `seeds`, and `optimizers`, a
+            dict from names to dicts of `learned`, a bool, and `runs`. A run is
+            a dict of lists with an entry for each point: `loss`, the mean
+            training loss since the point before; `validation`, a dict of the
+            validation loss and metrics; and `seconds` since the point before.
+
+    Attributes:
+        results: The dict.
+        names: List of the optimizers' names.
+    """
+
+    def __init__(self, results):
+        self.results = results
+        self.names = list(results["optimizers"])
+        self._summaries = {name: self._summary(name) for name in self.names}
+
+    def _summary(self, name):
+        """Returns the statistics of one optimizer over the seeds."""
+        runs = self.results["optimizers"][name]["runs"]
+        last = [run["validation"][-1] for run in runs]
+        others = [{k: v for k, v in m.items() if k != "loss"} for m in last]
+        validation = summary.summarize(
+            _curves([[v["loss"] for v in r["validation"]] for r in runs]),
+            others if others[0] else (),
+        )
+        return {
+            "training": summary.summarize(_curves([r["loss"] for r in runs])),
+            "validation": validation,
+            "metrics": list(others[0]),
+            "ms": 1000 * self._seconds_a_step(runs),
+        }
+
+    def _seconds_a_step(self, runs):
+        steps = np.diff(self.results["points"])
+        # The first step of all is compiled.
+        found = [np.array(r["seconds"][1:]) / steps for r in runs]
+        return float(np.median(found))
+
+    def best(self):
+        """Returns the names, from the lowest final validation loss up."""
+        return sorted(
+            self.names,
+            key=lambda n: self._summaries[n]["validation"]["final_loss"],
+        )
+
+    def verdict(self):
+        """Returns one sentence: which is best, by how much, and how surely.
+
+        The best learned optimizer is compared with the best of the others.
+        """
+        best, *others = self.best()
+        if not others:
+            return f"{best} was compared with no other optimizer."
+        of_other_kind = [n for n in others if self._kind(n) != self._kind(best)]
+        other = [*of_other_kind, *others][0]
+        (low, (_, high)), (value, (start, _)) = map(
+            self._loss_of, (best, other)
+        )
+        if not np.isfinite(low):
+            return "All optimizers diverged: lower their learning rates."
+        if len(self.results["seeds"]) < 2:
+            surely = "one seed has no interval, so pass more `seeds`"
+        elif high < start or not np.isfinite(value):
+            surely = f"the 95 % intervals do not overlap: use {best}"
+        else:
+            surely = "the 95 % intervals overlap, so either may be better"
+        return (
+            f"After {self.results['steps']} steps {best} has the lowest "
+            f"validation loss, {low:.4g}; {other} has {_against(value, low)}; "
+            f"{surely}."
+        )
+
+    def _kind(self, name):
+        return self.results["optimizers"][name]["learned"]
+
+    def _loss_of(self, name):
+        found = self._summaries[name]["validation"]
+        return found["final_loss"], found["final_loss_ci95"]
+
+    def table(self):
+        """Returns a table of all optimizers, the best first, a string."""
+        metrics = self._summaries[self.names[0]]["metrics"]
+        rows = [
+            (
+                *("optimizer", "validation loss [95 %]"),
+                *(f"{name} [95 %]" for name in metrics),
+                *("training loss [95 %]", "ms a step"),
+            )
+        ]
+        for name in self.best():
+            found = self._summaries[name]
+            cells = [
+                summary.with_interval(found["validation"], key, ".4g")
+                for key in ("final_loss", *metrics)
+            ]
+            training = summary.with_interval(
+                found["training"], "final_loss", ".4g"
+            )
+            rows.append((name, *cells, training, f"{found['ms']:.2f}"))
+        return summary.aligned(rows)
+
+    def plot(self, path=None):
+        """Draws losses by step and by time, with 95 % bands.
+
+        Args:
+            path: Path of the figure to write, which must not exist, or `None`.
+
+        Returns:
+            `matplotlib.figure.Figure`, which a notebook shows.
+        """
+        shown = {}
+        for name in self.best():
+            # Of the rates of AdamW, the best.
+            is_rate = re.fullmatch(r"AdamW [\d.e-]+", name)
+            kind = "AdamW" if is_rate else name
+            shown.setdefault(kind, (name, self._summaries[name]))
+        points = np.array(self.results["points"])
+        curves = {
+            name: {
+                "seconds": points * found["ms"] / 1000,
+                "training": found["training"],
+                "validation": found["validation"],
+            }
+            for name, found in shown.values()
+        }
+        return plots.plot_compared(points, curves, path)
+
+    def save(self, path):
+        """Writes the results to a new JSON file.
+
+        Raises:
+            FileExistsError: if the file exists.
+        """
+        files.write_json(files.require_new(path), self.results)
+
+    @classmethod
+    def load(cls, path):
+        """Returns what `save` has written."""
+        return cls(files.read_json(path))
+
+    def __str__(self):
+        return f"{self.verdict()}\n\n{self.table()}"
+
+    __repr__ = __str__
+
+
+def _curves(losses):
+    """Returns losses as an array; JSON has `None` for what is not finite."""
+    return np.array(losses, dtype=float)
+
+
+def _against(value, low):
+    """Returns a loss and how far it is above a lower one, a string."""
+    if not np.isfinite(value):
+        return "diverged"
+    if low <= 0:
+        return f"{value:.4g}"
+    return f"{value:.4g}, which is {100 * (value / low - 1):.0f} % higher"

@@ -1,0 +1,172 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_l2l
+from keras_l2l import rules
+from keras_l2l.evaluation.compared import Compared
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(60, 3)).astype("float32")
+Y = (X.sum(axis=1) > 0).astype("int32")
+NO_DEFAULTS = {
+    name: None
+    for name in (
+        *("LearnedOptimizer", "Adam"),
+        *(f"AdamW {rate:g}" for rate in (0.0003, 0.001, 0.003, 0.01)),
+    )
+}
+
+
+def make_model():
+    return keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(4, activation="tanh"),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(2),
+        ]
+    )
+
+
+def good():
+    return keras_l2l.LearnedOptimizer(rule=rules.Adam(0.05))
+
+
+def compare(optimizers, steps=30, defaults=NO_DEFAULTS, **arguments):
+    return keras_l2l.compare(
+        make_model,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        (X, Y),
+        {**defaults, **optimizers},
+        steps=steps,
+        **{"verbose": 0, **arguments},
+    )
+
+
+def sgd(rate):
+    return lambda: keras.optimizers.SGD(rate)
+
+
+def test_a_clear_winner_is_named(tmp_path):
+    result = compare(
+        {"slow": sgd(1e-4), "slower": sgd(1e-5), "learned": good},
+        metrics=["accuracy"],
+    )
+    assert result.best() == ["learned", "slow", "slower"]
+    verdict = result.verdict()
+    assert verdict.startswith("After 30 steps learned has the lowest")
+    assert "; slow has" in verdict and "% higher" in verdict
+    assert verdict.endswith("intervals do not overlap: use learned.")
+    header, first, *_ = result.table().splitlines()
+    assert first.startswith("learned") and "accuracy" in header
+    assert verdict in str(result) and result.table() in repr(result)
+    figure = result.plot(tmp_path / "compared.png")
+    by_step, by_time = figure.axes
+    # A validation and a training curve of each.
+    assert len(by_step.lines) == len(by_time.lines) == 6
+    assert (tmp_path / "compared.png").is_file()
+    result.save(tmp_path / "compared.json")
+    assert str(Compared.load(tmp_path / "compared.json")) == str(result)
+
+
+def test_a_learned_optimizer_may_lose():
+    slow = lambda: keras_l2l.LearnedOptimizer(rule=rules.SGD(1e-5))  # noqa: E731
+    verdict = compare({"slow": slow, "Adam": sgd(0.5)}).verdict()
+    assert "Adam has the lowest" in verdict and "use Adam" in verdict
+
+
+def test_the_same_optimizer_twice_is_no_winner():
+    result = compare({"one": good, "other": lambda: good()})
+    one, other = (
+        [run["validation"] for run in found["runs"]]
+        for found in result.results["optimizers"].values()
+    )
+    # The same weights, batches and dropout.
+    assert one == other and len({json.dumps(v) for v in one}) == 3
+    assert "intervals overlap" in result.verdict()
+
+
+def test_losses_are_those_of_the_one_path():
+    result = compare({"one": sgd(0.1)}, seeds=[4], steps=5)
+    task = keras_l2l.tasks.KerasModelTask(
+        make_model,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        (X, Y),
+    )
+    curve = keras_l2l.evaluation.training_curve(sgd(0.1), task, 5, "train", 4)
+    (run,) = result.results["optimizers"]["one"]["runs"]
+    np.testing.assert_allclose(run["loss"], curve, rtol=1e-6)
+    assert result.results["points"] == [1, 2, 3, 4, 5]
+    assert "no other optimizer" in result.verdict()
+
+
+def test_what_diverges_loses():
+    result = compare({"mad": sgd(1e38), "sane": sgd(0.1)}, seeds=[0])
+    assert result.best()[0] == "sane" and "diverges" in result.table()
+    assert "mad has diverged; one seed has no interval" in result.verdict()
+    result.plot()
+
+
+def test_defaults_are_there():
+    result = compare({}, steps=4, seeds=range(2), defaults={})
+    assert set(result.names) == set(NO_DEFAULTS)
+    learned = [
+        name
+        for name, found in result.results["optimizers"].items()
+        if found["learned"]
+    ]
+    assert learned == ["LearnedOptimizer"]
+    # The figure has one AdamW, the best of the four.
+    assert len(result.plot().axes[0].lines) == 6
+
+
+def test_it_goes_on_where_it_stopped(tmp_path):
+    calls = []
+
+    def make(rate=0.1):
+        calls.append(rate)
+        return keras.optimizers.SGD(rate)
+
+    folder = tmp_path / "compared"
+    first = compare({"a": make}, seeds=[0, 1], output_dir=folder, steps=4)
+    number = len(list(folder.glob("a-*.json")))
+    assert number == 2
+    again = compare({"a": make}, seeds=[0, 1], output_dir=folder, steps=4)
+    assert again.results == first.results
+    more = compare({"a": make}, seeds=[0, 2], output_dir=folder, steps=4)
+    runs = more.results["optimizers"]["a"]["runs"]
+    assert runs[0] == first.results["optimizers"]["a"]["runs"][0]
+    assert len(list(folder.glob("a-*.json"))) == 3
+    with pytest.raises(ValueError, match="other values of steps, points"):
+        compare({"a": make}, output_dir=folder, steps=5)
+    with pytest.raises(ValueError, match="another for 'a'"):
+        compare({"a": lambda: make(0.2)}, seeds=[0], output_dir=folder, steps=4)
+
+
+def test_validation_data_of_ones_own():
+    given = compare({"a": sgd(0.1)}, validation_data=(X[:7], Y[:7]), steps=2)
+    examples = given.results["task_config"]["examples"]
+    assert examples["train"] == 60 and examples["meta_valid"] == 7
+
+
+def test_progress_counts_steps(capsys):
+    compare({"a": sgd(0.1)}, seeds=[0, 1], steps=4, verbose=1)
+    assert "8/8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"steps": 1}, "`steps` must be at least 2"),
+        ({"seeds": 3}, r"Pass range\(3\)"),
+        ({"optimizers": {"a": 3}}, "must be a function"),
+        ({"optimizers": {"a": lambda: 3}}, "keras.optimizers.Optimizer"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_mistakes(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        compare(**{"optimizers": {"a": sgd(0.1)}, **arguments})
