@@ -85,6 +85,7 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["keras_l2l", "keras_l2l.*"]),
     package_data={"keras_l2l": ["py.typed", "presets/weights/*/*"]},
+    entry_points={"console_scripts": ["keras-l2l = keras_l2l.command:main"]},
     install_requires=["keras>=3.10", "numpy>=1.26"],
     extras_require={
         "train": TRAIN,

@@ -23,6 +23,7 @@ ARROWS = {
     "meta_training": {"estimators", "presets", "rules", "tasks", "utils"},
     "evaluation": {"optimizer", "presets", "rules", "tasks", "utils"},
     "export": {"optimizer", "rules", "utils"},
+    "command": {"evaluation", "presets", "utils"},
     "installed": set(),
     "__init__": {
         *("callbacks", "installed", "optimizer", "presets", "rules"),

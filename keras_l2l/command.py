@@ -1,0 +1,123 @@
+"""The command `keras-l2l`: presets, comparisons and the scripts of a clone."""
+
+import argparse
+import importlib
+import os
+import pathlib
+import runpy
+import sys
+
+from keras_l2l.presets import shipped
+from keras_l2l.utils import backends
+
+# Which are scripts with flags of their own, in a clone of the repository.
+_SCRIPTS = ("meta-train", "evaluate", "plot", "export", "fit", "reproduce")
+
+
+def main(arguments=None):
+    """Runs the command.
+
+    Args:
+        arguments: List of strings; `None` for those of the process.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # The user's modules, and those of a clone.
+    sys.path.insert(0, os.getcwd())
+    try:
+        if arguments and arguments[0] in _SCRIPTS:
+            _run_script(*arguments)
+        else:
+            values = _parser().parse_args(arguments)
+            values.run(values)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _parser():
+    parser = argparse.ArgumentParser("keras-l2l", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    presets = commands.add_parser("presets", help="the presets of the package")
+    presets.set_defaults(run=lambda values: print(shipped()))
+    compare = commands.add_parser(
+        "compare", help="does a learned optimizer pay for your model?"
+    )
+    compare.set_defaults(run=_compare)
+    for name, meaning in {
+        "--model": "a function that returns a new model, as module:function",
+        "--data": "a pair of arrays or a function that returns one, as "
+        "module:name",
+        "--loss": "a name as for compile, or module:name",
+    }.items():
+        compare.add_argument(name, required=True, help=meaning)
+    compare.add_argument("--validation_data", help="as --data")
+    compare.add_argument("--metrics", nargs="*", default=[], metavar="NAME")
+    for name, default in (("steps", 1000), ("batch_size", 32), ("seeds", 3)):
+        compare.add_argument(
+            f"--{name}", type=int, default=default, help=f"({default})"
+        )
+    compare.add_argument(
+        "--output_dir", help="folder of the runs, with which to go on"
+    )
+    compare.add_argument("--figure", help="file of the figure to write")
+    for name in _SCRIPTS:
+        commands.add_parser(name, help=f"python -m {_module(name)}")
+    return parser
+
+
+def _compare(values):
+    if values.figure is not None and pathlib.Path(values.figure).exists():
+        raise ValueError(
+            f"--figure must be a new file. Received: {values.figure}."
+        )
+    backends.require_tensorflow("keras-l2l compare")
+    from keras_l2l.evaluation.compare import compare
+
+    loss = _found(values.loss) if ":" in values.loss else values.loss
+    validation_data = values.validation_data
+    result = compare(
+        _found(values.model),
+        loss,
+        _data(values.data),
+        steps=values.steps,
+        seeds=range(values.seeds),
+        batch_size=values.batch_size,
+        validation_data=validation_data and _data(validation_data),
+        metrics=values.metrics,
+        output_dir=values.output_dir,
+    )
+    print(result)
+    if values.figure is not None:
+        result.plot(values.figure)
+
+
+def _data(name):
+    data = _found(name)
+    return data() if callable(data) else data
+
+
+def _found(name):
+    """Returns the object that `module:name` names."""
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (AttributeError, ModuleNotFoundError, ValueError) as error:
+        raise ValueError(
+            "An object must be given as module:name, of a module that can be "
+            f"imported in this folder. Received: {name} ({error})."
+        ) from error
+
+
+def _module(name):
+    return f"train.{name.replace('-', '_')}"
+
+
+def _run_script(name, *flags):
+    """Runs a script of a clone, with its flags."""
+    module = _module(name)
+    if not pathlib.Path(f"{module.replace('.', '/')}.py").is_file():
+        raise ValueError(
+            f"keras-l2l {name} must be run in a clone of the repository, whose "
+            f"{module} it is. Received: the folder {os.getcwd()}."
+        )
+    sys.argv = [f"keras-l2l {name}", *flags]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
