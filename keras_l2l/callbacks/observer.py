@@ -1,5 +1,8 @@
 """Measures the updates of an optimizer, within its train step."""
 
+import itertools
+import math
+
 import keras
 from keras import ops
 
@@ -34,9 +37,11 @@ class Observer:
             observed: List of the variables that the optimizer updates.
         """
         self.observed = observed
-        self._moments = [
-            (self._zeros(v.shape), self._zeros(v.shape)) for v in observed
-        ]
+        # As one vector: hundreds of small operations would take longer.
+        ends = itertools.accumulate(math.prod(v.shape) for v in observed)
+        self._bounds = list(itertools.pairwise([0, *ends]))
+        size = self._bounds[-1][1]
+        self._first, self._second = self._zeros((size,)), self._zeros((size,))
         self._steps = self._zeros((), "int32")
         # The step of the measurement, from 1.
         self._at = self._zeros((), "int32")
@@ -59,14 +64,17 @@ class Observer:
             updates: List of tensors, which will be added to the variables.
             iteration: Scalar integer tensor, steps taken so far.
         """
-        # A gradient that is not finite must not stay in the moments.
-        gradients = [
-            ops.where(ops.isfinite(g), g, ops.zeros_like(g))
-            for g in received.gradients
-        ]
-        for (first, second), g in zip(self._moments, gradients, strict=True):
-            first.assign(_BETA_1 * first + (1 - _BETA_1) * g)
-            second.assign(_BETA_2 * second + (1 - _BETA_2) * ops.square(g))
+        gradient = ops.concatenate(
+            [ops.reshape(g, (-1,)) for g in received.gradients]
+        )
+        # One that is not finite must not stay in the moments.
+        gradient = ops.where(
+            ops.isfinite(gradient), gradient, ops.zeros_like(gradient)
+        )
+        self._first.assign(_BETA_1 * self._first + (1 - _BETA_1) * gradient)
+        self._second.assign(
+            _BETA_2 * self._second + (1 - _BETA_2) * ops.square(gradient)
+        )
         self._steps.assign(self._steps + 1)
         step = ops.cast(iteration, "int32")
         measured, at = ops.cond(
@@ -80,14 +88,17 @@ class Observer:
     def _measure(self, received, updates):
         steps = ops.cast(self._steps, "float32")
         rate = _RATE * ops.sqrt(1 - _BETA_2**steps) / (1 - _BETA_1**steps)
+        adams = rate * self._first / (ops.sqrt(self._second) + _EPSILON)
         rows = []
-        for variable, (first, second), update, mask in zip(
-            self.observed, self._moments, updates, received.mask, strict=True
+        for variable, (start, end), update, mask in zip(
+            self.observed, self._bounds, updates, received.mask, strict=True
         ):
             value = ops.cast(backends.read(variable), "float32")
-            adam = rate * first / (ops.sqrt(second) + _EPSILON)
+            squares = [
+                ops.mean(ops.square(tensor))
+                for tensor in (value, update, adams[start:end])
+            ]
             masked = ops.cast(ops.logical_not(mask), "float32")
-            squares = [ops.mean(ops.square(t)) for t in (value, update, adam)]
             rows.append(ops.stack([*squares, ops.mean(masked)]))
         return ops.stack(rows)
 
