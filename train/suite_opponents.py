@@ -1,0 +1,120 @@
+"""The optimizers that `train.suite` compares, all of them in one table.
+
+A function takes a `SuiteTask`, whose `num_steps` is the length of the training,
+and returns a new optimizer, or `None` if the task has none of this kind.
+"""
+
+import functools
+
+import keras
+
+import keras_l2l
+
+# AdamW at its best rate is the one with the lowest validation loss at the end,
+# on the reported seeds: this favours it.
+ADAMW_RATES = (0.001, 0.003, 0.01, 0.03)
+ADAMW_FIXED = "adamw 0.003"
+WARMUP = 0.05
+
+
+def warmup_cosine(peak, num_steps):
+    """Returns a schedule: 5 % linear warmup, then a cosine to zero."""
+    warmup = max(round(WARMUP * num_steps), 1)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0,
+        max(num_steps - warmup, 1),
+        warmup_target=peak,
+        warmup_steps=warmup,
+    )
+
+
+def _adamw(rate, task):
+    schedule = warmup_cosine(rate, task.num_steps)
+    return keras.optimizers.AdamW(schedule, weight_decay=0.01)
+
+
+def _muon(task):
+    # By AdamW: embeddings, vectors, convolutions and the output layer.
+    return keras.optimizers.Muon(
+        warmup_cosine(0.003, task.num_steps),
+        weight_decay=0.01,
+        adam_weight_decay=0.01,
+        exclude_layers=["head"],
+    )
+
+
+def _nadamw(task):
+    # The calibrated point of AlgoPerf's self-tuning track.
+    return keras.optimizers.Nadam(
+        warmup_cosine(1.749e-3, task.num_steps),
+        beta_1=0.9327,
+        beta_2=0.99552,
+        weight_decay=0.0812,
+    )
+
+
+def _schedule_free(task):
+    # Keras' defaults: with its warmup it stays at chance. It has no switch to
+    # the averaged weights, so that the others are evaluated.
+    return keras.optimizers.ScheduleFreeAdamW(weight_decay=0.01)
+
+
+def _example(task):
+    return task.example_optimizer and task.example_optimizer()
+
+
+def _default(task):
+    optimizer = keras_l2l.LearnedOptimizer()
+    optimizer.set_num_steps(task.num_steps)
+    return optimizer
+
+
+def _fresh(task):
+    rule = keras_l2l.LearnedOptimizer().rule
+    return keras_l2l.LearnedOptimizer(rule=rule.for_num_steps(task.num_steps))
+
+
+def _celo(preset, task):
+    optimizer = keras_l2l.LearnedOptimizer.from_preset(preset)
+    optimizer.set_num_steps(task.num_steps)
+    return optimizer
+
+
+def _celo2(preset, task):
+    # At the rate that it was meta-trained with.
+    schedule = warmup_cosine(1e-3, task.num_steps)
+    return keras_l2l.LearnedOptimizer(schedule, rule=preset)
+
+
+OPPONENTS = {
+    "default": _default,
+    "default without length": lambda task: keras_l2l.LearnedOptimizer(),
+    "fresh": _fresh,
+    "adam": lambda task: keras.optimizers.Adam(),
+    **{
+        f"adamw {rate}": functools.partial(_adamw, rate) for rate in ADAMW_RATES
+    },
+    "muon": _muon,
+    "nadamw": _nadamw,
+    "schedule-free": _schedule_free,
+    "example": _example,
+}
+# Functions of the folder of a preset, too, which a flag gives.
+CONVERTED = {
+    "celo": _celo,
+    "celo2": _celo2,
+    "celo2 base": _celo2,
+}
+
+
+def table(presets):
+    """Returns all opponents, a dict from names to functions of a task.
+
+    Args:
+        presets: Dict from names in `CONVERTED` to folders of presets.
+    """
+    converted = {
+        name: functools.partial(CONVERTED[name], preset)
+        for name, preset in presets.items()
+    }
+    return {**OPPONENTS, **converted}

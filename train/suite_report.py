@@ -1,0 +1,227 @@
+"""Statistics and tables of `train.suite`."""
+
+import numpy as np
+import scipy.stats
+import tabulate
+
+from keras_l2l.utils.divergence import inf_if_diverged
+from train import suite_opponents
+
+LEARNED = "default"
+WITHOUT_LENGTH = "default without length"
+ADAM = "adam"
+ADAMW_BEST = "adamw best"
+_RATES = [f"adamw {rate}" for rate in suite_opponents.ADAMW_RATES]
+
+# Titles of tables, with the column of a row and the column of its interval.
+_TABLES = {
+    "Validation loss at the end, mean and half of the 95 % interval": (
+        "valid_loss",
+        "valid_loss_ci95",
+    ),
+    "Metric of the validation data at the end": ("metric", "metric_ci95"),
+    "Training loss at the end, a mean of the last twentieth": (
+        "train_loss",
+        "train_loss_ci95",
+    ),
+    "Lowest validation loss on the way": ("best_valid_loss", None),
+    "Milliseconds a step": ("ms_per_step", None),
+    "Seconds of training to the validation loss that adam ends with": (
+        "seconds_to_adam",
+        None,
+    ),
+    "Steps to it": ("steps_to_adam", None),
+}
+
+
+def summarize(runs):
+    """Returns the statistics of all runs, a list of dicts.
+
+    Args:
+        runs: Dict from pairs of a task's and an optimizer's name to a list of
+            dicts as from `suite_training.train`, one for each seed.
+    """
+    rows = []
+    for (task, optimizer), found in runs.items():
+        adam = runs.get((task, ADAM))
+        row = {
+            "task": task,
+            "optimizer": optimizer,
+            "params": found[0]["params"],
+            "num_steps": found[0]["steps"][-1],
+            "metric_name": found[0]["metric_name"],
+        }
+        for name, curve in _final_values(found).items():
+            row[name], row[f"{name}_ci95"] = _mean_ci95(curve)
+        losses = _losses(found)
+        row["start_loss"], row["first_loss"] = losses[:, :2].mean(axis=0)
+        row["best_valid_loss"] = losses[:, 1:].min(axis=1).mean()
+        for name in ("ms_per_step", "start_seconds"):
+            row[name] = float(np.mean([run[name] for run in found]))
+        steps = adam and _steps_to(_losses(adam).mean(axis=0)[-1], found)
+        row["steps_to_adam"] = steps
+        row["seconds_to_adam"] = steps and steps * row["ms_per_step"] / 1000
+        rows.append(row)
+    return rows
+
+
+def format_tables(rows):
+    """Returns all tables of the suite and its figures, a text.
+
+    Args:
+        rows: List of dicts as from `summarize`.
+    """
+    (first, columns), *others = _TABLES.items()
+    parts = [f"{first}:\n\n{_grid(rows, *columns)}\n"]
+    parts.append("\n".join(["In short:\n", *figures(rows), ""]))
+    parts += [f"{title}:\n\n{_grid(rows, *c)}\n" for title, c in others]
+    return "\n".join(parts).rstrip("\n")
+
+
+def figures(rows):
+    """Returns what the default is measured by, a list of lines."""
+    grid = {(r["task"], r["optimizer"]): r for r in _with_best(rows)}
+    tasks = list(dict.fromkeys(r["task"] for r in rows))
+    names = {r["optimizer"] for r in rows}
+    lines = []
+    fixed = suite_opponents.ADAMW_FIXED
+    for opponent in (ADAM, fixed, ADAMW_BEST, "celo", "celo2", "muon"):
+        for learned in (LEARNED, WITHOUT_LENGTH):
+            pairs = [
+                (t, grid[t, learned], grid[t, opponent])
+                for t in tasks
+                if {(t, learned), (t, opponent)} <= grid.keys()
+            ]
+            if pairs and (learned == LEARNED or opponent == ADAM):
+                lines.append(_against(learned, opponent, pairs))
+    for name in sorted(names):
+        bad = [
+            t
+            for t in tasks
+            if (t, name) in grid and np.isinf(_loss(grid[t, name]))
+        ]
+        if bad:
+            lines.append(f"{name} diverges on {', '.join(bad)}")
+    for title, task, column in (
+        ("coverage of the GAN", "gan", "metric"),
+        ("loss of fine-tuning after an epoch", "fine_tuning", "first_loss"),
+    ):
+        shown = [
+            f"{name} {_shown(grid[task, name][column])}"
+            for name in (LEARNED, WITHOUT_LENGTH, ADAM, "example")
+            if (task, name) in grid
+        ]
+        if shown:
+            lines.append(f"{title}: {', '.join(shown)}")
+    return [f"- {line}" for line in lines]
+
+
+def _against(learned, opponent, pairs):
+    """Returns one line on an optimizer against another."""
+    below = [t for t, a, b in pairs if _loss(a) <= _loss(b)]
+    excess = {t: _loss(a) / _loss(b) - 1 for t, a, b in pairs}
+    worst = max(excess, key=excess.get)
+    line = (
+        f"{learned} ends at or below {opponent} on {len(below)} of "
+        f"{len(pairs)} tasks; at its worst {100 * excess[worst]:+.1f} % "
+        f"({worst})"
+    )
+    points = {
+        t: 100 * (a["metric"] - b["metric"])
+        for t, a, b in pairs
+        if a["metric_name"] == "accuracy"
+        and None not in (a["metric"], b["metric"])
+    }
+    if points:
+        worst = min(points, key=points.get)
+        line += f", accuracy {points[worst]:+.2f} points ({worst})"
+    if opponent == ADAM:
+        sooner = [
+            t
+            for t, a, b in pairs
+            if a["seconds_to_adam"] is not None
+            and a["seconds_to_adam"] < b["seconds_to_adam"]
+        ]
+        line += f"; there in less time than adam on {len(sooner)}"
+    return line
+
+
+def _with_best(rows):
+    """Returns rows with those of AdamW at its best rate of each task."""
+    found = list(rows)
+    for task in dict.fromkeys(r["task"] for r in rows):
+        rates = [
+            r for r in rows if r["task"] == task and r["optimizer"] in _RATES
+        ]
+        if rates:
+            best = min(rates, key=_loss)
+            found.append({**best, "optimizer": ADAMW_BEST})
+    return found
+
+
+def _grid(rows, name, interval):
+    """Returns a table of tasks by optimizers."""
+    rows = _with_best(rows)
+    names = list(dict.fromkeys(r["optimizer"] for r in rows))
+    # Beside the fixed rate, the best of all is enough.
+    hidden = {*_RATES} - {suite_opponents.ADAMW_FIXED}
+    names = [name for name in names if name not in hidden]
+    cells = {
+        (r["task"], r["optimizer"]): _cell(r, name, interval) for r in rows
+    }
+    table = [
+        [task, *(cells.get((task, other), "") for other in names)]
+        for task in dict.fromkeys(r["task"] for r in rows)
+    ]
+    return tabulate.tabulate(
+        [["task", *names], *table], tablefmt="plain", disable_numparse=True
+    )
+
+
+def _cell(row, name, interval):
+    value = row[name]
+    if name.endswith("loss") and np.isinf(inf_if_diverged(value)):
+        return "diverges"
+    text = _shown(value)
+    if interval and row[interval] is not None:
+        text += f" ±{row[interval]:.1g}"
+    return text
+
+
+def _shown(value):
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _loss(row):
+    return float(inf_if_diverged(row["valid_loss"]))
+
+
+def _losses(runs):
+    return inf_if_diverged([run["valid_loss"] for run in runs])
+
+
+def _final_values(runs):
+    """Returns the last entries of the curves, dict of a value per seed."""
+    return {
+        name: [run[name] and run[name][-1] for run in runs]
+        for name in ("valid_loss", "train_loss", "metric")
+    }
+
+
+def _mean_ci95(values):
+    """Returns a mean, and half of its 95 % interval by Student's t."""
+    if None in values:
+        return None, None
+    values = inf_if_diverged(values)
+    if len(values) == 1 or not np.isfinite(values).all():
+        return float(np.mean(values)), None
+    half = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
+    return float(np.mean(values)), float(half)
+
+
+def _steps_to(target, runs):
+    """Returns the first step at which the mean loss is as low, or `None`."""
+    reached = np.flatnonzero(_losses(runs).mean(axis=0) <= target)
+    if not np.isfinite(target) or not reached.size:
+        return None
+    return runs[0]["steps"][int(reached[0])]

@@ -1,0 +1,95 @@
+"""What a task of the suite is."""
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pathlib
+import platform
+import typing
+
+_SHARED = ("data.py", "layers.py")
+
+
+class SuiteTask(typing.NamedTuple):
+    """A model with its data, which an optimizer trains.
+
+    Attributes:
+        name: String.
+        kind: String, a few words for tables.
+        data: Function without arguments that returns the training and the
+            validation examples, two pairs `(x, y)` of arrays. It should cache
+            them.
+        model: Function without arguments that returns a new `keras.Model`,
+            which is not compiled. Call its output layer `"head"`.
+        loss: Loss for `compile`; `None` if the model computes it by itself.
+        metric: String, a metric of Keras; or a function without arguments that
+            returns a new `keras.metrics.Metric`; or `None`. Of a model with
+            its own loss, a string is the name of what it reports.
+        num_steps: Int, the length of the training.
+        batch_size: Int.
+        packages: Strings, the packages that hold the data.
+        example_optimizer: Function without arguments that returns the
+            optimizer of the example that this task follows, if it is not
+            Adam at its default; or `None`.
+        validation_batch_size: Int.
+        num_optimizers: Int, the arguments of the model's `compile` that are
+            optimizers.
+    """
+
+    name: str
+    kind: str
+    data: typing.Callable
+    model: typing.Callable
+    loss: typing.Any
+    metric: typing.Any
+    num_steps: int
+    batch_size: int
+    packages: tuple = ()
+    example_optimizer: typing.Callable | None = None
+    validation_batch_size: int = 500
+    num_optimizers: int = 1
+
+    def get_config(self):
+        """Returns all that a result depends on, JSON-able."""
+        source = pathlib.Path(inspect.getfile(self.model))
+        return {
+            "name": self.name,
+            "num_steps": self.num_steps,
+            "batch_size": self.batch_size,
+            "packages": {
+                name: importlib.metadata.version(name) for name in self.packages
+            },
+            "python": platform.python_version(),
+            "code": _sha256(source, *map(source.with_name, _SHARED)),
+        }
+
+
+def require_packages(tasks):
+    """Raises ValueError if a package with data is missing.
+
+    Args:
+        tasks: Iterable of `SuiteTask`.
+    """
+    missing = {
+        package: task.name
+        for task in tasks
+        for package in task.packages
+        if importlib.util.find_spec(package.replace("-", "_")) is None
+    }
+    if missing:
+        raise ValueError(
+            "The packages that hold the data of the suite must be installed. "
+            f"Received: none called {', '.join(sorted(missing))}, for "
+            f"{', '.join(sorted(set(missing.values())))}. Run pip install "
+            "keras_l2l[suite], or choose other tasks with --tasks."
+        )
+
+
+def _sha256(*paths):
+    """Returns a hash of code that comments and line breaks do not change."""
+    found = hashlib.sha256()
+    for path in paths:
+        found.update(ast.dump(ast.parse(path.read_text())).encode())
+    return found.hexdigest()

