@@ -74,6 +74,14 @@ def main():
         for name in suite_opponents.CONVERTED
         if values[name.replace(" ", "_")].value is not None
     }
+    absent = {*suite_opponents.CONVERTED} - {*presets}
+    if values["optimizer"].present and absent.intersection(values.optimizer):
+        raise ValueError(
+            "An optimizer with published weights must be given the folder of "
+            "its preset. Received: "
+            f"{', '.join(sorted(absent.intersection(values.optimizer)))} "
+            "without one. Convert the weights (docs/results/suite.md)."
+        )
     found = run(
         tasks,
         [n for n in suite_opponents.table(presets) if n in values.optimizer],

