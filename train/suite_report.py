@@ -11,6 +11,8 @@ LEARNED = "default"
 WITHOUT_LENGTH = "default without length"
 ADAM = "adam"
 ADAMW_BEST = "adamw best"
+# How many percent above an opponent are listed.
+_LIMIT, _LIMITS = 3, {ADAM: 2}
 _RATES = [f"adamw {rate}" for rate in suite_opponents.ADAMW_RATES]
 
 # Titles of tables, with the column of a row and the column of its interval.
@@ -124,13 +126,16 @@ def figures(rows):
 def _against(learned, opponent, pairs):
     """Returns one line on an optimizer against another."""
     below = [t for t, a, b in pairs if _loss(a) <= _loss(b)]
-    excess = {t: _loss(a) / _loss(b) - 1 for t, a, b in pairs}
-    worst = max(excess, key=excess.get)
-    line = (
-        f"{learned} ends at or below {opponent} on {len(below)} of "
-        f"{len(pairs)} tasks; at its worst {100 * excess[worst]:+.1f} % "
-        f"({worst})"
-    )
+    excess = {t: 100 * (_loss(a) / _loss(b) - 1) for t, a, b in pairs}
+    line = f"{learned} ends at or below {opponent} on {len(below)} of "
+    line += f"{len(pairs)} tasks"
+    limit = _LIMITS.get(opponent, _LIMIT)
+    above = [
+        f"{t} (+{excess[t]:.1f} %)"
+        for t in sorted(excess, key=excess.get, reverse=True)
+        if excess[t] > limit
+    ]
+    line += f"; more than {limit} % above on {', '.join(above) or 'none'}"
     points = {
         t: 100 * (a["metric"] - b["metric"])
         for t, a, b in pairs
@@ -139,7 +144,7 @@ def _against(learned, opponent, pairs):
     }
     if points:
         worst = min(points, key=points.get)
-        line += f", accuracy {points[worst]:+.2f} points ({worst})"
+        line += f"; accuracy at its worst {points[worst]:+.2f} points ({worst})"
     if opponent == ADAM:
         sooner = [
             t
@@ -147,7 +152,7 @@ def _against(learned, opponent, pairs):
             if a["seconds_to_adam"] is not None
             and a["seconds_to_adam"] < b["seconds_to_adam"]
         ]
-        line += f"; there in less time than adam on {len(sooner)}"
+        line += f"; at its loss in less time on {len(sooner)}"
     return line
 
 

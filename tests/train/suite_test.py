@@ -274,12 +274,13 @@ def test_statistics_over_seeds():
 def test_figures_count_tasks():
     lines = suite_report.figures(suite_report.summarize(RUNS))
     assert lines == [
-        "- default ends at or below adam on 1 of 2 tasks; at its worst +inf % "
-        "(u), accuracy -10.00 points (t); there in less time than adam on 1",
-        "- default ends at or below adamw 0.003 on 1 of 1 tasks; at its worst "
-        "-50.0 % (t), accuracy +0.00 points (t)",
-        "- default ends at or below adamw best on 0 of 1 tasks; at its worst "
-        "+50.0 % (t), accuracy +0.00 points (t)",
+        "- default ends at or below adam on 1 of 2 tasks; more than 2 % above "
+        "on u (+inf %); accuracy at its worst -10.00 points (t); at its loss "
+        "in less time on 1",
+        "- default ends at or below adamw 0.003 on 1 of 1 tasks; more than 3 % "
+        "above on none; accuracy at its worst +0.00 points (t)",
+        "- default ends at or below adamw best on 0 of 1 tasks; more than 3 % "
+        "above on t (+50.0 %); accuracy at its worst +0.00 points (t)",
         "- default diverges on u",
     ]
 
