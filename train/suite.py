@@ -178,9 +178,10 @@ def _run_jobs(jobs, workers):
             for number, done in enumerate(
                 concurrent.futures.as_completed(running), start=1
             ):
-                done.result()
+                failed = "failed: " * (done.exception() is not None)
                 path = running[done][-1]
-                print(f"{number}/{len(jobs)}: {path}", flush=True)
+                print(f"{number}/{len(jobs)}: {failed}{path}", flush=True)
+                done.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -80,7 +80,8 @@ def format_tables(rows):
     """
     (first, columns), *others = _TABLES.items()
     parts = [f"{first}:\n\n{_grid(rows, *columns)}\n"]
-    parts.append("\n".join(["In short:\n", *figures(rows), ""]))
+    if found := figures(rows):
+        parts.append("\n".join(["In short:\n", *found, ""]))
     parts += [f"{title}:\n\n{_grid(rows, *c)}\n" for title, c in others]
     return "\n".join(parts).rstrip("\n")
 

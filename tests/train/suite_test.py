@@ -108,6 +108,8 @@ def test_every_optimizer_starts_from_the_same_model():
     ]
     starts = [found["valid_loss"][0] for found in runs]
     assert starts[0] == starts[1] != starts[2]
+    # The first batch, too; the second one is seen after a step.
+    assert runs[0]["train_loss"][0] == runs[1]["train_loss"][0]
     assert runs[0]["valid_loss"][-1] != runs[1]["valid_loss"][-1]
 
 
