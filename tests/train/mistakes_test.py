@@ -6,7 +6,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "script", ["benchmark", "evaluate", "export", "fit", "meta_train", "plot"]
+    "script",
+    ["benchmark", "evaluate", "export", "fit", "meta_train", "plot", "suite"],
 )
 def test_help_reads_well(script):
     done = forked.run(script, "--help")

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pickle
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -88,6 +89,18 @@ def test_a_run_goes_on_and_refuses_another_configuration(run, tmp_path):
     changed = ("--task=one", "--seeds=1", "--num_steps=3", "--replace")
     assert "1/1" in run(*given, *changed)
     assert json.loads(paths[0].read_text())["steps"] == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_two_workers(tmp_path):
+    done = forked.run(
+        *("suite", "--task=pinn", "--optimizer=adam", "--optimizer=muon"),
+        *("--num_steps=2", "--seeds=1", f"--output_dir={tmp_path}"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2/2" in done.stdout and "In short" not in done.stdout
+    rows = json.loads((tmp_path / "suite.json").read_text())["rows"]
+    assert [row["optimizer"] for row in rows] == ["adam", "muon"]
 
 
 def test_a_run_says_what_was_trained(tmp_path):

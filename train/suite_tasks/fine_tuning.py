@@ -24,7 +24,7 @@ def examples():
     found = []
     for x, y in data.digits():
         x, y = x[:1000], y[:1000]
-        angles = rng.uniform(30, 60, size=len(x))
+        angles = rng.uniform(10, 40, size=len(x))
         turned = [
             scipy.ndimage.rotate(image, angle, reshape=False, order=1)
             for image, angle in zip(x, angles, strict=True)
