@@ -38,7 +38,7 @@ TASK = SuiteTask(
     model=model,
     loss=CROSS_ENTROPY,
     metric="accuracy",
-    num_steps=1500,
+    num_steps=1200,
     batch_size=32,
     packages=("babel",),
 )
