@@ -34,7 +34,8 @@ def _adamw(rate, task):
 
 
 def _muon(task):
-    # By AdamW: embeddings, vectors, convolutions and the output layer.
+    # Muon is for matrices. AdamW updates all else, with these: the output
+    # layer, and biases of multi_head_attention, which have two axes.
     return keras.optimizers.Muon(
         warmup_cosine(0.003, task.num_steps),
         weight_decay=0.01,
@@ -54,8 +55,9 @@ def _nadamw(task):
 
 
 def _schedule_free(task):
-    # Keras' defaults: with its warmup it stays at chance. It has no switch to
-    # the averaged weights, so that the others are evaluated.
+    # At Keras' rate and without its warmup, whose tiny steps would have the
+    # same weight in the average as all others. Keras has no switch to the
+    # averaged weights, so that the trained ones are evaluated.
     return keras.optimizers.ScheduleFreeAdamW(weight_decay=0.01)
 
 
