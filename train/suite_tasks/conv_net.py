@@ -15,6 +15,7 @@ def model():
             layers.Conv2D(16, 3, strides=2, activation="relu"),
             layers.Conv2D(32, 3, strides=2, activation="relu"),
             layers.Flatten(),
+            layers.Dropout(0.3),
             layers.Dense(64, activation="relu"),
             layers.Dense(10, name="head"),
         ]
@@ -28,7 +29,7 @@ TASK = SuiteTask(
     model=model,
     loss=CROSS_ENTROPY,
     metric="accuracy",
-    num_steps=2000,
+    num_steps=1500,
     batch_size=32,
     packages=("mlxtend",),
 )
