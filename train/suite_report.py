@@ -112,7 +112,8 @@ def figures(rows):
             lines.append(f"{name} diverges on {', '.join(bad)}")
     for title, task, column in (
         ("coverage of the GAN", "gan", "metric"),
-        ("loss of fine-tuning after an epoch", "fine_tuning", "first_loss"),
+        ("loss before fine-tuning", "fine_tuning", "start_loss"),
+        ("loss after its first epoch", "fine_tuning", "first_loss"),
     ):
         shown = [
             f"{name} {_shown(grid[task, name][column])}"
