@@ -19,6 +19,9 @@ class StepInputs(typing.NamedTuple):
         mask: `None`, or a list with `None` (every coordinate is updated) or a
             boolean tensor that broadcasts to the gradient. Where it is False,
             neither the value nor the state of the coordinate changes.
+        num_steps: Scalar integer tensor, the length of the training in steps;
+            0 or `None` if it is not known. In `fit`, it is `None`: a rule that
+            depends on the length is told by `for_num_steps`.
     """
 
     gradients: list
