@@ -36,6 +36,7 @@ ARGUMENTS |= {
         unroll_length=3
     ),
     estimators.PersistentES: lambda: estimators.PersistentES(unroll_length=3),
+    estimators.SingleES: lambda: estimators.SingleES(unroll_length=3),
     estimators.Imitation: lambda: estimators.Imitation(
         unroll_length=3, teacher=rules.Adam()
     ),

@@ -66,9 +66,7 @@ def _example(task):
 
 
 def _default(task):
-    optimizer = keras_l2l.LearnedOptimizer()
-    optimizer.set_num_steps(task.num_steps)
-    return optimizer
+    return keras_l2l.LearnedOptimizer(num_steps=task.num_steps)
 
 
 def _fresh(task):

@@ -38,6 +38,7 @@ def test_losses_without_a_logarithm():
         estimators.TruncatedBackprop,
         estimators.EvolutionStrategies,
         estimators.PersistentES,
+        estimators.SingleES,
     ],
 )
 @pytest.mark.parametrize("validation_task", [None, tasks.Quadratics(3)])
