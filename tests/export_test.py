@@ -109,7 +109,7 @@ def many_arguments():
         keras_l2l.LearnedOptimizer(
             rule=partition,
             global_clipnorm=0.5,
-            weight_decay=0.01,
+            weight_decay=0.001,
             use_ema=True,
             ema_overwrite_frequency=2,
             gradient_accumulation_steps=2,

@@ -96,7 +96,7 @@ def classifier(optimizer=None):
         # presets magnify rounding more.
         optimizer
         or keras_l2l.LearnedOptimizer(
-            0.1, "l2l_digits_mlp", clipnorm=1.0, weight_decay=0.01
+            0.1, "l2l_digits_mlp", clipnorm=1.0, weight_decay=0.001
         ),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )

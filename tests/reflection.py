@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import tensorflow as tf
+import varied_data
 from conftest import regression_task
 from rule_reflection import ARGUMENTS
 from rule_reflection import concrete_subclasses
@@ -21,6 +22,7 @@ __all__ = ["concrete_subclasses", "every_rule", "make"]
 ARGUMENTS |= {
     tasks.Quadratic: lambda: tasks.Quadratic(tf.eye(3), tf.ones(3)),
     tasks.KerasModelTask: regression_task,
+    tasks.Varied: varied_data.make_task,
     tasks.Reparametrized: lambda: tasks.Reparametrized(tasks.Quadratics(3)),
     networks.NetworkTask: lambda: networks.NetworkTask(
         networks.Network("mlp", 4, 1)

@@ -68,7 +68,7 @@ class Blocks:
             pieces = []
             for i, piece in enumerate(flat):
                 padding = starts[i + 1] - starts[i] - self._sizes[i]
-                pieces += [piece, ops.zeros((int(padding),), dtype)]
+                pieces.extend([piece, ops.zeros((int(padding),), dtype)])
             return ops.reshape(ops.concatenate(pieces), self.shape)
         # Written one after the other: XLA would compute a concatenation anew
         # wherever it is used.

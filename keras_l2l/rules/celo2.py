@@ -89,9 +89,9 @@ class Celo2(partition.Partition):
         """The length of the training in steps, or `None`."""
         return self.default.num_steps
 
-    def inner_rules(self):
+    def given_rules(self):
         names = ("embeddings", "vectors", "matrices")
-        return dict(zip(names, super().inner_rules().values(), strict=True))
+        return dict(zip(names, super().given_rules().values(), strict=True))
 
     def get_config(self):
         return self.default.get_config()

@@ -56,8 +56,12 @@ def test_from_preset_tells_members_the_length(tmp_path):
     )
     ((_, member),) = loaded.rule.members
     assert (member.num_steps, loaded.rule.default.num_steps) == (7, 7)
-    with pytest.raises(ValueError, match="num_steps"):
-        keras_l2l.LearnedOptimizer.from_preset("l2l_digits_mlp", num_steps=7)
+    # Other rules do not depend on it.
+    plain, told = (
+        keras_l2l.LearnedOptimizer.from_preset("l2l_digits_mlp", **arguments)
+        for arguments in ({}, {"num_steps": 7})
+    )
+    assert told.rule.get_config() == plain.rule.get_config()
 
 
 @every
