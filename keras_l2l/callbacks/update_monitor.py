@@ -93,9 +93,12 @@ class UpdateMonitor(keras.callbacks.Callback):
         # The last of several, with `steps_per_execution`.
         before, self._batches = self._batches, self._earlier + batch + 1
         # JAX gives the state away only here, which takes time.
-        if (before - 1) // self.interval != (
-            self._batches - 1
-        ) // self.interval:
+        # Keras 3.10 counts only the first of several.
+        if (
+            self.model.steps_per_execution > 1
+            or (before - 1) // self.interval
+            != (self._batches - 1) // self.interval
+        ):
             self._record()
 
     def on_epoch_end(self, epoch, logs=None):
