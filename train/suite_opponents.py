@@ -9,23 +9,12 @@ import functools
 import keras
 
 import keras_l2l
+from keras_l2l.evaluation.compare import warmup_cosine
 
 # AdamW at its best rate is the one with the lowest validation loss at the end,
 # on the reported seeds: this favours it.
 ADAMW_RATES = (0.001, 0.003, 0.01, 0.03)
 ADAMW_FIXED = "adamw 0.003"
-WARMUP = 0.05
-
-
-def warmup_cosine(peak, num_steps):
-    """Returns a schedule: 5 % linear warmup, then a cosine to zero."""
-    warmup = max(round(WARMUP * num_steps), 1)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0,
-        max(num_steps - warmup, 1),
-        warmup_target=peak,
-        warmup_steps=warmup,
-    )
 
 
 def _adamw(rate, task):

@@ -158,13 +158,19 @@ def _made(make, steps):
     return optimizer
 
 
-def _adamw(rate, steps):
-    """Returns AdamW with warm-up over a twentieth of the steps, and decay."""
+def warmup_cosine(peak, steps):
+    """Returns a schedule: warm-up over a twentieth, then a cosine to 0."""
     warmup = max(1, steps // 20)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - warmup, warmup_target=rate, warmup_steps=warmup
+    return keras.optimizers.schedules.CosineDecay(
+        0.0,
+        max(1, steps - warmup),
+        warmup_target=peak,
+        warmup_steps=warmup,
     )
-    return keras.optimizers.AdamW(schedule)
+
+
+def _adamw(rate, steps):
+    return keras.optimizers.AdamW(warmup_cosine(rate, steps))
 
 
 def _points(steps):

@@ -18,6 +18,7 @@ from keras_l2l.rules import BlockwiseRule
 from keras_l2l.rules import CoordinatewiseRule
 from keras_l2l.rules import Partition
 from keras_l2l.rules import TensorwiseRule
+from keras_l2l.rules import blockwise
 from keras_l2l.rules import vectors
 from keras_l2l.utils import backends
 from keras_l2l.utils import nests
@@ -226,17 +227,10 @@ class TensorExecution(Execution):
 
 
 class BlockExecution(Execution):
-    """Runs a blockwise rule: large tensors by themselves, all others together.
-
-    Joining large tensors would take as long as their update. Those of one
-    shape have one program.
-    """
+    """Runs a blockwise rule, with one program for all groups of a shape."""
 
     def divide(self, shapes):
-        large = [i for i, s in enumerate(shapes) if math.prod(s) >= _LARGE]
-        small = [i for i in range(len(shapes)) if i not in set(large)]
-        groups = [small] if small else []
-        return state_parts.Groups(shapes, [*groups, *([i] for i in large)])
+        return state_parts.Groups(shapes, blockwise.groups(shapes))
 
 
 class PartitionExecution(Execution):

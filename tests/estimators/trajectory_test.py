@@ -159,6 +159,26 @@ def test_unroll_is_fit_with_every_rule(rule):
     assert_same_trajectory(rule, meta_params, task_of("embedding"))
 
 
+def test_unroll_is_fit_where_means_are_of_a_sample():
+    # Enough elements for a program and a sample of their own, and for blocks
+    # of others.
+    task = tasks.KerasModelTask(
+        lambda: keras.Sequential(
+            [
+                keras.Input((100,)),
+                layers.Dense(500, activation="tanh"),
+                layers.Dense(90),
+                layers.Dense(3),
+            ]
+        ),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        (RNG.normal(size=(40, 100)).astype("float32"), LABELS),
+        batch_size=4,
+    )
+    rule = rules.MomentumMixture()
+    assert_same_trajectory(rule, rule.init_meta_params(0), task)
+
+
 @pytest.mark.parametrize("name", keras_l2l.LearnedOptimizer.presets)
 def test_unroll_is_fit_with_every_preset(name):
     preset = presets.load_preset(name)

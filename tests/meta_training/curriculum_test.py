@@ -35,3 +35,12 @@ def test_both():
     lengths = EpisodeLengths(curriculum, 2000, 20, 10)
     found = {lengths.unrolls(g, 0) for g in range(100)}
     assert found == {1, 2}
+
+
+def test_the_share_of_episodes_whose_length_is_not_told():
+    for share, expected in ((None, 0), (0.3, 0.3)):
+        lengths = EpisodeLengths(
+            Curriculum(untold_lengths=share), 100, 20, 10, seed=3
+        )
+        found = np.mean([not lengths.is_told(i) for i in range(3000)])
+        assert abs(found - expected) < 0.03

@@ -1,6 +1,7 @@
 """Meta-training on several tasks, and options for long horizons."""
 
 import functools
+import itertools
 import json
 
 import numpy as np
@@ -59,20 +60,54 @@ def test_a_meta_step_is_the_mean_over_all_tasks():
     assert step.seeds == [0, 1, 2, 3, 4, 5]
 
 
-def make_run(rule, task, episode_clipnorm=None, meta_batch_size=3):
+def make_run(
+    rule,
+    task,
+    episode_clipnorm=None,
+    meta_batch_size=3,
+    horizon=6,
+    curriculum=None,
+):
     options = RunOptions(
-        horizon=6,
+        horizon=horizon,
         meta_steps=6,
         meta_batch_size=meta_batch_size,
         seed=0,
         estimator=estimators.TruncatedBackprop(unroll_length=3),
-        curriculum=Curriculum(),
-        validation=Validation(episodes=3),
+        curriculum=curriculum or Curriculum(),
+        validation=Validation(),
         meta_optimizer=MetaOptimizer(
             clipnorm=None, episode_clipnorm=episode_clipnorm
         ),
     )
-    return setup.make_run(rule, task, options)
+    return setup.make_run(rule, task, options, validates=False)
+
+
+def test_each_place_starts_an_episode_where_the_last_has_ended():
+    curriculum = Curriculum(log_uniform_horizons=True)
+    task = [tasks.Quadratics(3), tasks.Quadratics(2)]
+    arguments = {"horizon": 15, "curriculum": curriculum, "meta_batch_size": 4}
+    rule = rules.Momentum(0.1)
+    run = make_run(rule, task, **arguments)
+    found = [run.meta_step(i) for i in range(12)]
+    for place in range(4):
+        seeds = [step.seeds[place] for step in found]
+        # Each seed for some meta-steps, and then the next of this place.
+        assert seeds == sorted(seeds)
+        assert {seed % 4 for seed in seeds} == {place}
+        assert max(map(seeds.count, seeds[:-4])) > 1
+    starts = [
+        tuple(a != b for a, b in zip(before.seeds, after.seeds, strict=True))
+        for before, after in itertools.pairwise(found)
+    ]
+    # Not in all places at once.
+    assert any(any(start) and not all(start) for start in starts)
+    resumed = make_run(rule, task, **arguments)
+    half = make_run(rule, task, **arguments)
+    for i in range(6):
+        half.meta_step(i)
+    resumed.restore(*half.state())
+    assert [resumed.meta_step(i) for i in range(6, 12)] == found[6:]
 
 
 def test_each_episodes_meta_gradient_is_clipped():

@@ -14,6 +14,7 @@ from keras_l2l.optimizer import chunks
 from keras_l2l.optimizer import execution
 from keras_l2l.optimizer import programs
 from keras_l2l.optimizer import state_storage
+from keras_l2l.rules import blockwise
 
 
 @every_rule
@@ -52,7 +53,7 @@ def test_a_stored_step_is_step_on_a_stored_state(rule, dtype, monkeypatch):
 )
 def test_parts_are_independent(rule, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK", 7)
-    monkeypatch.setattr(execution, "_LARGE", 6)
+    monkeypatch.setattr(blockwise, "_LARGE", 6)
     rule, meta_params, inputs, state = random_step(make(rule), SHAPES)
     expected, _ = rule.step(meta_params, inputs, state)
     divided = execution.execution_of(rule, None).divide(SHAPES)

@@ -79,7 +79,7 @@ def test_masked_coordinates_keep_value_and_state():
     assert all(np.isfinite(leaf).all() for leaf in leaves(after))
     blocks = blockwise.Blocks(shapes)
     for name in ("fast", "slow", "square"):
-        old, new = (blocks.split(s[name])[0] for s in (state, after))
+        old, new = (blocks.split(s[0][name])[0] for s in (state, after))
         np.testing.assert_array_equal(
             np.asarray(old)[~mask], np.asarray(new)[~mask]
         )

@@ -1,0 +1,32 @@
+"""Rules are told the length of an episode, or not."""
+
+import pytest
+import tensorflow as tf
+from conftest import regression_task
+from conftest import uncompiled
+
+from keras_l2l import estimators
+from keras_l2l import rules
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        estimators.TruncatedBackprop,
+        lambda **options: estimators.SingleES(pairs=1, stddev=1e-6, **options),
+    ],
+    ids=["backprop", "single_es"],
+)
+def test_an_estimator_tells_the_rule_the_length(make):
+    rule = uncompiled(rules.MomentumMixture())
+    estimator = make(unroll_length=3).bind(rule, regression_task(), 60)
+    losses = {}
+    for length, is_told in ((None, True), (60, True), (6, True), (6, False)):
+        episode = estimator.init(0, length, is_told)
+        _, loss, _ = estimator.estimate(
+            rule.init_meta_params(0), episode, tf.constant(0)
+        )
+        losses[length, is_told] = float(loss)
+    # Without a length given, it is the horizon.
+    assert losses[None, True] == losses[60, True]
+    assert len({*losses.values()}) == 3
