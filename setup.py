@@ -1,5 +1,6 @@
 """Packaging of keras_l2l."""
 
+import os
 import pathlib
 import re
 
@@ -10,13 +11,16 @@ VERSION = re.search(
     r'__version__ = "(.+)"', (ROOT / "keras_l2l/version.py").read_text()
 )[1]
 
-# Before a release, this must be where the repository is published.
-REPOSITORY = "https://keras-l2l.example"
+# Where the repository is published, for a release to an index: a page there
+# needs absolute links, and no address stands in the repository itself.
+REPOSITORY = os.environ.get("KERAS_L2L_REPOSITORY")
 
 
 def long_description():
     """Returns the README, with links that an index page can follow."""
     text = (ROOT / "README.md").read_text()
+    if REPOSITORY is None:
+        return text
     for link, kind in (
         (r"!\[[^]]*\]\(", "raw"),
         (r"(?<!!)\[[^]]*\]\(", "blob"),
@@ -25,6 +29,20 @@ def long_description():
             rf"({link})(?!https?:|#)", rf"\1{REPOSITORY}/{kind}/main/", text
         )
     return text
+
+
+def project_urls():
+    """Returns the links beside the text of an index page, a dict."""
+    paper = {"Paper": "https://arxiv.org/abs/1606.04474"}
+    if REPOSITORY is None:
+        return paper
+    return {
+        "Source": REPOSITORY,
+        "Documentation": f"{REPOSITORY}/blob/main/docs/index.md",
+        "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+        "Issues": f"{REPOSITORY}/issues",
+        **paper,
+    }
 
 
 # Meta-training, tasks and evaluation; using an optimizer needs none of it.
@@ -82,13 +100,7 @@ setuptools.setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Typing :: Typed",
     ],
-    url=REPOSITORY,
-    project_urls={
-        "Documentation": f"{REPOSITORY}/blob/main/docs/index.md",
-        "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
-        "Issues": f"{REPOSITORY}/issues",
-        "Paper": "https://arxiv.org/abs/1606.04474",
-    },
+    project_urls=project_urls(),
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["keras_l2l", "keras_l2l.*"]),
     package_data={"keras_l2l": ["py.typed", "presets/weights/*/*"]},

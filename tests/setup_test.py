@@ -13,12 +13,24 @@ import setuptools
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-@pytest.fixture
-def arguments(monkeypatch):
+def arguments_of_setup(monkeypatch):
     found = {}
     monkeypatch.setattr(setuptools, "setup", found.update)
     runpy.run_path(str(ROOT / "setup.py"))
     return found
+
+
+@pytest.fixture
+def arguments(monkeypatch):
+    monkeypatch.setenv("KERAS_L2L_REPOSITORY", "https://example.org/keras_l2l")
+    return arguments_of_setup(monkeypatch)
+
+
+def test_without_an_address_none_is_made_up(monkeypatch):
+    monkeypatch.delenv("KERAS_L2L_REPOSITORY", raising=False)
+    found = arguments_of_setup(monkeypatch)
+    assert found["long_description"] == (ROOT / "README.md").read_text()
+    assert {*found["project_urls"]} == {"Paper"}
 
 
 def test_links_of_the_long_description_are_absolute(arguments):
