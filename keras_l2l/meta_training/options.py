@@ -35,6 +35,14 @@ class Curriculum(Options):
     log_uniform_horizons: bool = False
     untold_lengths: float | None = None
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.untold_lengths is not None and self.untold_lengths > 1:
+            raise ValueError(
+                "`untold_lengths` must be a share, at most 1. Received: "
+                f"untold_lengths={self.untold_lengths}"
+            )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Validation(Options):

@@ -441,9 +441,10 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
                 rule = serialization.deserialize(config["rule"])
             meta_params = named_arrays.decode(rule, config["meta_params"])
             config = {**config, "rule": rule, "meta_params": meta_params}
-        preset = config.pop("preset", None)
+        # Without values, as from the optimizer's name, it is the default.
+        named = {"preset": config.pop("preset")} if "preset" in config else {}
         optimizer = super().from_config(config, custom_objects)
-        optimizer.preset = preset
+        vars(optimizer).update(named)
         return optimizer
 
 

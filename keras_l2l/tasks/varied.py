@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_l2l.tasks import base
 from keras_l2l.tasks import examples
+from keras_l2l.tasks.keras_model import KerasModelTask
 from keras_l2l.utils import checks
 
 # Examples in a batch that is held out: the loss of few is noise.
@@ -47,10 +48,17 @@ class Varied(base.TaskFamily):
     """
 
     def __init__(self, task, fewest=100, classes=None, noisy=0.3, warm=0.0):
+        if not isinstance(task, KerasModelTask):
+            raise ValueError(
+                "`task` must be a keras_l2l.tasks.KerasModelTask. Received: "
+                f"task={checks.shown(task)} (of type {type(task).__name__})."
+            )
         self.task, self.name = task, f"varied_{task.name}"
         self.fewest = checks.require_int("fewest", fewest)
+        if classes is not None:
+            classes = checks.require_int("classes", classes, 2)
         self.classes = classes
-        self.noisy, self.warm = noisy, warm
+        self.noisy, self.warm = _share("noisy", noisy), _share("warm", warm)
         for split, data in task.data.items():
             number = examples.number(data)
             if number < 2 * fewest:
@@ -219,6 +227,15 @@ class _Episode(base.Task):
 
     def _key(self, *streams):
         return base.random_key(self._seed, *streams)
+
+
+def _share(name, value):
+    if not checks.is_number(value) or not 0 <= value <= 1:
+        raise ValueError(
+            f"`{name}` must be a number from 0 to 1. Received: "
+            f"{name}={checks.shown(value)}"
+        )
+    return float(value)
 
 
 def _hashed(numbers, seed):

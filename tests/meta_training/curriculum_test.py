@@ -1,6 +1,7 @@
 """How long episodes are, by hand."""
 
 import numpy as np
+import pytest
 
 from keras_l2l.meta_training import Curriculum
 from keras_l2l.meta_training.curriculum import EpisodeLengths
@@ -44,3 +45,5 @@ def test_the_share_of_episodes_whose_length_is_not_told():
         )
         found = np.mean([not lengths.is_told(i) for i in range(3000)])
         assert abs(found - expected) < 0.03
+    with pytest.raises(ValueError, match="`untold_lengths` must be a share"):
+        Curriculum(untold_lengths=1.5)

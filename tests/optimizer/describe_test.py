@@ -40,6 +40,8 @@ def test_a_copy_knows_its_preset():
     copy = keras.optimizers.deserialize(keras.optimizers.serialize(default))
     assert repr(copy) == repr(default)
     assert "preset=l2l_" in repr(copy)
+    by_name = keras.optimizers.get("keras_l2l>LearnedOptimizer")
+    assert by_name.preset == keras_l2l.LearnedOptimizer().preset is not None
 
 
 def test_a_preset_of_ones_own_is_named_by_its_folder(tmp_path):

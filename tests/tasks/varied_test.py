@@ -4,6 +4,7 @@ import tensorflow as tf
 from varied_data import CLASSES
 from varied_data import make_task
 
+from keras_l2l import tasks
 from keras_l2l.tasks.base import split_seed
 
 
@@ -133,3 +134,22 @@ def test_the_loss_of_held_out_examples_has_no_dropout():
 def test_too_few_examples_are_refused():
     with pytest.raises(ValueError, match="`fewest` must be at most half"):
         make_task(fewest=151)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"noisy": 1.5}, "`noisy` must be a number from 0 to 1"),
+        ({"warm": "often"}, "`warm` must be a number from 0 to 1"),
+        ({"classes": 1}, "`classes` must be an int from 2"),
+        ({"fewest": 0}, "`fewest` must be an int from 1"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_task(**arguments)
+
+
+def test_another_task_is_refused():
+    with pytest.raises(ValueError, match="must be a keras_l2l.*KerasModelTask"):
+        tasks.Varied(tasks.Quadratics(3))
