@@ -306,6 +306,22 @@ _NETWORKS = {
             True,
         ),
         ("autoencoder", "autoencoder", 32, _autoencoder, (24,), 6, "relu"),
+        # What is right for 16 units is too much for 100 of them.
+        ("mlp_broad", "images", 64, _mlp, (160,), "gelu"),
+        ("conv_broad", "images", 32, _conv, (24, 32), "relu", False, True),
+        ("gru_broad", "characters", 8, _language, layers.GRU, 32, 96),
+        ("transformer_broad", "characters", 8, _transformer, 48, 2, 4, 0.1),
+        ("vit_broad", "images", 16, _vit, 48, 2, 4, 0.1),
+        ("embeddings_broad", "trigrams", 32, _embeddings, 32, (96,)),
+        (
+            "autoencoder_broad",
+            "autoencoder",
+            32,
+            _autoencoder,
+            (128, 64),
+            12,
+            "relu",
+        ),
     ],
     "meta_valid": [
         ("mlp_wide", "images", 64, _mlp, (128, 64), "silu", _BATCH, 0.3),
