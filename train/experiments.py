@@ -105,7 +105,7 @@ _LONGER_UNROLLS = [
         "meta_learning_rate": 0.001,
         "meta_steps": 1200,
         "sampled_coordinates": 2048,
-        "validation_interval": 200,
+        "validation_interval": 250,
         "validation_episodes": 48,
     },
     {
@@ -262,7 +262,7 @@ EXPERIMENTS = {
             "meta_episode_clipnorm": 10.0,
             "meta_learning_rate": 0.005,
             "meta_steps": 2000,
-            "validation_interval": 200,
+            "validation_interval": 250,
             "validation_episodes": 16,
         },
         tests=_long_tests(),

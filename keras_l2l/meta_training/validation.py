@@ -1,5 +1,8 @@
 """How good meta-parameters are, in whole episodes of `meta_valid`."""
 
+import functools
+import itertools
+
 import tensorflow as tf
 
 from keras_l2l.estimators import Episode
@@ -18,10 +21,6 @@ class ValidationEpisodes:
         compile_unroll: Bool, whether XLA compiles the optimizees, too.
         held_out: Bool, whether the last loss of each episode is of examples
             that it was not trained on.
-
-    Attributes:
-        losses: Function from meta-parameters to the losses of all episodes,
-            `[episodes, horizon]`.
     """
 
     def __init__(
@@ -33,35 +32,44 @@ class ValidationEpisodes:
         compile_unroll=False,
         held_out=False,
     ):
-        self._horizon, self._held_out = horizon, held_out
-        self.losses = tf.function(
-            self._losses,
-            autograph=False,
-            jit_compile=True if compile_unroll else None,
-        )
-        self._episodes = []
         rule = rule.for_num_steps(horizon)
+        length = tf.constant(horizon, tf.int64)
+        # One program for each task, which takes its episodes one by one.
         bound = [rule.for_variables(task.variables()) for task in tasks]
-        for i in range(episodes):
-            rule, task = bound[i % len(tasks)], tasks[i % len(tasks)]
-            seed = tf.constant(split_seed("meta_valid", i), tf.int64)
-            carry = unroll_lib.init_carry(rule, task.sample(seed), seed)
-            length = tf.constant(horizon, tf.int64)
-            self._episodes.append(
-                (rule, task, Episode(seed, carry, length, length))
+        self._programs = [
+            tf.function(
+                functools.partial(
+                    losses,
+                    *one,
+                    inner_steps=horizon,
+                    split="meta_valid",
+                    held_out=held_out,
+                ),
+                autograph=False,
+                jit_compile=True if compile_unroll else None,
             )
+            for one in zip(bound, tasks, strict=True)
+        ]
+        self._episodes = []
+        for i in range(episodes):
+            seed = tf.constant(split_seed("meta_valid", i), tf.int64)
+            chosen = i % len(tasks)
+            carry = unroll_lib.init_carry(
+                bound[chosen], tasks[chosen].sample(seed), seed
+            )
+            self._episodes.append(Episode(seed, carry, length, length))
 
-    def _losses(self, meta_params):
+    @tf.function(autograph=False)
+    def losses(self, meta_params):
+        """Returns the losses of all episodes, `[episodes, horizon]`."""
         return tf.stack(
             [
-                losses(
-                    *one,
-                    meta_params,
-                    self._horizon,
-                    "meta_valid",
-                    self._held_out,
+                program(episode, meta_params)
+                for program, episode in zip(
+                    itertools.cycle(self._programs),
+                    self._episodes,
+                    strict=False,
                 )
-                for one in self._episodes
             ]
         )
 
