@@ -119,12 +119,7 @@ class Execution:
     def _assign_step(self, meta_params, inputs, variables):
         stored = keras.tree.map_structure(backends.read, variables)
         updates, stored = self.stored_step(meta_params, inputs, stored)
-        for (_, variable), (_, value) in zip(
-            nests.named_leaves(variables),
-            nests.named_leaves(stored),
-            strict=True,
-        ):
-            variable.assign(value)
+        _assign(variables, stored)
         return updates
 
     def stored_step(self, meta_params, inputs, stored):
@@ -139,6 +134,14 @@ class Execution:
             meta_params, inputs, self.storage.read(stored)
         )
         return updates, self.storage.write(state)
+
+
+def _assign(variables, values):
+    """Assigns the tensors of one nest to the variables of another."""
+    for (_, variable), (_, value) in zip(
+        nests.named_leaves(variables), nests.named_leaves(values), strict=True
+    ):
+        variable.assign(value)
 
 
 class VectorExecution(Execution):
@@ -227,10 +230,42 @@ class TensorExecution(Execution):
 
 
 class BlockExecution(Execution):
-    """Runs a blockwise rule, with one program for all groups of a shape."""
+    """Runs a blockwise rule, with one program for all arrays of a shape.
+
+    Tensors are joined and split outside of it: XLA takes a minute to compile
+    that for a model of two hundred.
+    """
 
     def divide(self, shapes):
         return state_parts.Groups(shapes, blockwise.groups(shapes))
+
+    def step(self, meta_params, inputs, variables):
+        shared = programs.Programs(
+            "block", self.rule, self.storage.dtype, backends.writes_in_place()
+        )
+
+        def step(*args):
+            *others, of_group, blocks, inputs = args
+            stored = keras.tree.map_structure(backends.read, of_group)
+            update, state = self.rule.masked_block_step(
+                *others, self.storage.read(stored), blocks, inputs
+            )
+            _assign(of_group, self.storage.write(state))
+            return update
+
+        def run(*args):
+            return (
+                shared.run(step, *args, jit_compile=self.rule.jit_compile),
+                None,
+            )
+
+        join = blockwise.Joining.join
+        if keras.backend.backend() == "tensorflow":
+            join = blockwise.Joining.concatenate
+        updates, _ = self.rule.step_groups(
+            join, run, meta_params, inputs, variables
+        )
+        return updates
 
 
 class PartitionExecution(Execution):

@@ -1,6 +1,7 @@
 """Rules that compute all tensors together, as rows of one array."""
 
 import math
+import typing
 
 import keras
 import numpy as np
@@ -32,8 +33,93 @@ def groups(shapes):
     return [*([small] if small else []), *([i] for i in large)]
 
 
-class Blocks:
-    """Several tensors as rows of one array, or a single one as a vector.
+class Blocks(typing.NamedTuple):
+    """What a rule is told of the tensors in an array.
+
+    All are arrays, so that groups of tensors whose arrays have one shape share
+    a program.
+
+    Attributes:
+        axes: Of each tensor the number of its axes, `[tensors]`.
+        inputs: Of each the number of elements in all axes but the last,
+            `[tensors]`.
+        outputs: Of each the number of elements in the last axis, `[tensors]`.
+        weights: What makes a tensor's mean of the sums of rows, `[tensors,
+            rows]`; `None` for a single tensor.
+        tensor_of_row: The index of the tensor that a row is of, `[rows]`;
+            `None` for a single tensor.
+    """
+
+    axes: typing.Any
+    inputs: typing.Any
+    outputs: typing.Any
+    weights: typing.Any = None
+    tensor_of_row: typing.Any = None
+
+    def means(self, array):
+        """Returns the means over each tensor, `[tensors]`."""
+        if self.weights is None:
+            return ops.mean(array, keepdims=True)[:1]
+        of_rows = ops.sum(array, axis=1)
+        # A product: XLA adds segments up one by one.
+        weights = ops.convert_to_tensor(self.weights, of_rows.dtype)
+        return ops.matmul(weights, of_rows[:, None])[:, 0]
+
+    def spread(self, values):
+        """Returns values of the tensors, `[tensors]`, to each of its rows."""
+        if self.tensor_of_row is None:
+            return values
+        return ops.take(values, self.tensor_of_row)[:, None]
+
+
+class _SampleBlocks(Blocks):
+    """Describes a sample of a large tensor, and keeps what is spread."""
+
+    def __init__(self, *args):
+        self.kept = []
+
+    def means(self, array):
+        # A product first: XLA adds the elements of a row up one by one.
+        lines = ops.reshape(array, (-1, _LINE))
+        number = lines.shape[0]
+        ones = ops.full((1, number), 1 / number, dtype=array.dtype)
+        return ops.mean(ops.matmul(ones, lines), keepdims=True)[0]
+
+    def spread(self, values):
+        self.kept.append(values)
+        return values
+
+
+class _KeptBlocks(Blocks):
+    """Describes a large tensor of which a sample was computed before.
+
+    Nothing is computed of all its elements but its update and its state: XLA
+    makes each in one pass.
+    """
+
+    def __init__(self, *args):
+        self.kept = []
+
+    def means(self, array):
+        # Nothing depends on it: what is spread was kept.
+        return ops.zeros((1,), array.dtype)
+
+    def spread(self, values):
+        return self.kept.pop(0)
+
+
+def _sample(vector):
+    """Returns a sample of a large tensor, lines from everywhere in it."""
+    size = vector.shape[0]
+    # Odd: else all lines could be of the same columns of a matrix.
+    width = _LINE * (size // _SAMPLE | 1)
+    rows = size // width
+    lines = ops.reshape(vector[: rows * width], (rows, width))[:, :_LINE]
+    return ops.reshape(lines, (-1,))
+
+
+class Joining:
+    """Joins several tensors to the rows of one array, or one to a vector.
 
     Whatever their number, a rule then takes the same few operations. The last
     row of each tensor is padded with 0.
@@ -54,16 +140,34 @@ class Blocks:
         self.shape = (sum(self._rows), _BLOCK)
         if self._is_single:
             self.shape = (self._sizes[0],)
-        self._tensor_of_row = np.repeat(
-            np.arange(len(self._sizes), dtype="int32"), self._rows
+
+    def blocks(self):
+        """Returns the `Blocks` that describe the tensors."""
+        sizes = [
+            (len(shape), math.prod(shape[:-1]), math.prod(shape[-1:]))
+            for shape in self.shapes
+        ]
+        found = Blocks(*np.array(sizes, "float32").T)
+        if self._is_single:
+            return found
+        number = len(self._sizes)
+        tensor_of_row = np.repeat(np.arange(number, dtype="int32"), self._rows)
+        weights = np.arange(number)[:, None] == tensor_of_row
+        weights = weights / np.maximum(self._sizes, 1)[:, None]
+        return found._replace(
+            weights=weights.astype("float32"), tensor_of_row=tensor_of_row
         )
 
     def join(self, tensors):
-        """Returns the array of a list of tensors."""
-        if self._is_single:
-            return ops.reshape(tensors[0], self.shape)
+        """Returns the array of a list of tensors, in a program of XLA.
+
+        They are written one after the other: XLA would compute a concatenation
+        anew wherever it is used.
+        """
+        if self._is_single or keras.backend.backend() == "torch":
+            return self.concatenate(tensors)
         if tensors[0].dtype == ops.zeros((), "bool").dtype:
-            return self._joined(tensors)
+            return self._written(tensors)
 
         # Not all backends know the derivative of `slice_update`.
         @ops.custom_gradient
@@ -72,25 +176,31 @@ class Blocks:
                 (upstream,) = args if upstream is None else (upstream,)
                 return tuple(self.split(upstream))
 
-            return self._joined(tensors), derivative
+            return self._written(tensors), derivative
 
         return joined(*tensors)
 
-    def _joined(self, tensors):
-        flat = [ops.reshape(t, (-1,)) for t in tensors]
-        dtype, starts = tensors[0].dtype, np.cumsum([0, *self._rows]) * _BLOCK
-        if keras.backend.backend() == "torch":
-            pieces = []
-            for i, piece in enumerate(flat):
-                padding = starts[i + 1] - starts[i] - self._sizes[i]
-                pieces.extend([piece, ops.zeros((int(padding),), dtype)])
-            return ops.reshape(ops.concatenate(pieces), self.shape)
-        # Written one after the other: XLA would compute a concatenation anew
-        # wherever it is used.
-        array = ops.zeros((int(starts[-1]),), dtype)
-        for start, piece in zip(starts[:-1], flat, strict=True):
+    def _written(self, tensors):
+        starts = np.cumsum([0, *self._rows]) * _BLOCK
+        array = ops.zeros((int(starts[-1]),), tensors[0].dtype)
+        for start, tensor in zip(starts[:-1], tensors, strict=True):
+            piece = ops.reshape(tensor, (-1,))
             array = ops.slice_update(array, (int(start),), piece)
         return ops.reshape(array, self.shape)
+
+    def concatenate(self, tensors):
+        """Returns the same as `join`, faster where XLA does not compile it."""
+        if self._is_single:
+            return ops.reshape(tensors[0], self.shape)
+        pieces = []
+        for tensor, size, rows in zip(
+            tensors, self._sizes, self._rows, strict=True
+        ):
+            pieces.append(ops.reshape(tensor, (-1,)))
+            if rows * _BLOCK > size:
+                padding = (rows * _BLOCK - size,)
+                pieces.append(ops.zeros(padding, tensor.dtype))
+        return ops.reshape(ops.concatenate(pieces), self.shape)
 
     def split(self, array):
         """Returns the list of tensors of an array."""
@@ -102,37 +212,6 @@ class Blocks:
             start += rows * _BLOCK
         return tensors
 
-    def means(self, array):
-        """Returns the means over each tensor, `[tensors]`; of one, a sample."""
-        if self._is_single:
-            return ops.mean(self._sampled(array), keepdims=True)[:1]
-        of_rows = ops.sum(array, axis=1)
-        # A product: XLA adds segments up one by one.
-        number = len(self._sizes)
-        weights = np.arange(number)[:, None] == self._tensor_of_row
-        weights = weights / np.maximum(self._sizes, 1)[:, None]
-        weights = ops.convert_to_tensor(weights, of_rows.dtype)
-        return ops.matmul(weights, of_rows[:, None])[:, 0]
-
-    def spread(self, values):
-        """Returns values of the tensors, `[tensors]`, to each of its rows."""
-        if self._is_single:
-            return values
-        return ops.take(values, self._tensor_of_row)[:, None]
-
-    def _sampled(self, array):
-        size = self._sizes[0]
-        step = size // _SAMPLE
-        if step < 2:
-            return array
-        # Odd: else all lines could be of the same columns of a matrix.
-        width = _LINE * (step | 1)
-        rows = size // width
-        lines = ops.reshape(array[: rows * width], (rows, width))[:, :_LINE]
-        # A product first: XLA adds the elements of a row up one by one.
-        ones = ops.full((1, rows), 1 / rows, dtype=array.dtype)
-        return ops.matmul(ones, lines)[0]
-
 
 class BlockwiseRule(base.UpdateRule):
     """Rule that computes small tensors together, each with its own signals.
@@ -142,13 +221,14 @@ class BlockwiseRule(base.UpdateRule):
     `init_block_state` and `block_step`.
     """
 
-    def init_block_state(self, blocks):
+    def init_block_state(self, shape, tensors):
         """Returns the state before the first step, a dict of tensors.
 
-        Each is of the shape `blocks.shape`, or `[tensors]`.
+        Each is of the array's shape, or `[tensors]`.
 
         Args:
-            blocks: `Blocks`.
+            shape: Tuple of ints, of the array.
+            tensors: Int, how many are in it.
         """
         raise NotImplementedError
 
@@ -161,7 +241,7 @@ class BlockwiseRule(base.UpdateRule):
             param: Array.
             state: As from `init_block_state`.
             blocks: `Blocks`.
-            inputs: `StepInputs`, for what is not of one tensor.
+            inputs: `StepInputs` without those of tensors.
 
         Returns:
             Tuple of the array of updates, and the state. Where a coordinate
@@ -169,63 +249,113 @@ class BlockwiseRule(base.UpdateRule):
         """
         raise NotImplementedError
 
-    def init_state(self, shapes):
-        """Returns a list with the state of each group."""
-        return [
-            self.init_block_state(Blocks([shapes[i] for i in group]))
-            for group in groups(shapes)
-        ]
+    def masked_block_step(
+        self, meta_params, gradient, param, mask, state, blocks, inputs
+    ):
+        """Computes updates and state, which rest where `mask` is False.
 
-    def step(self, meta_params, inputs, state):
-        updates, after = [None] * len(inputs.gradients), []
-        divided = groups([tuple(g.shape) for g in inputs.gradients])
-        for group, of_group in zip(divided, state, strict=True):
-            found, of_group = self._group_step(
-                meta_params, inputs, of_group, group
+        Args:
+            meta_params, param, state, blocks, inputs: As for `block_step`.
+            gradient: Array; any where a coordinate is masked.
+            mask: Array of bools or `None`.
+        """
+        if mask is None:
+            return self._sampled_block_step(
+                meta_params, gradient, param, state, blocks, inputs
             )
-            after.append(of_group)
-            for i, update in zip(group, found, strict=True):
-                updates[i] = update
-        return updates, after
+        # A NaN must not enter the rule: it spreads by 0 * NaN.
+        gradient = ops.where(mask, gradient, ops.zeros_like(gradient))
+        update, after = self._sampled_block_step(
+            meta_params, gradient, param, state, blocks, inputs
+        )
+        update = ops.where(mask, update, ops.zeros_like(update))
+        after = {
+            name: ops.where(mask, value, state[name])
+            if value.shape == mask.shape
+            else value
+            for name, value in after.items()
+        }
+        return update, after
 
-    def _group_step(self, meta_params, inputs, state, group):
-        """Returns the updates of the tensors of a group, and its state."""
+    def _sampled_block_step(
+        self, meta_params, gradient, param, state, blocks, inputs
+    ):
+        """Computes `block_step`, whose means over a large tensor are sampled."""
+        of_elements = gradient.shape
+        if blocks.weights is not None or of_elements[0] < 2 * _SAMPLE:
+            return self.block_step(
+                meta_params, gradient, param, state, blocks, inputs
+            )
 
-        def chosen(tensors):
-            return tensors and [tensors[i] for i in group]
+        def sampled(array):
+            return _sample(array) if array.shape == of_elements else array
 
-        gradients = chosen(inputs.gradients)
-        blocks = Blocks([g.shape for g in gradients])
-        gradient = blocks.join(gradients)
-        mask = self._joined_mask(blocks, chosen(inputs.mask))
-        if mask is not None:
-            # A NaN must not enter the rule: it spreads by 0 * NaN.
-            gradient = ops.where(mask, gradient, ops.zeros_like(gradient))
-        update, after = self.block_step(
+        of_sample, of_all = _SampleBlocks(*blocks), _KeptBlocks(*blocks)
+        _, sample_after = self.block_step(
             meta_params,
-            gradient,
-            blocks.join(chosen(inputs.params)),
-            state,
-            blocks,
+            sampled(gradient),
+            sampled(param),
+            {name: sampled(value) for name, value in state.items()},
+            of_sample,
             inputs,
         )
-        if mask is not None:
-            update = ops.where(mask, update, ops.zeros_like(update))
-            after = {
-                name: ops.where(mask, value, state[name])
-                if value.shape == blocks.shape
-                else value
-                for name, value in after.items()
-            }
-        return blocks.split(update), after
-
-    @staticmethod
-    def _joined_mask(blocks, mask):
-        if mask is None:
-            return None
-        return blocks.join(
-            [
-                ops.broadcast_to(True if m is None else m, shape)
-                for m, shape in zip(mask, blocks.shapes, strict=True)
-            ]
+        of_all.kept = list(of_sample.kept)
+        update, after = self.block_step(
+            meta_params, gradient, param, state, of_all, inputs
         )
+        return update, {
+            name: value if value.shape == of_elements else sample_after[name]
+            for name, value in after.items()
+        }
+
+    def init_state(self, shapes):
+        """Returns a list with the state of each group."""
+        found = []
+        for group in groups(shapes):
+            joining = Joining([shapes[i] for i in group])
+            found.append(self.init_block_state(joining.shape, len(group)))
+        return found
+
+    def step(self, meta_params, inputs, state):
+        return self.step_groups(
+            Joining.join, self.masked_block_step, meta_params, inputs, state
+        )
+
+    def step_groups(self, join, masked_block_step, meta_params, inputs, state):
+        """Computes a step, with other functions in place of two.
+
+        Args:
+            join: `Joining.join` or `Joining.concatenate`.
+            masked_block_step: Function like that of the rule.
+            meta_params, inputs, state: As for `step`.
+        """
+        shapes = [tuple(g.shape) for g in inputs.gradients]
+        updates, after = [None] * len(shapes), []
+        rest = inputs._replace(gradients=None, params=None, mask=None)
+        for group, of_group in zip(groups(shapes), state, strict=True):
+            joining = Joining([shapes[i] for i in group])
+            gradient, param = (
+                join(joining, [tensors[i] for i in group])
+                for tensors in (inputs.gradients, inputs.params)
+            )
+            mask = None
+            if inputs.mask is not None:
+                masks = [
+                    ops.broadcast_to(True if m is None else m, shape)
+                    for m, shape in zip(inputs.mask, shapes, strict=True)
+                ]
+                mask = join(joining, [masks[i] for i in group])
+            update, of_group = masked_block_step(
+                meta_params,
+                gradient,
+                param,
+                mask,
+                of_group,
+                joining.blocks(),
+                rest,
+            )
+            after.append(of_group)
+            found = joining.split(update)
+            for i, one in zip(group, found, strict=True):
+                updates[i] = one
+        return updates, after

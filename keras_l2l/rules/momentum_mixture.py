@@ -131,20 +131,17 @@ class MomentumMixture(blockwise.BlockwiseRule):
             lambda v: ops.convert_to_tensor(v, "float32"), values
         )
 
-    def init_block_state(self, blocks):
-        zeros = {
-            name: ops.zeros(blocks.shape, dtype="float32") for name in _DECAYS
-        }
+    def init_block_state(self, shape, tensors):
+        zeros = {name: ops.zeros(shape, dtype="float32") for name in _DECAYS}
         # 0 until the first step.
-        scale = ops.zeros((len(blocks.shapes),), dtype="float32")
-        return {**zeros, "scale": scale}
+        return {**zeros, "scale": ops.zeros((tensors,), dtype="float32")}
 
     def block_step(self, meta_params, gradient, param, state, blocks, inputs):
         t = ops.cast(inputs.iteration, gradient.dtype) + 1
         emas, unbiased = _averages(meta_params["decays"], gradient, state, t)
         square = unbiased["square"]
         root = ops.sqrt(square + _TINY)
-        moves = square > 0
+        moves = emas["square"] > 0
         moving = blocks.means(ops.cast(moves, gradient.dtype)) + 1e-6
         fast, slow = (
             blocks.means(
@@ -167,23 +164,26 @@ class MomentumMixture(blockwise.BlockwiseRule):
         damping = ops.exp(constants["damping"]) * ops.sqrt(
             blocks.means(square) + _TINY
         )
-        direction = (
+        mixture = (
             blocks.spread(ops.rsqrt(fast + 1e-12)) * unbiased["fast"]
             + blocks.spread(told["slow"] * ops.rsqrt(slow + 1e-12))
             * unbiased["slow"]
             + constants["gradient"] * gradient
-        ) / (root + blocks.spread(damping))
-        direction = direction * ops.rsqrt(
-            1 + ops.square(direction * ops.exp(-constants["limit"]))
+        )
+        # The limit of `mixture / root`, in one division: XLA stores the result
+        # of one that is used twice.
+        direction = mixture * ops.rsqrt(
+            ops.square(root + blocks.spread(damping))
+            + ops.square(mixture * ops.exp(-constants["limit"]))
         )
         caution = ops.clip(constants["caution"], -1.0, 1.0)
-        direction = ops.where(
-            direction * gradient < 0, (1 - caution) * direction, direction
+        direction = (
+            ops.where(mixture * gradient < 0, 1 - caution, 1.0) * direction
         )
         norm = blocks.means(ops.square(direction)) / moving
         norm = ops.rsqrt(norm + 1e-12)
         size = _factor(meta_params["schedule"], t, steps) * told["rate"]
-        is_matrix = np.array([len(shape) > 1 for shape in blocks.shapes])
+        is_matrix = ops.convert_to_tensor(blocks.axes) > 1
         relative = ops.exp(constants["scale_power"] * ops.log(10 * scale))
         size = ops.where(is_matrix, size * relative, size)
         decay = ops.where(is_matrix, size * told["decay"], 0.0)
@@ -210,7 +210,7 @@ def _averages(decays, gradient, state, t):
         # an embedding's row.
         weight = ops.where(is_first, correction, complement)
         emas[name] = state[name] + weight * (value - state[name])
-        unbiased[name] = emas[name] / correction
+        unbiased[name] = emas[name] * (1 / correction)
     return emas, unbiased
 
 
@@ -230,15 +230,8 @@ def _controls(weights, signals):
 
 def _signals(blocks, t, steps, fast, slow, moving, scale, rms):
     """Returns the signals `[signals, tensors]`, each of a size near 1."""
-    matrices = [shape if len(shape) > 1 else (1, 1) for shape in blocks.shapes]
-    static = np.array(
-        [
-            [float(len(shape) < 2) for shape in blocks.shapes],
-            [_log_size(math.prod(shape[:-1])) for shape in matrices],
-            [_log_size(shape[-1]) for shape in matrices],
-        ]
-    )
     ones = ops.ones_like(scale)
+    is_matrix = ops.convert_to_tensor(blocks.axes) > 1
     longest = ops.maximum(steps, 1.0)
     length = ops.log(longest / 500) / 1.5
     is_known = ops.where(steps > 0, ones, 0.0)
@@ -252,20 +245,18 @@ def _signals(blocks, t, steps, fast, slow, moving, scale, rms):
         "agreement_slow": 0.5 * ops.log(slow + 1e-8) + 1.5,
         "scale": ops.log(scale) + 2,
         "growth": ops.log(rms / scale),
-        **dict(
-            zip(
-                ("vector", "inputs", "outputs"),
-                ops.unstack(ops.convert_to_tensor(static, scale.dtype)),
-                strict=True,
-            )
-        ),
+        "vector": ops.cast(ops.logical_not(is_matrix), scale.dtype),
+        "inputs": _log_size(blocks.inputs, is_matrix),
+        "outputs": _log_size(blocks.outputs, is_matrix),
         "moving": 0.5 * ops.log(moving),
     }
     return ops.stack([rows[name] for name in _SIGNALS])
 
 
-def _log_size(size):
-    return (math.log(max(size, 1)) - 3) / 2
+def _log_size(size, is_matrix):
+    """Returns logarithms of numbers of elements; of vectors, that of 1."""
+    size = ops.where(is_matrix, ops.maximum(size, 1.0), 1.0)
+    return (ops.log(size) - 3) / 2
 
 
 def _factor(schedule, t, steps):

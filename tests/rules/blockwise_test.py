@@ -17,35 +17,52 @@ def arrays(shapes, seed=0):
 
 @pytest.mark.parametrize("shapes", [SHAPES, [(100, 7)], [()]])
 def test_tensors_come_back(shapes):
-    blocks = blockwise.Blocks(shapes)
+    joining = blockwise.Joining(shapes)
     tensors = arrays(shapes)
-    array = blocks.join(list(map(ops.convert_to_tensor, tensors)))
-    assert tuple(array.shape) == blocks.shape
-    for a, b in zip(blocks.split(array), tensors, strict=True):
-        np.testing.assert_array_equal(a, b)
+    for join in (joining.join, joining.concatenate):
+        array = join(list(map(ops.convert_to_tensor, tensors)))
+        assert tuple(array.shape) == joining.shape
+        for a, b in zip(joining.split(array), tensors, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_means_and_spread_are_of_each_tensor():
-    blocks = blockwise.Blocks(SHAPES)
-    tensors = arrays(SHAPES)
-    array = blocks.join(list(map(ops.convert_to_tensor, tensors)))
+    joining = blockwise.Joining(SHAPES)
+    blocks, tensors = joining.blocks(), arrays(SHAPES)
+    array = joining.join(list(map(ops.convert_to_tensor, tensors)))
     means = ops.convert_to_numpy(blocks.means(array))
     expected = [t.mean() if t.size else 0 for t in tensors]
     np.testing.assert_allclose(means, expected, rtol=1e-5, atol=1e-7)
     spread = blocks.spread(blocks.means(array)) * ops.ones_like(array)
-    for a, mean, t in zip(blocks.split(spread), means, tensors, strict=True):
+    for a, mean, t in zip(joining.split(spread), means, tensors, strict=True):
         np.testing.assert_array_equal(a, np.full(t.shape, mean))
 
 
-def test_the_mean_of_a_large_tensor_is_near():
+@pytest.mark.parametrize("mask", [None, np.arange(512) % 8 > 0])
+def test_means_over_a_large_tensor_are_of_a_sample(mask, monkeypatch):
     # Columns of different sizes, of which a sample must have all.
-    tensor = arrays([(600, 512)])[0] ** 2 * np.arange(512)
-    blocks = blockwise.Blocks([tensor.shape])
-    array = blocks.join([ops.convert_to_tensor(tensor, "float32")])
-    mean = ops.convert_to_numpy(blocks.means(array))
-    assert mean.shape == (1,)
-    assert mean[0] == pytest.approx(tensor.mean(), rel=0.03)
-    assert mean[0] != pytest.approx(tensor.mean(), rel=1e-6)
+    shapes = [(600, 512)]
+    gradient, param = (
+        [t * np.arange(1, 513, dtype="float32")]
+        for t in arrays(shapes) + arrays(shapes, seed=1)
+    )
+    rule = rules.MomentumMixture(num_steps=10)
+    mask = mask if mask is None else [np.broadcast_to(mask, shapes[0])]
+    inputs = StepInputs(gradient, param, None, 0, mask)
+
+    def step(size):
+        monkeypatch.setattr(blockwise, "_SAMPLE", size)
+        meta_params = rule.init_meta_params(0)
+        state = rule.init_state(shapes)
+        (update,), (state,) = rule.step(meta_params, inputs, state)
+        return ops.convert_to_numpy(update), state
+
+    (exact, of_all), (near, sampled) = step(10**6), step(2**14)
+    error = np.abs(near - exact).max() / np.abs(exact).max()
+    assert 1e-6 < error < 0.03
+    (ratio,) = ops.convert_to_numpy(sampled["scale"] / of_all["scale"])
+    assert 1e-6 < abs(ratio - 1) < 0.03
+    np.testing.assert_allclose(sampled["fast"], of_all["fast"], rtol=1e-5)
 
 
 def test_a_tensor_by_itself_is_updated_as_among_others():
@@ -77,9 +94,9 @@ def test_masked_coordinates_keep_value_and_state():
     assert (np.asarray(updates[0])[~mask] == 0).all()
     assert (np.asarray(updates[0])[mask] != 0).all()
     assert all(np.isfinite(leaf).all() for leaf in leaves(after))
-    blocks = blockwise.Blocks(shapes)
+    joining = blockwise.Joining(shapes)
     for name in ("fast", "slow", "square"):
-        old, new = (blocks.split(s[0][name])[0] for s in (state, after))
+        old, new = (joining.split(s[0][name])[0] for s in (state, after))
         np.testing.assert_array_equal(
             np.asarray(old)[~mask], np.asarray(new)[~mask]
         )
