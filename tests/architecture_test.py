@@ -38,6 +38,8 @@ ONLY_IN = {
         "tasks/data/datasets.py",
     },
     "matplotlib": {"callbacks/figure.py", "evaluation/plots.py"},
+    "huggingface_hub": {"presets/hub.py"},
+    "kagglehub": {"presets/hub.py"},
     "absl": set(),
     "train": set(),
 }

@@ -75,6 +75,8 @@ def make_card(run_dir, texts):
         evaluations.append(evaluation)
     return {
         **texts,
+        # The package's own, in the words of model hubs.
+        "license": "apache-2.0",
         "meta_training": [
             _stage(folder)
             for folder in sorted(run_dir.glob("stage_*")) or [run_dir]

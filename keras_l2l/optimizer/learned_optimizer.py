@@ -48,7 +48,8 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             or callable without arguments; multiplies the emitted update.
             Defaults to 1.0, the rate that rules are meta-trained with.
         rule: `keras_l2l.UpdateRule`; or a string or path, the name of a
-            preset (see `LearnedOptimizer.presets`) or a preset folder; a
+            preset (see `LearnedOptimizer.presets`), a preset folder or a
+            preset on a hub, as `"hf://user/name"`; a
             `keras_l2l.presets.Preset`; or `None`, the default preset.
         meta_params: Nest of tensors as from `rule.init_meta_params`. Only
             with `rule` an `UpdateRule`; `None` draws fresh ones, which have
@@ -172,8 +173,9 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         """Returns an optimizer with a preset's rule and meta-parameters.
 
         Args:
-            name_or_dir: Name of a preset in `LearnedOptimizer.presets`, or a
-                preset folder.
+            name_or_dir: Name of a preset in `LearnedOptimizer.presets`, a
+                preset folder, or a preset on a hub: `"hf://user/name"` or
+                `"kaggle://user/model/keras/variation"`.
             **kwargs: Other arguments of `LearnedOptimizer`, and of the rule:
                 `num_steps=1000`, for example, where the rule takes it.
 

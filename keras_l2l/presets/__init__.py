@@ -12,6 +12,7 @@ from keras_l2l.presets.preset import replace_preset
 from keras_l2l.presets.preset import resolve
 from keras_l2l.presets.preset import save_preset
 from keras_l2l.presets.preset import shipped
+from keras_l2l.presets.upload import upload_preset
 
 __all__ = [
     "DEFAULT",
@@ -26,4 +27,5 @@ __all__ = [
     "resolve",
     "save_preset",
     "shipped",
+    "upload_preset",
 ]

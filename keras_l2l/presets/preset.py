@@ -23,6 +23,7 @@ import numpy as np
 
 from keras_l2l import version
 from keras_l2l.presets import celo_weights
+from keras_l2l.presets import hub
 from keras_l2l.presets import named_arrays
 from keras_l2l.presets.named_arrays import PresetError
 from keras_l2l.presets.table import PresetTable
@@ -167,7 +168,9 @@ def load_preset(name_or_dir):
 
     Args:
         name_or_dir: String or path: the name of a preset of this package (see
-            `shipped`), or a preset folder.
+            `shipped`), a preset folder, or a preset on a hub, as
+            `"hf://user/name"` or `"kaggle://user/model/keras/variation"`,
+            which is downloaded to the cache of the hub's client.
 
     Returns:
         `Preset`.
@@ -175,25 +178,37 @@ def load_preset(name_or_dir):
     Raises:
         PresetError: if there is no such preset, or one of its files is
             missing, damaged or not of this package.
+        ImportError: if a hub's client is not installed.
     """
-    directory = _find(name_or_dir)
-    contents = {
-        name: _read(directory, name)
-        for name in (_CONFIG, _META_PARAMS, _METADATA)
-    }
+    place, contents = read_files(name_or_dir)
     try:
         metadata = files.from_json(contents[_METADATA], _METADATA)
         digests, horizon = metadata.get("sha256"), metadata.get("horizon")
         if horizon is not None:
             checks.require_int("horizon", horizon)
         for name in (_CONFIG, _META_PARAMS):
-            _check_digest(directory / name, contents[name], digests)
+            _check_digest(name, contents[name], digests)
         config = files.from_json(contents[_CONFIG], _CONFIG)
         rule = serialization.deserialize(config)
         arrays = npz.load(io.BytesIO(contents[_META_PARAMS]))
     except ValueError as error:
-        raise PresetError(f"In {directory}: {error}") from error
+        raise PresetError(f"In {place}: {error}") from error
     return Preset(rule, named_arrays.from_arrays(rule, arrays), horizon)
+
+
+def read_files(name_or_dir, optional=()):
+    """Returns where a preset is, and its files, a dict from names to bytes.
+
+    Args:
+        name_or_dir: As for `load_preset`.
+        optional: Names of further files, read from a folder that has them.
+    """
+    names = (_CONFIG, _META_PARAMS, _METADATA)
+    if hub.is_uri(name_or_dir):
+        return name_or_dir, hub.read(name_or_dir, names)
+    folder = _find(name_or_dir)
+    more = [name for name in optional if (folder / name).exists()]
+    return folder, {name: _read(folder, name) for name in (*names, *more)}
 
 
 def _read(directory, name):
@@ -212,12 +227,12 @@ def _read(directory, name):
     return path.read_bytes()
 
 
-def _check_digest(path, content, digests):
-    expected = digests.get(path.name) if isinstance(digests, dict) else None
+def _check_digest(name, content, digests):
+    expected = digests.get(name) if isinstance(digests, dict) else None
     digest = hashlib.sha256(content).hexdigest()
     if digest != expected:
         raise PresetError(
-            f"{path} must have the SHA-256 recorded in {_METADATA} "
+            f"{name} must have the SHA-256 recorded in {_METADATA} "
             f"({expected}). Received: {digest}. The file is damaged or from "
             "elsewhere: copy the folder again."
         )
@@ -249,13 +264,17 @@ def guarded(name_or_dir, fallback=None, patience=100):
 
 
 def name_of(rule):
-    """Returns the name of the preset or its folder, `None` if unknown.
+    """Returns the name of the preset, `None` if unknown.
+
+    That is the last part of its folder's path, or its URI on a hub.
 
     Args:
         rule: As for `resolve`.
     """
     if rule is None:
         return DEFAULT
+    if hub.is_uri(rule):
+        return rule
     is_path = isinstance(rule, (str, os.PathLike))
     return pathlib.Path(rule).name if is_path else None
 
@@ -321,7 +340,7 @@ def _find(name_or_dir):
             return directory
         received = repr(name_or_dir)
     raise PresetError(
-        "A preset must be one of this package or a preset folder. "
-        f"Received: {received}. Presets in this package: {', '.join(names)}. "
-        "A folder is what save_to_preset() and train/meta_train.py write."
+        "A preset must be one of this package, a preset folder, "
+        f"{hub.forms()}. Received: {received}. Presets in this package: "
+        f"{', '.join(names)}. Pass one of them."
     )

@@ -1,0 +1,103 @@
+"""Uploading of presets to hubs, with a card in their form."""
+
+import json
+import pathlib
+import tempfile
+
+from keras_l2l.presets import hub
+from keras_l2l.presets import preset as preset_lib
+from keras_l2l.utils import files
+
+_CARD, _README = "card.json", "README.md"
+_TAGS = ("keras", "learned-optimizer", "learning-to-learn", "meta-learning")
+# What a model card of this package says in words, in this order.
+_TEXTS = {
+    "use_for": "Use it for",
+    "cost": "Cost against Adam",
+    "loses": "Where it loses",
+    "limits": "Known limits",
+    "command": "Meta-trained by",
+}
+
+
+def upload_preset(uri, preset):
+    """Uploads a preset to the Hugging Face Hub or to Kaggle.
+
+    ```
+    keras_l2l.upload_preset("hf://ada/my_optimizer", "runs/mine/preset")
+    optimizer = keras_l2l.LearnedOptimizer.from_preset("hf://ada/my_optimizer")
+    ```
+
+    Only the files of the preset are uploaded, and its `card.json` and
+    `README.md` if the folder has them. Without a `README.md`, one is written
+    for the hub, unless the repository there already has its own.
+
+    Args:
+        uri: String, `hf://[{user}/]{name}` or
+            `kaggle://{user}/{model}/keras/{variation}`. What is not there is
+            created: public on the Hugging Face Hub if the user's settings do
+            not differ, private on Kaggle. Otherwise it becomes the latest
+            version.
+        preset: `LearnedOptimizer`, or the folder or the name of a preset.
+
+    Raises:
+        PresetError: if the preset is damaged or does not exist, the URI is
+            wrong, or the user may not write there.
+        ImportError: if `huggingface_hub` or `kagglehub` is not installed.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        if hasattr(preset, "save_to_preset"):
+            folder = pathlib.Path(temporary) / "preset"
+            preset.save_to_preset(folder)
+            preset = folder
+        # Nothing damaged is shared.
+        loaded = preset_lib.load_preset(preset)
+        _, contents = preset_lib.read_files(preset, (_CARD, _README))
+        uri, keep = hub.create(uri), ()
+        if _README not in contents:
+            card = files.from_json(contents.get(_CARD, b"{}"), _CARD)
+            contents[_README] = _readme(uri, loaded, card).encode()
+            keep = (_README,)
+        folder = pathlib.Path(temporary) / "upload"
+        folder.mkdir()
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        hub.upload(uri, folder, keep)
+
+
+def _readme(uri, preset, card):
+    """Returns the card of a preset in Markdown, with the hub's metadata."""
+    metadata = ["library_name: keras_l2l", "tags:"]
+    metadata += [f"- {tag}" for tag in _TAGS]
+    if "license" in card:
+        # JSON is YAML, whatever the string holds.
+        metadata.append(f"license: {json.dumps(card['license'])}")
+    about = {title: card[key] for key, title in _TEXTS.items() if key in card}
+    about["Update rule"] = f"`{type(preset.rule).__name__}`"
+    if preset.horizon is not None:
+        about["Meta-trained on"] = f"runs of {preset.horizon:,} steps"
+    rows = [
+        f"| {e['task']} | {e['horizon']:,} | {r['optimizer']} "
+        f"| {r['learning_rate']:g} | {r['final_loss']:.4g} |"
+        for e in card.get("evaluations", ())
+        for r in e["results"]
+    ]
+    if rows:
+        rows = [
+            *("## Results", ""),
+            "| task | steps | optimizer | learning rate | final loss |",
+            *("| --- | --- | --- | --- | --- |", *rows, ""),
+        ]
+    return "\n".join(
+        [
+            *("---", *metadata, "---", ""),
+            *(f"# {uri.rpartition('://')[2]}", ""),
+            card.get("description", "A learned optimizer for Keras."),
+            *("", "```python", "import keras_l2l", ""),
+            f'optimizer = keras_l2l.LearnedOptimizer.from_preset("{uri}")',
+            *("```", ""),
+            *(f"- **{title}:** {text}" for title, text in about.items()),
+            *("", *rows),
+            "Written by `keras_l2l.upload_preset`.\n",
+        ]
+    )
