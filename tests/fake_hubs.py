@@ -28,6 +28,10 @@ class Hubs:
     """
 
     def __init__(self):
+        self.clear()
+
+    def clear(self):
+        """Makes it as new."""
         self.repos, self.requests, self.private = {}, [], set()
         self._blobs = {}
 

@@ -29,31 +29,38 @@ URIS = {
 }
 
 
-@pytest.fixture
-def hubs(monkeypatch, tmp_path):
+# One for all tests: some versions of a client keep the first address.
+@pytest.fixture(scope="session")
+def server():
     with fake_hubs.running() as hubs:
-        for name, value in {
-            "ENDPOINT": hubs.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": hubs.url
-            + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HUB_CACHE": str(tmp_path / "hf"),
-            "HF_HUB_DISABLE_XET": True,
-            "HF_HUB_DISABLE_PROGRESS_BARS": True,
-        }.items():
-            monkeypatch.setattr(constants, name, value)
-        monkeypatch.setitem(
-            kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.QA, hubs.url
-        )
-        for name, value in {
-            "KAGGLE_API_ENVIRONMENT": "QA",
-            "KAGGLEHUB_CACHE": str(tmp_path / "kaggle"),
-            "HF_TOKEN": fake_hubs.TOKEN,
-            "KAGGLE_API_TOKEN": fake_hubs.TOKEN,
-        }.items():
-            monkeypatch.setenv(name, value)
-        # It reads the source of each module in the stack, for seconds.
-        monkeypatch.setattr(kagglehub.clients, "get_user_agent", lambda: "test")
         yield hubs
+
+
+@pytest.fixture
+def hubs(server, monkeypatch, tmp_path):
+    server.clear()
+    for name, value in {
+        "ENDPOINT": server.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": server.url
+        + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_DISABLE_PROGRESS_BARS": True,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setitem(
+        kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.QA, server.url
+    )
+    for name, value in {
+        "KAGGLE_API_ENVIRONMENT": "QA",
+        "KAGGLEHUB_CACHE": str(tmp_path / "kaggle"),
+        "HF_TOKEN": fake_hubs.TOKEN,
+        "KAGGLE_API_TOKEN": fake_hubs.TOKEN,
+    }.items():
+        monkeypatch.setenv(name, value)
+    # It reads the source of each module in the stack, for seconds.
+    monkeypatch.setattr(kagglehub.clients, "get_user_agent", lambda: "test")
+    return server
 
 
 @pytest.fixture
@@ -122,7 +129,7 @@ def test_presets_on_hubs_are_taken_where_names_are(hubs):
 def test_what_was_downloaded_loads_offline(hubs, monkeypatch):
     keras_l2l.upload_preset(URIS["hf"], PRESET)
     presets.load_preset(URIS["hf"])
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     number = len(hubs.requests)
     assert presets.load_preset(URIS["hf"]).horizon == 100
     assert len(hubs.requests) == number
