@@ -401,15 +401,16 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
 
     def _step(self, device, part, loss, gradients, mask):
         """Moves the state of one part on, and returns its updates."""
-        params = [
-            ops.cast(backends.read(v), "float32")
-            if self.rule.uses_params
-            else None
-            for v in self._updated_variables()
-        ]
+        variables = self._updated_variables()
+        if not self.rule.uses_params:
+            variables = [None] * len(variables)
         inputs = base.StepInputs(
             gradients=gradients,
-            params=self._division.split(params)[part],
+            # Of this part alone: a deep model has hundreds.
+            params=[
+                v if v is None else ops.cast(backends.read(v), "float32")
+                for v in self._division.split(variables)[part]
+            ],
             loss=loss,
             iteration=backends.read(self.iterations),
             mask=mask,
