@@ -22,7 +22,7 @@ from keras_l2l.evaluation import summary
 from train import benchmark
 from train import cli
 from train import committed
-from train import suite_report
+from train.suite.report import format_tables
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -70,7 +70,7 @@ def _table(name):
         )
     content = committed.read(name)
     if content.get("benchmark") == "suite":
-        return suite_report.format_tables(content["rows"])
+        return format_tables(content["rows"])
     if "benchmark" in content:
         return benchmark.format_table(content["rows"])
     return summary.format_table(content)

@@ -21,15 +21,15 @@ from keras_l2l.utils import files
 from keras_l2l.utils.versions import versions
 from train import benchmark
 from train import cli
-from train import suite_opponents
-from train import suite_report
-from train import suite_training
-from train.suite_tasks import TASKS
-from train.suite_tasks.base import require_packages
+from train.suite import opponents
+from train.suite import report
+from train.suite import training
+from train.suite.tasks import TASKS
+from train.suite.tasks.base import require_packages
 
-_OPTIMIZERS = [*suite_opponents.OPPONENTS, *suite_opponents.CONVERTED]
+_OPTIMIZERS = [*opponents.OPPONENTS, *opponents.CONVERTED]
 # The folders of presets that flags give.
-_PRESETS = sorted({flag for flag, _ in suite_opponents.CONVERTED.values()})
+_PRESETS = sorted({flag for flag, _ in opponents.CONVERTED.values()})
 
 
 def define_flags():
@@ -76,7 +76,7 @@ def main():
         for name in _PRESETS
         if values[name].value is not None
     }
-    table = suite_opponents.table(presets)
+    table = opponents.table(presets)
     absent = {*_OPTIMIZERS} - {*table}
     if values["optimizer"].present and absent.intersection(values.optimizer):
         raise ValueError(
@@ -94,7 +94,7 @@ def main():
         values.workers,
         values.replace,
     )
-    rows = suite_report.summarize(found)
+    rows = report.summarize(found)
     output = pathlib.Path(values.output_dir, "suite.json")
     files.write_json(
         output,
@@ -106,7 +106,7 @@ def main():
             "rows": rows,
         },
     )
-    print(suite_report.format_tables(rows))
+    print(report.format_tables(rows))
     print(f"Written: {output}")
 
 
@@ -116,20 +116,20 @@ def run(tasks, optimizers, presets, folder, seeds, workers, replace):
     Args:
         tasks: Dict from names to `SuiteTask`s.
         optimizers: List of names.
-        presets: As for `suite_opponents.table`.
+        presets: As for `opponents.table`.
         folder: `Path`.
         seeds, workers: Ints.
         replace: Bool, whether to run again what is of another configuration.
 
     Returns:
-        Dict as for `suite_report.summarize`.
+        Dict as for `report.summarize`.
 
     Raises:
         ValueError: if a run in the folder is of another configuration.
     """
-    table, paths, jobs, different = suite_opponents.table(presets), {}, [], []
+    table, paths, jobs, different = opponents.table(presets), {}, [], []
     configs = {
-        (task, name): suite_training.config_of(tasks[task], table[name])
+        (task, name): training.config_of(tasks[task], table[name])
         for task in tasks
         for name in optimizers
     }
@@ -160,20 +160,20 @@ def run(tasks, optimizers, presets, folder, seeds, workers, replace):
 
 
 def _run_jobs(jobs, workers):
-    """Runs jobs, arguments of `suite_training.run`, each into its file."""
+    """Runs jobs, arguments of `training.run`, each into its file."""
     if workers == 1:
         for number, job in enumerate(jobs, start=1):
-            suite_training.run(*job)
+            training.run(*job)
             print(f"{number}/{len(jobs)}: {job[-1]}", flush=True)
         return
     with concurrent.futures.ProcessPoolExecutor(
         workers,
         multiprocessing.get_context("spawn"),
-        suite_training.use_one_core,
+        training.use_one_core,
         # TensorFlow frees little of what it has compiled.
         max_tasks_per_child=50,
     ) as pool:
-        running = {pool.submit(suite_training.run, *job): job for job in jobs}
+        running = {pool.submit(training.run, *job): job for job in jobs}
         try:
             for number, done in enumerate(
                 concurrent.futures.as_completed(running), start=1

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_l2l.utils import files
 from keras_l2l.utils.versions import versions
-from train import suite_opponents
+from train.suite import opponents
 
 # Times that a model is evaluated in its training.
 POINTS = 20
@@ -20,7 +20,7 @@ def config_of(task, make_optimizer):
 
     Args:
         task: `SuiteTask`.
-        make_optimizer: Function of a task, as in `suite_opponents.table`.
+        make_optimizer: Function of a task, as in `opponents.table`.
     """
     optimizer = make_optimizer(task)
     if optimizer is None:
@@ -51,11 +51,11 @@ def run(task, optimizer, presets, seed, path):
     Args:
         task: `SuiteTask`.
         optimizer: String, a name in the table of opponents.
-        presets: As for `suite_opponents.table`.
+        presets: As for `opponents.table`.
         seed: Int.
         path: `Path` of a JSON file.
     """
-    make_optimizer = suite_opponents.table(presets)[optimizer]
+    make_optimizer = opponents.table(presets)[optimizer]
     config = config_of(task, make_optimizer)
     found = train(task, make_optimizer, seed)
     files.write_json(path, {"config": config, **found})

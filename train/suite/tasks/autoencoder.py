@@ -3,8 +3,8 @@
 import keras
 from keras import layers
 
-from train.suite_tasks import data
-from train.suite_tasks.base import SuiteTask
+from train.suite.tasks import data
+from train.suite.tasks.base import SuiteTask
 
 
 def examples():

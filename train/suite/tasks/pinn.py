@@ -13,8 +13,8 @@ import tensorflow as tf
 from keras import layers
 from keras import ops
 
-from train.suite_tasks import data
-from train.suite_tasks.base import SuiteTask
+from train.suite.tasks import data
+from train.suite.tasks.base import SuiteTask
 
 _VISCOSITY = 0.05
 

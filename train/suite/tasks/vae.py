@@ -4,8 +4,8 @@ import keras
 from keras import layers
 from keras import ops
 
-from train.suite_tasks import data
-from train.suite_tasks.base import SuiteTask
+from train.suite.tasks import data
+from train.suite.tasks.base import SuiteTask
 
 
 class Sampling(layers.Layer):

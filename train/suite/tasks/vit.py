@@ -3,11 +3,11 @@
 import keras
 from keras import layers
 
-from train.suite_tasks import data
-from train.suite_tasks.base import SuiteTask
-from train.suite_tasks.layers import CROSS_ENTROPY
-from train.suite_tasks.layers import Positions
-from train.suite_tasks.layers import transformer_block
+from train.suite.tasks import data
+from train.suite.tasks.base import SuiteTask
+from train.suite.tasks.layers import CROSS_ENTROPY
+from train.suite.tasks.layers import Positions
+from train.suite.tasks.layers import transformer_block
 
 
 def model():

@@ -3,9 +3,9 @@
 import keras
 from keras import layers
 
-from train.suite_tasks import data
-from train.suite_tasks.base import SuiteTask
-from train.suite_tasks.layers import CROSS_ENTROPY
+from train.suite.tasks import data
+from train.suite.tasks.base import SuiteTask
+from train.suite.tasks.layers import CROSS_ENTROPY
 
 
 def _block(x, filters, strides):

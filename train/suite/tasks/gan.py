@@ -14,8 +14,8 @@ import tensorflow as tf
 from keras import layers
 from keras import ops
 
-from train.suite_tasks import data
-from train.suite_tasks.base import SuiteTask
+from train.suite.tasks import data
+from train.suite.tasks.base import SuiteTask
 
 _LATENT = 32
 _LOSS = keras.losses.BinaryCrossentropy(from_logits=True)

@@ -7,9 +7,9 @@ import numpy as np
 from keras import layers
 from keras import ops
 
-from train.suite_tasks import data
-from train.suite_tasks.base import SuiteTask
-from train.suite_tasks.layers import CROSS_ENTROPY
+from train.suite.tasks import data
+from train.suite.tasks.base import SuiteTask
+from train.suite.tasks.layers import CROSS_ENTROPY
 
 _BATCH = 128
 _WIDTH = 128

@@ -5,7 +5,7 @@ import scipy.stats
 import tabulate
 
 from keras_l2l.utils.divergence import inf_if_diverged
-from train import suite_opponents
+from train.suite import opponents
 
 LEARNED = "default"
 WITHOUT_LENGTH = "default without length"
@@ -13,7 +13,7 @@ ADAM = "adam"
 ADAMW_BEST = "adamw best"
 # How many percent above an opponent are listed.
 _LIMIT, _LIMITS = 3, {ADAM: 2}
-_RATES = [f"adamw {rate}" for rate in suite_opponents.ADAMW_RATES]
+_RATES = [f"adamw {rate}" for rate in opponents.ADAMW_RATES]
 
 # Titles of tables, with the column of a row and the column of its interval.
 _TABLES = {
@@ -41,7 +41,7 @@ def summarize(runs):
 
     Args:
         runs: Dict from pairs of a task's and an optimizer's name to a list of
-            dicts as from `suite_training.train`, one for each seed.
+            dicts as from `training.train`, one for each seed.
     """
     rows = []
     for (task, optimizer), found in runs.items():
@@ -92,7 +92,7 @@ def figures(rows):
     tasks = list(dict.fromkeys(r["task"] for r in rows))
     names = {r["optimizer"] for r in rows}
     lines = []
-    fixed = suite_opponents.ADAMW_FIXED
+    fixed = opponents.ADAMW_FIXED
     for opponent in (ADAM, fixed, ADAMW_BEST, "celo", "celo2", "muon"):
         for learned in (LEARNED, WITHOUT_LENGTH):
             pairs = [
@@ -176,7 +176,7 @@ def _grid(rows, name, interval):
     rows = _with_best(rows)
     names = list(dict.fromkeys(r["optimizer"] for r in rows))
     # Beside the fixed rate, the best of all is enough.
-    hidden = {*_RATES} - {suite_opponents.ADAMW_FIXED}
+    hidden = {*_RATES} - {opponents.ADAMW_FIXED}
     names = [name for name in names if name not in hidden]
     cells = {
         (r["task"], r["optimizer"]): _cell(r, name, interval) for r in rows

@@ -14,15 +14,15 @@ from absl.testing import flagsaver
 from keras_l2l.utils import files
 from train import committed
 from train import report
-from train import suite
-from train import suite_opponents
-from train import suite_report
-from train import suite_training
-from train.suite_tasks import TASKS
-from train.suite_tasks import base
-from train.suite_tasks import data
-from train.suite_tasks import gan
-from train.suite_tasks import pinn
+from train.suite import __main__ as suite
+from train.suite import opponents
+from train.suite import report as suite_report
+from train.suite import training
+from train.suite.tasks import TASKS
+from train.suite.tasks import base
+from train.suite.tasks import data
+from train.suite.tasks import gan
+from train.suite.tasks import pinn
 
 
 def line():
@@ -105,7 +105,7 @@ def test_two_workers(tmp_path):
 
 def test_a_run_says_what_was_trained(tmp_path):
     path = tmp_path / "run.json"
-    suite_training.run(tiny("one"), "default", {}, 0, path)
+    training.run(tiny("one"), "default", {}, 0, path)
     found = files.read_json(path)
     assert found["params"] == 3 and found["metric_name"] == "mae"
     assert len(found["train_loss"]) == 4
@@ -116,7 +116,7 @@ def test_a_run_says_what_was_trained(tmp_path):
 
 def test_every_optimizer_starts_from_the_same_model():
     runs = [
-        suite_training.train(tiny("one"), suite_opponents.table({})[name], seed)
+        training.train(tiny("one"), opponents.table({})[name], seed)
         for name, seed in (("adam", 0), ("muon", 0), ("adam", 1))
     ]
     starts = [found["valid_loss"][0] for found in runs]
@@ -127,10 +127,10 @@ def test_every_optimizer_starts_from_the_same_model():
 
 
 def test_a_configuration_knows_what_changes_a_run():
-    table = suite_opponents.table({})
+    table = opponents.table({})
     task = tiny("one")
     configs = [
-        suite_training.config_of(one, table[name])
+        training.config_of(one, table[name])
         for one, name in (
             (task, "adamw 0.01"),
             (task, "adamw 0.03"),
@@ -142,15 +142,24 @@ def test_a_configuration_knows_what_changes_a_run():
         )
     ]
     assert len({json.dumps(config) for config in configs}) == len(configs)
-    again = suite_training.config_of(task, table["fresh"])
+    again = training.config_of(task, table["fresh"])
     assert again == configs[-1]
-    assert suite_training.config_of(task, table["example"]) is None
+    assert training.config_of(task, table["example"]) is None
+
+
+def test_runs_of_the_earlier_package_stay_valid(tmp_path):
+    code = "from train.{} import data\n\nNUM_CLASSES = {}\n"
+    hashes = []
+    for content in (("suite_tasks", 3), ("suite.tasks", 3), ("suite.tasks", 4)):
+        (tmp_path / "task.py").write_text(code.format(*content))
+        hashes.append(base._sha256(tmp_path / "task.py"))
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_learned_optimizers_know_the_length_but_for_one():
     task = tiny("one")._replace(num_steps=123)
     rules = {
-        name: suite_opponents.table({})[name](task).rule
+        name: opponents.table({})[name](task).rule
         for name in ("default", "default without length", "fresh")
     }
     if "num_steps" in rules["default"].get_config():
@@ -159,7 +168,7 @@ def test_learned_optimizers_know_the_length_but_for_one():
 
 
 def test_warmup_and_cosine():
-    schedule = suite_opponents.warmup_cosine(0.01, 200)
+    schedule = opponents.warmup_cosine(0.01, 200)
     found = [float(schedule(step)) for step in (0, 5, 10, 105, 200)]
     np.testing.assert_allclose(found, [0, 0.005, 0.01, 0.005, 0], atol=1e-8)
 

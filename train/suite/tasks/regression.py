@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from train.suite_tasks import data
-from train.suite_tasks.base import SuiteTask
+from train.suite.tasks import data
+from train.suite.tasks.base import SuiteTask
 
 
 @functools.cache
