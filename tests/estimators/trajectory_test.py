@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import slow_but
 from conftest import uncompiled
 from keras import layers
 from reflection import every_rule
@@ -93,7 +94,16 @@ MODELS = {
     ),
     "gru": (SERIES, lambda: sequential(keras.Input((6, 3)), layers.GRU(4))),
 }
-every_model = pytest.mark.parametrize("model", MODELS)
+# One of each kind of gradient: sparse ones of two places, none at all, zeros,
+# and those of a layer with a state. The others repeat these.
+DISTINCT = [
+    "shared_embedding",
+    "frozen_layer",
+    "dead_inputs",
+    "unused_variable",
+    "conv_and_batch_norm",
+]
+every_model = pytest.mark.parametrize("model", slow_but(DISTINCT, MODELS))
 
 
 def task_of(model):
@@ -179,7 +189,14 @@ def test_unroll_is_fit_where_means_are_of_a_sample():
     assert_same_trajectory(rule, rule.init_meta_params(0), task)
 
 
-@pytest.mark.parametrize("name", keras_l2l.LearnedOptimizer.presets)
+@pytest.mark.parametrize(
+    "name",
+    # The default is above, and two have the rule of the quadratics' one.
+    slow_but(
+        ["l2l_patches_conv", "l2l_quadratics"],
+        keras_l2l.LearnedOptimizer.presets,
+    ),
+)
 def test_unroll_is_fit_with_every_preset(name):
     preset = presets.load_preset(name)
     task = task_of("embedding")

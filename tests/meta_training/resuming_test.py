@@ -25,8 +25,6 @@ from keras_l2l.meta_training.history import Recorder
 from keras_l2l.meta_training.interruption import Interrupted
 from keras_l2l.utils import files
 
-pytestmark = pytest.mark.newest
-
 SHORT = {
     "meta_steps": 24,
     "validation": meta_training.Validation(interval=6, episodes=2),
@@ -121,7 +119,11 @@ def test_killed_at_random_moments(kills, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "number, meta_step",
-    [(signal.SIGINT, 0), (signal.SIGTERM, 8), (signal.SIGINT, 23)],
+    [
+        pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow),
+        (signal.SIGTERM, 8),
+        (signal.SIGINT, 23),
+    ],
 )
 def test_a_request_to_stop_waits_for_the_meta_step(
     tmp_path, monkeypatch, uninterrupted, number, meta_step
