@@ -49,8 +49,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         # The names must be the same in every process of pytest-xdist.
         assert " at 0x" not in item.nodeid, item.nodeid
-        if item.path.parent.name in ("estimators", "evaluation", "train"):
-            item.add_marker(pytest.mark.newest)
 
 
 def to_float64(nest):

@@ -6,8 +6,6 @@ import pathlib
 import forked
 import pytest
 
-pytestmark = pytest.mark.newest
-
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 # Before a notebook's code: figures need no display, and warnings are errors.
 STRICT = """

@@ -13,8 +13,6 @@ from keras_l2l import meta_training
 from keras_l2l import rules
 from keras_l2l import tasks
 
-pytestmark = pytest.mark.newest
-
 X = np.random.default_rng(0).normal(size=(24, 6)).astype("float32")
 Y = X[:, :3].argmax(axis=1)
 both = pytest.mark.parametrize("rule", [rules.Celo, rules.CeloAdam])

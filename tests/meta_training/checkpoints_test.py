@@ -7,8 +7,6 @@ import pytest
 from keras_l2l.meta_training import checkpoints
 from keras_l2l.meta_training.checkpoints import Checkpoints
 
-pytestmark = pytest.mark.newest
-
 
 def content(step):
     """What a checkpoint of this step holds."""

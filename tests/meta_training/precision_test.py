@@ -16,8 +16,6 @@ from keras_l2l import tasks
 from keras_l2l.meta_training import task_check
 from keras_l2l.utils import files
 
-pytestmark = pytest.mark.newest
-
 SETTINGS = [
     ("floatx", "float16"),
     ("floatx", "bfloat16"),

@@ -25,8 +25,6 @@ from keras_l2l import tasks
 from keras_l2l.meta_training.replicas import Replicas
 from keras_l2l.utils import files
 
-pytestmark = pytest.mark.newest
-
 ROOT = pathlib.Path(__file__).parents[2]
 SHORT = {
     "meta_steps": 12,

@@ -12,8 +12,6 @@ from keras_l2l.meta_training import search
 from keras_l2l.meta_training.watch import MetaTrainingError
 from keras_l2l.utils import files
 
-pytestmark = pytest.mark.newest
-
 SHORT = {
     "horizon": 4,
     "estimator": estimators.TruncatedBackprop(unroll_length=2),

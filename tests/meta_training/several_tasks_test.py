@@ -22,8 +22,6 @@ from keras_l2l.meta_training import setup
 from keras_l2l.meta_training.options import RunOptions
 from keras_l2l.meta_training.validation import ValidationEpisodes
 
-pytestmark = pytest.mark.newest
-
 SEVERAL = [tasks.Quadratics(3), regression_task(), tasks.Quadratics(2)]
 
 

@@ -13,8 +13,6 @@ from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.meta_training import task_check
 
-pytestmark = pytest.mark.newest
-
 FEW = {
     "horizon": 6,
     "estimator": estimators.TruncatedBackprop(unroll_length=2),

@@ -18,8 +18,6 @@ from keras_l2l.meta_training.checkpoints import CheckpointError
 from keras_l2l.tasks.base import split_seed
 from keras_l2l.utils import files
 
-pytestmark = pytest.mark.newest
-
 
 class Poisoned(tasks.Quadratics):
     """Of some seeds, the loss is NaN from one inner step on."""

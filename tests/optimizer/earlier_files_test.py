@@ -14,7 +14,6 @@ import keras_l2l
 from keras_l2l import presets
 
 # Earlier versions of Keras do not load what later ones have saved.
-pytestmark = pytest.mark.newest
 
 FOLDER = pathlib.Path(__file__).parents[1] / "data" / "version_0_1_0"
 LOSSES = json.loads((FOLDER / "losses.json").read_text())

@@ -14,8 +14,6 @@ import keras_l2l
 from keras_l2l import presets
 from keras_l2l.utils import files
 
-pytestmark = pytest.mark.newest
-
 MUTATIONS = 200
 
 

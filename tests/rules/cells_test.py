@@ -4,8 +4,6 @@ import pytest
 
 from keras_l2l.rules import cells
 
-pytestmark = pytest.mark.newest
-
 
 def test_lstm_step_equals_keras_lstm_cell():
     rng = np.random.default_rng(0)

@@ -13,8 +13,6 @@ from keras_l2l.presets import celo_weights
 from keras_l2l.rules import cells
 from keras_l2l.rules import moments
 
-pytestmark = pytest.mark.newest
-
 # So long that the rate stays at its peak.
 CONSTANT = {"warmup": 0.0, "num_steps": 2**31 - 1}
 variants = pytest.mark.parametrize("orthogonalize", [False, True])

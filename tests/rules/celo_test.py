@@ -11,8 +11,6 @@ from keras_l2l.optimizer.execution import execution_of
 from keras_l2l.presets import celo_weights
 from keras_l2l.rules import cells
 
-pytestmark = pytest.mark.newest
-
 RULES = {"celo": rules.Celo, "celo_adam": rules.CeloAdam}
 both = pytest.mark.parametrize("name", RULES)
 

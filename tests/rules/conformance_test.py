@@ -16,8 +16,6 @@ from rule_steps import random_step
 
 from keras_l2l import rules
 
-pytestmark = pytest.mark.newest
-
 
 @every_rule
 def test_every_rule_is_public(rule):

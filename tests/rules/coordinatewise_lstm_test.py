@@ -7,8 +7,6 @@ from conftest import lstm_cell_in_numpy
 
 from keras_l2l import rules
 
-pytestmark = pytest.mark.newest
-
 
 def lstm_in_numpy(meta_params, features, state, layers):
     """The rule's step from its definition, one coordinate at a time."""

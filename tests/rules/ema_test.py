@@ -4,8 +4,6 @@ import tensorflow as tf
 
 from keras_l2l.rules import ema
 
-pytestmark = pytest.mark.newest
-
 
 def test_update_is_a_weighted_mean():
     after = ema.update(tf.constant([4.0, 0.0]), tf.constant([8.0, 8.0]), 0.75)

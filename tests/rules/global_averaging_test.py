@@ -9,8 +9,6 @@ from conftest import lstm_cell_in_numpy
 from keras_l2l import rules
 from keras_l2l.optimizer.execution import execution_of
 
-pytestmark = pytest.mark.newest
-
 LAYERS = {"lstm_0": 4, "lstm_1": 3}
 
 

@@ -5,8 +5,6 @@ import tensorflow as tf
 from keras_l2l import rules
 from keras_l2l.rules import gradients
 
-pytestmark = pytest.mark.newest
-
 LSTM = rules.CoordinatewiseLSTM()
 
 

@@ -13,8 +13,6 @@ from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.rules.updates import apply_updates
 
-pytestmark = pytest.mark.newest
-
 TASK = tasks.Quadratic(tf.linalg.diag([1.0, 0.5]), tf.zeros(2))
 START = [tf.constant([1.0, -1.0])]
 FALLBACK = rules.Adam(0.05)

@@ -6,8 +6,6 @@ import tensorflow as tf
 import keras_l2l
 from keras_l2l import rules
 
-pytestmark = pytest.mark.newest
-
 
 @pytest.mark.parametrize(
     "rule, optimizer",

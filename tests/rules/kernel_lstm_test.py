@@ -8,8 +8,6 @@ from conftest import lstm_cell_in_numpy
 import keras_l2l
 from keras_l2l import rules
 
-pytestmark = pytest.mark.newest
-
 SHAPES = [(3, 2, 2, 2), (3, 2, 1, 3)]
 
 

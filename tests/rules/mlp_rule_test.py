@@ -9,8 +9,6 @@ import tensorflow as tf
 from keras_l2l import rules
 from keras_l2l.rules import moments
 
-pytestmark = pytest.mark.newest
-
 RULE = rules.MLPRule()
 # Without what is random in it, so that directions have a size of 1.
 ZEROS = tf.nest.map_structure(tf.zeros_like, RULE.init_meta_params(0))

@@ -6,8 +6,6 @@ import tensorflow as tf
 
 from keras_l2l.rules import preprocessing
 
-pytestmark = pytest.mark.newest
-
 
 def log_and_sign_by_definition(gradient, p):
     if abs(gradient) >= math.exp(-p):

@@ -12,8 +12,6 @@ import keras_l2l
 from keras_l2l import rules
 from keras_l2l.rules import gradients as gradients_lib
 
-pytestmark = pytest.mark.newest
-
 # In float32: not there, infinite, the largest, tiny, subnormal and nothing.
 SPECIAL = [np.nan, np.inf, -np.inf, 1e38, -3.4e38, 1e-30, 1e-40, -1e-45, 0.0]
 # Their squares overflow as Keras' Adam's do; their states hold sums.

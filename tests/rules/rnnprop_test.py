@@ -5,8 +5,6 @@ from conftest import lstm_cell_in_numpy
 
 from keras_l2l import rules
 
-pytestmark = pytest.mark.newest
-
 
 def step(rule, meta_params, gradient, state, iteration):
     inputs = rules.StepInputs([gradient], None, None, iteration)

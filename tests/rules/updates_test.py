@@ -11,8 +11,6 @@ from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.evaluation import proposed_updates
 from keras_l2l.rules import updates
 
-pytestmark = pytest.mark.newest
-
 TASK = tasks.Quadratic(tf.eye(2), tf.constant([1.0, -1.0]))
 GUARDED = rules.Guarded(rules.SGD(1e25), rules.SGD(0.0))
 

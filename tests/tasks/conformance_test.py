@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 from conftest import leaves
 from reflection import every_estimator
@@ -12,8 +11,6 @@ from reflection import make
 from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.utils import files
-
-pytestmark = pytest.mark.newest
 
 
 @every_task

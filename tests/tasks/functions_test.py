@@ -7,8 +7,6 @@ import tensorflow as tf
 from keras_l2l import tasks
 from keras_l2l.tasks import functions
 
-pytestmark = pytest.mark.newest
-
 
 @pytest.mark.parametrize(
     "name, minimum",

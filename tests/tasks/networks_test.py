@@ -9,8 +9,6 @@ from keras_l2l.tasks import networks
 from keras_l2l.tasks.networks import Network
 from keras_l2l.tasks.networks import NetworkTask
 
-pytestmark = pytest.mark.newest
-
 
 def test_no_architecture_is_of_two_splits():
     drawn = {

@@ -22,8 +22,6 @@ from keras_l2l.tasks.base import check_task
 from keras_l2l.utils import checks
 from keras_l2l.utils import configurations
 
-pytestmark = pytest.mark.newest
-
 
 @pytest.mark.parametrize("kind", [int, np.int64, np.int32, np.uint8])
 def test_ints_of_python_and_numpy(kind):

@@ -8,8 +8,6 @@ from keras_l2l import tasks
 from keras_l2l.tasks.data import builders
 from keras_l2l.tasks.data import datasets
 
-pytestmark = pytest.mark.newest
-
 
 class L2LDigitsTest(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = builders.L2LDigits
