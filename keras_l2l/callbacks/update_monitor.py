@@ -9,6 +9,7 @@ from keras import ops
 from keras_l2l.callbacks import figure
 from keras_l2l.callbacks import logs as logs_lib
 from keras_l2l.callbacks.observer import Observer
+from keras_l2l.optimizer import wrappers
 from keras_l2l.optimizer.learned_optimizer import LearnedOptimizer
 from keras_l2l.utils import backends
 from keras_l2l.utils import checks
@@ -49,8 +50,8 @@ class UpdateMonitor(keras.callbacks.Callback):
             `update_ratio` and `adam_ratio`, at the end of each epoch.
 
     Raises:
-        ValueError: in `fit`, if the model has no learned optimizer, or trains
-            on several replicas.
+        ValueError: in `fit`, if the model has no learned optimizer, has
+            several, or trains on several replicas.
 
     Example:
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
@@ -130,15 +131,15 @@ class UpdateMonitor(keras.callbacks.Callback):
         return figure.draw(self.history, path)
 
     def _optimizer(self):
-        optimizer = self.model.optimizer
-        # A LossScaleOptimizer, for example.
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        if not isinstance(optimizer, LearnedOptimizer):
+        found = wrappers.within(self.model.optimizer, LearnedOptimizer)
+        if len(found) != 1:
             raise ValueError(
                 "With UpdateMonitor, the model's optimizer must be a "
-                f"LearnedOptimizer. Received: {optimizer!r}. Leave the "
-                "callback out."
+                "LearnedOptimizer or hold exactly one. Received: "
+                f"{self.model.optimizer!r}, which holds {len(found)}. Leave "
+                "the callback out."
             )
+        (optimizer,) = found
         strategy = getattr(optimizer, "_distribution_strategy", None)
         if getattr(strategy, "num_replicas_in_sync", 1) > 1:
             raise ValueError(

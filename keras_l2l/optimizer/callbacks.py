@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_l2l.optimizer import wrappers
 from keras_l2l.optimizer.learned_optimizer import LearnedOptimizer
 
 
@@ -32,14 +33,12 @@ class TrainingLength(keras.callbacks.Callback):
     """
 
     def on_train_begin(self, logs=None):
-        optimizer = self.model.optimizer
-        # A LossScaleOptimizer, for example.
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        if not isinstance(optimizer, LearnedOptimizer):
+        optimizers = wrappers.within(self.model.optimizer, LearnedOptimizer)
+        if not optimizers:
             raise ValueError(
                 "With TrainingLength, the model's optimizer must be a "
-                f"LearnedOptimizer. Received: {optimizer!r}. Leave the "
-                "callback out."
+                "LearnedOptimizer or hold one. Received: "
+                f"{self.model.optimizer!r}. Leave the callback out."
             )
         steps, epochs = self.params["steps"], self.params["epochs"]
         if steps is None:
@@ -48,6 +47,7 @@ class TrainingLength(keras.callbacks.Callback):
                 "Received: data of unknown length. Pass steps_per_epoch to "
                 "fit, or num_steps to the rule instead of the callback."
             )
-        # As the optimizer counts them.
-        batches = optimizer.gradient_accumulation_steps or 1
-        optimizer.set_num_steps(max(1, steps * epochs // batches))
+        for optimizer in optimizers:
+            # As the optimizer counts them.
+            batches = optimizer.gradient_accumulation_steps or 1
+            optimizer.set_num_steps(max(1, steps * epochs // batches))

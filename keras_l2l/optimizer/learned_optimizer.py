@@ -10,11 +10,11 @@ from keras import ops
 from keras_l2l import presets as presets_lib
 from keras_l2l.optimizer import describe
 from keras_l2l.optimizer import execution
-from keras_l2l.optimizer import loss_scaling
 from keras_l2l.optimizer import mistakes
 from keras_l2l.optimizer import skipped_steps
 from keras_l2l.optimizer import state_storage
 from keras_l2l.optimizer import update_hook
+from keras_l2l.optimizer import wrappers
 from keras_l2l.optimizer.end_of_fit import EndOfFit
 from keras_l2l.optimizer.first_step import FirstStep
 from keras_l2l.optimizer.loss import SeenLoss
@@ -451,4 +451,4 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         return optimizer
 
 
-loss_scaling.let_through(keras.optimizers.LossScaleOptimizer, LearnedOptimizer)
+wrappers.let_through(LearnedOptimizer)
