@@ -4,7 +4,7 @@
 # make docs: the pages of docs/, in build/docs/.
 # make backends: JAX and PyTorch, so that `make test` tests on them too.
 PYTHON ?= python3
-EXTRAS := test
+EXTRAS := test,integrations
 VENV := .venv
 PY := $(VENV)/bin/python
 RUN := runs/demo
@@ -24,7 +24,7 @@ $(VENV)/installed: setup.py .ci/constraints.txt
 
 backends:
 	rm -f $(VENV)/installed
-	$(MAKE) setup EXTRAS=test,backends
+	$(MAKE) setup EXTRAS=test,integrations,backends
 
 docs: $(VENV)/docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict \

@@ -70,6 +70,14 @@ SUITE = [
 # Clients of the hubs where presets are shared.
 HUB = ["huggingface_hub>=0.36", "kagglehub>=1.0"]
 TEST = ["dill", "hypothesis", "pytest>=8", "pytest-xdist", "ruff"]
+# Packages that make, clone and save optimizers: it must work in them.
+INTEGRATIONS = [
+    "bayesflow>=2",
+    "keras-hub>=0.32",
+    "keras-rs>=0.4",
+    "keras-tuner>=1.4",
+    "scikeras>=0.13",
+]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.28", "ruff"]
 
 setuptools.setup(
@@ -113,6 +121,7 @@ setuptools.setup(
         "suite": TRAIN + SUITE,
         "hub": HUB,
         "test": TRAIN + HUB + TEST,
+        "integrations": INTEGRATIONS,
         "docs": DOCS,
         # To test on: `LearnedOptimizer` itself needs none of them.
         "backends": ["jax", "torch"],
