@@ -105,6 +105,9 @@ def _shorten(config):
     """Removes the Keras model of a task that names its network."""
     if "network" in config:
         del config["model"]
+    # Of `Varied`, whose tasks are those of the package.
+    if "task" in config:
+        config["task"]["config"].pop("model", None)
 
 
 if __name__ == "__main__":

@@ -37,9 +37,10 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
     variable = variable + learning_rate * update
     ```
 
-    Without arguments it is the preset `"l2l_networks"`, a small network on
-    moments of gradients, meant for full training runs of up to 10,000 steps.
-    For the first hundred steps of a small model, the LSTM
+    Without arguments it is the preset `"l2l_varied"`, a learned mixture of
+    momenta for full training runs. Tell it the length of the training, by
+    `num_steps` or `keras_l2l.TrainingLength`: it then makes its steps small in
+    the end. For the first hundred steps of a small model, the LSTM
     `"l2l_fashion_mnist_mlp"` is faster. Where Keras takes a string, it is
     `"keras_l2l>LearnedOptimizer"`.
 

@@ -35,7 +35,7 @@ from keras_l2l.utils import checks
 from keras_l2l.utils import files
 from keras_l2l.utils import npz
 
-DEFAULT = "l2l_networks"
+DEFAULT = "l2l_varied"
 _SHIPPED = pathlib.Path(__file__).parent / "weights"
 _CONFIG, _META_PARAMS, _METADATA = (
     "config.json",

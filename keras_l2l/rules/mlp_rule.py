@@ -1,4 +1,4 @@
-"""`MLPRule`: a small network on moments of gradients, the default's rule.
+"""`MLPRule`: a small network on moments of gradients.
 
 The reasons for its constants, and the measurements behind them, are in
 `docs/results/full_training_runs.md`.

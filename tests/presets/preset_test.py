@@ -226,7 +226,8 @@ def test_shipped_presets_have_cards_and_load():
         assert card["limits"] and card["command"] and card["evaluations"]
         for stage in card["meta_training"]:
             assert {"task", "horizon", "seed", "versions", "seconds"} <= {
-                *stage
+                *stage,
+                *stage.get("config", []),
             }
         for evaluation_ in card["evaluations"]:
             assert evaluation_["meta_params_sha256"] == sha256

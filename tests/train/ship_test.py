@@ -95,7 +95,11 @@ def test_a_card_says_what_networks_are_and_not_how_keras_makes_them(run_dir):
         (
             "config",
             {
-                "task": [{"config": network}, {"config": {"model": "mine"}}],
+                "task": [
+                    {"config": network},
+                    {"config": {"model": "mine"}},
+                    {"config": {"task": {"config": {"model": "varied"}}}},
+                ],
                 "validation": {"task": {"config": network}},
             },
         ),
@@ -110,6 +114,7 @@ def test_a_card_says_what_networks_are_and_not_how_keras_makes_them(run_dir):
     assert [t["config"] for t in stage["config"]["task"]] == [
         short,
         {"model": "mine"},
+        {"task": {"config": {}}},
     ]
     assert stage["config"]["validation"]["task"]["config"] == short
     assert card["evaluations"][0]["task_config"] == short

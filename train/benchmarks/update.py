@@ -60,6 +60,7 @@ MODELS = {
 RULES = {
     "celo": lambda: rules_lib.Celo(num_steps=1000),
     "celo_adam": lambda: rules_lib.CeloAdam(num_steps=1000),
+    "mixture": rules_lib.MomentumMixture,
     "mlp": rules_lib.MLPRule,
     "rnnprop": rules_lib.RNNprop,
     "lstm": rules_lib.CoordinatewiseLSTM,
