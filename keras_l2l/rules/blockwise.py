@@ -280,7 +280,7 @@ class BlockwiseRule(base.UpdateRule):
     def _sampled_block_step(
         self, meta_params, gradient, param, state, blocks, inputs
     ):
-        """Computes `block_step`, whose means over a large tensor are sampled."""
+        """Computes `block_step`, with means over a sample of a large tensor."""
         of_elements = gradient.shape
         if blocks.weights is not None or of_elements[0] < 2 * _SAMPLE:
             return self.block_step(
