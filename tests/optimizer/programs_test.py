@@ -47,21 +47,22 @@ def train(optimizer, units=5, **arguments):
     return model
 
 
-@pytest.mark.parametrize("rule", [None, LSTM])
+@pytest.mark.parametrize("rule", [None, "l2l_networks", LSTM])
 @pytest.mark.parametrize("state_dtype", ["float32", "bfloat16"])
 def test_the_next_model_of_the_same_shapes_traces_nothing(
     rule, state_dtype, traced
 ):
-    if rule is None and state_dtype == "bfloat16":
+    if rule is not LSTM and state_dtype == "bfloat16":
         pytest.skip("small changes add up in its state")
 
     def optimizer():
         return keras_l2l.LearnedOptimizer(rule=rule, state_dtype=state_dtype)
 
     first = train(optimizer())
-    # Of the default one for each shape, of the LSTM one for all.
+    # Of `l2l_networks` one for each shape, of the others one for all.
     number = len(traced)
-    assert number == (3 if rule is None else 1 + (state_dtype == "bfloat16"))
+    several = 3 if rule == "l2l_networks" else 1
+    assert number == several + (state_dtype == "bfloat16")
     for arguments in ({}, {"jit_compile": True}, {"run_eagerly": True}):
         model = train(optimizer(), **arguments)
         assert len(traced) == number
@@ -71,7 +72,7 @@ def test_the_next_model_of_the_same_shapes_traces_nothing(
             first.optimizer._state, model.optimizer._state, strict=True
         ):
             assert a is not b and np.any(a) == np.any(b)
-    train(optimizer(), units=7)
+    train(optimizer(), units=30)
     assert len(traced) > number
 
 
@@ -110,7 +111,7 @@ def test_nothing_holds_a_model_that_is_dropped(rule, arguments):
 
 def test_xla_compiles_what_is_large(traced):
     assert execution._LARGE == 2**15
-    optimizer = keras_l2l.LearnedOptimizer()
+    optimizer = keras_l2l.LearnedOptimizer(rule="l2l_networks")
     shapes = [(256, 128), (3, 5), *[(8,)] * 40]
     variables = [keras.Variable(np.ones(shape)) for shape in shapes]
     optimizer.build(variables)
