@@ -300,7 +300,7 @@ def test_default_may_stay_for_many_epochs():
     learned, adam = losses("keras_l2l>LearnedOptimizer"), losses("adam")
     # Sooner there at first, and far below in the end: 580 steps.
     assert (learned < adam).all()
-    assert learned[-1] < 0.1 * adam[-1]
+    assert learned[-1] < 0.15 * adam[-1]
 
 
 def test_update_is_the_same_without_xla(monkeypatch):
