@@ -21,6 +21,10 @@ class ValidationEpisodes:
         compile_unroll: Bool, whether XLA compiles the optimizees, too.
         held_out: Bool, whether the last loss of each episode is of examples
             that it was not trained on.
+
+    Attributes:
+        losses: Function from meta-parameters to the losses of all episodes,
+            `[episodes, horizon]`.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class ValidationEpisodes:
             )
             for one in zip(bound, tasks, strict=True)
         ]
+        self.losses = tf.function(self._losses, autograph=False)
         self._episodes = []
         for i in range(episodes):
             seed = tf.constant(split_seed("meta_valid", i), tf.int64)
@@ -59,9 +64,7 @@ class ValidationEpisodes:
             )
             self._episodes.append(Episode(seed, carry, length, length))
 
-    @tf.function(autograph=False)
-    def losses(self, meta_params):
-        """Returns the losses of all episodes, `[episodes, horizon]`."""
+    def _losses(self, meta_params):
         return tf.stack(
             [
                 program(episode, meta_params)
