@@ -46,6 +46,8 @@ _DECAYS = {"fast": 0.9, "slow": 0.98, "square": 0.99}
 _SMALLEST_SCALE = 0.01
 # Far below all squares of gradients that are worth a step.
 _TINY = 1e-37
+# Squares of larger gradients, and what is made of them, could overflow.
+_LARGEST = 1e15
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
@@ -138,6 +140,7 @@ class MomentumMixture(blockwise.BlockwiseRule):
 
     def block_step(self, meta_params, gradient, param, state, blocks, inputs):
         t = ops.cast(inputs.iteration, gradient.dtype) + 1
+        gradient = ops.clip(gradient, -_LARGEST, _LARGEST)
         emas, unbiased = _averages(meta_params["decays"], gradient, state, t)
         square = unbiased["square"]
         root = ops.sqrt(square + _TINY)

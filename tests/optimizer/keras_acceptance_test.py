@@ -87,7 +87,6 @@ OTHERS = (
 ARGUMENT = "uses an argument of Keras' SGD or Adam that this optimizer has not"
 NAME = "compares with the name of Keras' optimizer"
 SPARSE = "wants sparse assignments; here the masked rows of a dense one are 0"
-STATE = "wants all assignments by Keras' hook; here those of state are dense"
 SELF = "needs what is not in the wheel: a fixture file, or the package grain"
 FAILURES = {
     "LossScaleOptimizerTest.test_config": ARGUMENT,
@@ -102,12 +101,7 @@ FAILURES = {
         ARGUMENT
     ),
     "OptimizerSparseTest.test_sparse_gradients_adam_amsgrad": ARGUMENT,
-    "OptimizerSparseTest.test_sparse_gradients_adamw": STATE,
     "OptimizerSparseTest.test_sparse_gradients_adamw_amsgrad": ARGUMENT,
-    # Called "adam" there.
-    "OptimizerSparseTest.test_sparse_gradients_keras_l2l>LearnedOptimizer": (
-        STATE
-    ),
     "OptimizerSparseTest.test_sparse_gradients_loss_scale_optimizer_sgd": (
         SPARSE
     ),
