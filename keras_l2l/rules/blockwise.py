@@ -235,6 +235,10 @@ class BlockwiseRule(base.UpdateRule):
     def block_step(self, meta_params, gradient, param, state, blocks, inputs):
         """Computes the updates of the tensors of one group.
 
+        What is computed from `blocks.means` must pass `blocks.spread` before it
+        meets elements of the array: of a large tensor, means are those of a
+        sample, and known before the elements are computed.
+
         Args:
             meta_params: Nest of tensors as from `init_meta_params`.
             gradient: Array, 0 where a coordinate is masked.
