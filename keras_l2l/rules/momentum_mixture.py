@@ -24,13 +24,15 @@ _SIGNALS = (
     "inputs",
     "outputs",
     "moving",
+    "active",
+    "fall",
 )
 
 
 # What the signals decide: the value before meta-training, and how far signals
 # may move it (`None` for any distance).
 _CONTROLS = {
-    "rate": (math.log(0.0015), 2.0),
+    "rate": (math.log(0.0015), 3.0),
     "decay": (math.log(0.03), 3.0),
     "slow": (0.3, None),
 }
@@ -43,6 +45,10 @@ _CONSTANTS = {
     "scale_power": 0.3,
 }
 _DECAYS = {"fast": 0.9, "slow": 0.98, "square": 0.99}
+# Of the share of coordinates that have a gradient.
+_ACTIVE_DECAY = 0.99
+# What the state has for each tensor.
+_OF_TENSORS = ("scale", "active", "peak")
 _SMALLEST_SCALE = 0.01
 # Far below all squares of gradients that are worth a step.
 _TINY = 1e-37
@@ -70,14 +76,16 @@ class MomentumMixture(blockwise.BlockwiseRule):
     function of its signals or the exponential of a bounded one. Signals are the
     length of the training, the steps taken, and their share; how much gradients
     agree with each other, which is the RMS of normalized momenta; the tensor's
-    scale at the first step, its growth since, its shape; and the share of its
-    coordinates that have had a gradient. For a training of known length,
+    scale at the first step, its growth since, its shape; the share of its
+    coordinates that have had a gradient, and of these the share that has one in
+    a step; and how far gradients have fallen from their peak, as they do where
+    a network has learned its examples by heart. For a training of known length,
     `schedule` is a warmup and a power of a cosine that ends at 0; of unknown
     length, a slow decay. Tensors with fewer than two axes have no weight decay,
     and a size that does not depend on their scale.
 
     All numbers are meta-parameters, also the decays of the EMAs. The state has
-    three floats per coordinate and one per tensor.
+    three floats per coordinate and three per tensor.
 
     Args:
         num_steps: Int >= 1, the length of the training in steps. `None` if it
@@ -116,6 +124,8 @@ class MomentumMixture(blockwise.BlockwiseRule):
             controls[name] = weights
         # Adam is normalized by second moments alone; this is half way there.
         controls["rate"][_SIGNALS.index("agreement_fast")] = 0.5
+        # With second moments of a long memory, Adam's steps get smaller, too.
+        controls["rate"][_SIGNALS.index("fall")] = 0.5
         values = {
             "controls": controls,
             "decays": {
@@ -136,7 +146,10 @@ class MomentumMixture(blockwise.BlockwiseRule):
     def init_block_state(self, shape, tensors):
         zeros = {name: ops.zeros(shape, dtype="float32") for name in _DECAYS}
         # 0 until the first step.
-        return {**zeros, "scale": ops.zeros((tensors,), dtype="float32")}
+        of_tensors = {
+            name: ops.zeros((tensors,), dtype="float32") for name in _OF_TENSORS
+        }
+        return {**zeros, **of_tensors}
 
     def block_step(self, meta_params, gradient, param, state, blocks, inputs):
         t = ops.cast(inputs.iteration, gradient.dtype) + 1
@@ -155,13 +168,32 @@ class MomentumMixture(blockwise.BlockwiseRule):
         )
         rms = ops.sqrt(blocks.means(ops.square(param)) + _SMALLEST_SCALE**2)
         scale = ops.where(state["scale"] > 0, state["scale"], rms)
+        active = blocks.means(ops.cast(gradient != 0, gradient.dtype))
+        active = state["active"] + (1 - _ACTIVE_DECAY) * (
+            active - state["active"]
+        )
+        mean_square = blocks.means(square) / moving
+        peak = ops.maximum(state["peak"], mean_square)
         steps = self.num_steps or 0
         if inputs.num_steps is not None:
             steps = inputs.num_steps
         steps = ops.cast(steps, gradient.dtype)
         told = _controls(
             meta_params["controls"],
-            _signals(blocks, t, steps, fast, slow, moving, scale, rms),
+            _signals(
+                blocks,
+                t,
+                steps,
+                {
+                    "fast": fast,
+                    "slow": slow,
+                    "scale": scale,
+                    "rms": rms,
+                    "moving": moving,
+                    "active": active / (1 - ops.power(_ACTIVE_DECAY, t)),
+                    "fall": (mean_square + _TINY) / (peak + _TINY),
+                },
+            ),
         )
         constants = meta_params["constants"]
         damping = ops.exp(constants["damping"]) * ops.sqrt(
@@ -193,7 +225,8 @@ class MomentumMixture(blockwise.BlockwiseRule):
         update = blocks.spread(size * norm) * direction + ops.where(
             moves, blocks.spread(decay) * param, 0.0
         )
-        return -update, {**emas, "scale": scale}
+        of_tensors = {"scale": scale, "active": active, "peak": peak}
+        return -update, {**emas, **of_tensors}
 
 
 def _averages(decays, gradient, state, t):
@@ -231,8 +264,9 @@ def _controls(weights, signals):
     return told
 
 
-def _signals(blocks, t, steps, fast, slow, moving, scale, rms):
+def _signals(blocks, t, steps, measured):
     """Returns the signals `[signals, tensors]`, each of a size near 1."""
+    scale, moving = measured["scale"], measured["moving"]
     ones = ops.ones_like(scale)
     is_matrix = ops.convert_to_tensor(blocks.axes) > 1
     longest = ops.maximum(steps, 1.0)
@@ -244,14 +278,16 @@ def _signals(blocks, t, steps, fast, slow, moving, scale, rms):
         "unknown_length": 1 - is_known,
         "steps": ones * ops.log(t / 100) / 3,
         "progress": is_known * (ops.minimum(t / longest, 1.0) - 0.5),
-        "agreement_fast": 0.5 * ops.log(fast + 1e-8) + 1,
-        "agreement_slow": 0.5 * ops.log(slow + 1e-8) + 1.5,
+        "agreement_fast": 0.5 * ops.log(measured["fast"] + 1e-8) + 1,
+        "agreement_slow": 0.5 * ops.log(measured["slow"] + 1e-8) + 1.5,
         "scale": ops.log(scale) + 2,
-        "growth": ops.log(rms / scale),
+        "growth": ops.log(measured["rms"] / scale),
         "vector": ops.cast(ops.logical_not(is_matrix), scale.dtype),
         "inputs": _log_size(blocks.inputs, is_matrix),
         "outputs": _log_size(blocks.outputs, is_matrix),
         "moving": 0.5 * ops.log(moving),
+        "active": 0.5 * ops.log(measured["active"] / moving + 1e-6),
+        "fall": 0.5 * ops.log(measured["fall"]),
     }
     return ops.stack([rows[name] for name in _SIGNALS])
 

@@ -19,9 +19,8 @@ from keras_l2l.tasks.data import text
 from keras_l2l.tasks.keras_model import KerasModelTask
 from keras_l2l.tasks.varied import Varied
 
-# Fewest examples that an episode is trained on. The larger networks of
-# `meta_valid` overfit fewer, and their losses would say that alone.
-_FEWEST = {"train": 400, "meta_valid": 3000}
+# Fewest examples that an episode is trained on.
+_FEWEST = 200
 # Images are pooled to 7 x 7, and sequences cut to 16 characters.
 _POOLING, _CONTEXT, _EXAMPLES = 4, 16, 20_000
 _BUCKETS = 2000
@@ -60,7 +59,7 @@ def varied_networks(split, data_dir=None, download=False):
                 batch_size,
                 name,
             ),
-            fewest=_FEWEST[split],
+            fewest=_FEWEST,
             classes=_KINDS[kind].classes,
             warm=_WARM,
         )
@@ -310,12 +309,12 @@ _NETWORKS = {
         ),
         ("autoencoder", "autoencoder", 32, _autoencoder, (24,), 6, "relu"),
         # What is right for 16 units is too much for 100 of them.
-        ("mlp_broad", "images", 64, _mlp, (160,), "gelu"),
+        ("mlp_broad", "images", 64, _mlp, (160, 96), "gelu"),
         ("conv_broad", "images", 32, _conv, (24, 32), "relu", False, True),
         ("gru_broad", "characters", 8, _language, layers.GRU, 32, 96),
         ("transformer_broad", "characters", 8, _transformer, 48, 2, 4, 0.1),
         ("vit_broad", "images", 16, _vit, 48, 2, 4, 0.1),
-        ("embeddings_broad", "trigrams", 32, _embeddings, 32, (96,)),
+        ("embeddings_broad", "trigrams", 8, _embeddings, 32, (96,)),
         (
             "autoencoder_broad",
             "autoencoder",
