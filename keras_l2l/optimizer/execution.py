@@ -240,32 +240,73 @@ class BlockExecution(Execution):
         return state_parts.Groups(shapes, blockwise.groups(shapes))
 
     def step(self, meta_params, inputs, variables):
-        shared = programs.Programs(
-            "block", self.rule, self.storage.dtype, backends.writes_in_place()
-        )
-
-        def step(*args):
-            *others, of_group, blocks, inputs = args
-            stored = keras.tree.map_structure(backends.read, of_group)
-            update, state = self.rule.masked_block_step(
-                *others, self.storage.read(stored), blocks, inputs
-            )
-            _assign(of_group, self.storage.write(state))
-            return update
-
-        def run(*args):
-            return (
-                shared.run(step, *args, jit_compile=self.rule.jit_compile),
-                None,
-            )
-
         join = blockwise.Joining.join
         if keras.backend.backend() == "tensorflow":
             join = blockwise.Joining.concatenate
         updates, _ = self.rule.step_groups(
-            join, run, meta_params, inputs, variables
+            join, self._run, meta_params, inputs, variables
         )
         return updates
+
+    def _run(
+        self, meta_params, gradient, param, mask, variables, blocks, inputs
+    ):
+        if not blocks.are_sampled(gradient.shape):
+            update = self._compiled(
+                self._assign_block_step,
+                *(meta_params, gradient, param, mask),
+                *(variables, blocks, inputs),
+            )
+            return update, None
+        # A sample is always of one size, and so has the same program, which
+        # takes longer to compile than all others.
+        stored = keras.tree.map_structure(backends.read, variables)
+        known = self._compiled(
+            self._sample_step,
+            meta_params,
+            *blockwise.sampled((gradient, param, mask, stored)),
+            blocks,
+            inputs,
+        )
+        update = self._compiled(
+            self._assign_known_step,
+            *(meta_params, gradient, param, mask),
+            *(variables, known, blocks, inputs),
+        )
+        return update, None
+
+    def _compiled(self, function, *args):
+        shared = programs.Programs(
+            function.__name__,
+            self.rule,
+            self.storage.dtype,
+            backends.writes_in_place(),
+        )
+        return shared.run(function, *args, jit_compile=self.rule.jit_compile)
+
+    def _sample_step(self, *args):
+        *others, stored, blocks, inputs = args
+        return self.rule.sample_step(
+            *others, self.storage.read(stored), blocks, inputs
+        )
+
+    def _assign_block_step(self, *args):
+        *others, variables, blocks, inputs = args
+        return self._assigned(
+            self.rule.masked_block_step, others, variables, blocks, inputs
+        )
+
+    def _assign_known_step(self, *args):
+        *others, variables, known, blocks, inputs = args
+        return self._assigned(
+            self.rule.known_step, others, variables, known, blocks, inputs
+        )
+
+    def _assigned(self, step, others, variables, *further):
+        stored = keras.tree.map_structure(backends.read, variables)
+        update, state = step(*others, self.storage.read(stored), *further)
+        _assign(variables, self.storage.write(state))
+        return update
 
 
 class PartitionExecution(Execution):

@@ -1,5 +1,6 @@
 """Rules that compute all tensors together, as rows of one array."""
 
+import functools
 import math
 import typing
 
@@ -65,6 +66,10 @@ class Blocks(typing.NamedTuple):
         weights = ops.convert_to_tensor(self.weights, of_rows.dtype)
         return ops.matmul(weights, of_rows[:, None])[:, 0]
 
+    def are_sampled(self, shape):
+        """Returns whether means over an array of this shape are of a sample."""
+        return self.weights is None and shape[0] >= _LARGE
+
     def spread(self, values):
         """Returns values of the tensors, `[tensors]`, to each of its rows."""
         if self.tensor_of_row is None:
@@ -108,14 +113,34 @@ class _KeptBlocks(Blocks):
         return self.kept.pop(0)
 
 
-def _sample(vector):
-    """Returns a sample of a large tensor, lines from everywhere in it."""
-    size = vector.shape[0]
-    # Odd: else all lines could be of the same columns of a matrix.
-    width = _LINE * (size // _SAMPLE | 1)
-    rows = size // width
-    lines = ops.reshape(vector[: rows * width], (rows, width))[:, :_LINE]
-    return ops.reshape(lines, (-1,))
+def sampled(arrays):
+    """Returns a sample of a large tensor's arrays: the same lines of each.
+
+    Args:
+        arrays: Nest of `[size]` arrays, tensors of other shapes, which are
+            returned as they are, and `None`.
+    """
+    size = max(
+        math.prod(a.shape) for a in keras.tree.flatten(arrays) if a is not None
+    )
+    lines = _lines(size // _LINE)
+
+    def of_one(array):
+        if array is None or math.prod(array.shape) != size:
+            return array
+        rows = ops.reshape(array[: size // _LINE * _LINE], (-1, _LINE))
+        return ops.reshape(ops.take(rows, lines, axis=0), (-1,))
+
+    return keras.tree.map_structure(of_one, arrays)
+
+
+@functools.lru_cache(256)
+def _lines(number):
+    # At random: at regular distances, all could be of one column of a matrix.
+    chosen = np.random.default_rng(0).choice(
+        number, _SAMPLE // _LINE, replace=False, shuffle=False
+    )
+    return np.sort(chosen).astype("int32")
 
 
 class Joining:
@@ -263,54 +288,66 @@ class BlockwiseRule(base.UpdateRule):
             gradient: Array; any where a coordinate is masked.
             mask: Array of bools or `None`.
         """
+        if not blocks.are_sampled(gradient.shape):
+            return self._masked(
+                meta_params, gradient, param, mask, state, blocks, inputs
+            )
+        sample = sampled((gradient, param, mask, state))
+        known = self.sample_step(meta_params, *sample, blocks, inputs)
+        return self.known_step(
+            meta_params, gradient, param, mask, state, known, blocks, inputs
+        )
+
+    def sample_step(
+        self, meta_params, gradient, param, mask, state, blocks, inputs
+    ):
+        """Computes what an update of a large tensor needs to know of it all.
+
+        Args:
+            meta_params, gradient, param, mask, state, blocks, inputs: As for
+                `masked_block_step`, of a sample.
+
+        Returns:
+            Tuple of a list of what is spread, and a dict of those parts of the
+            next state that are not of elements.
+        """
+        blocks = _SampleBlocks(*blocks)
+        _, after = self._masked(
+            meta_params, gradient, param, mask, state, blocks, inputs
+        )
+        return blocks.kept, _of_tensors(after, gradient)
+
+    def known_step(
+        self, meta_params, gradient, param, mask, state, known, blocks, inputs
+    ):
+        """Computes `masked_block_step` with what `sample_step` returned."""
+        spread, of_tensors = known
+        blocks = _KeptBlocks(*blocks)
+        blocks.kept = list(spread)
+        update, after = self._masked(
+            meta_params, gradient, param, mask, state, blocks, inputs
+        )
+        return update, {**after, **of_tensors}
+
+    def _masked(
+        self, meta_params, gradient, param, mask, state, blocks, inputs
+    ):
         if mask is None:
-            return self._sampled_block_step(
+            return self.block_step(
                 meta_params, gradient, param, state, blocks, inputs
             )
         # A NaN must not enter the rule: it spreads by 0 * NaN.
         gradient = ops.where(mask, gradient, ops.zeros_like(gradient))
-        update, after = self._sampled_block_step(
+        update, after = self.block_step(
             meta_params, gradient, param, state, blocks, inputs
         )
         update = ops.where(mask, update, ops.zeros_like(update))
-        after = {
+        rest = {
             name: ops.where(mask, value, state[name])
-            if value.shape == mask.shape
-            else value
             for name, value in after.items()
+            if name not in _of_tensors(after, gradient)
         }
-        return update, after
-
-    def _sampled_block_step(
-        self, meta_params, gradient, param, state, blocks, inputs
-    ):
-        """Computes `block_step`, with means over a sample of a large tensor."""
-        of_elements = gradient.shape
-        if blocks.weights is not None or of_elements[0] < 2 * _SAMPLE:
-            return self.block_step(
-                meta_params, gradient, param, state, blocks, inputs
-            )
-
-        def sampled(array):
-            return _sample(array) if array.shape == of_elements else array
-
-        of_sample, of_all = _SampleBlocks(*blocks), _KeptBlocks(*blocks)
-        _, sample_after = self.block_step(
-            meta_params,
-            sampled(gradient),
-            sampled(param),
-            {name: sampled(value) for name, value in state.items()},
-            of_sample,
-            inputs,
-        )
-        of_all.kept = list(of_sample.kept)
-        update, after = self.block_step(
-            meta_params, gradient, param, state, of_all, inputs
-        )
-        return update, {
-            name: value if value.shape == of_elements else sample_after[name]
-            for name, value in after.items()
-        }
+        return update, {**after, **rest}
 
     def init_state(self, shapes):
         """Returns a list with the state of each group."""
@@ -363,3 +400,8 @@ class BlockwiseRule(base.UpdateRule):
             for i, one in zip(group, found, strict=True):
                 updates[i] = one
         return updates, after
+
+
+def _of_tensors(state, array):
+    """Returns the parts of a state that are not of an array's elements."""
+    return {n: v for n, v in state.items() if v.shape != array.shape}

@@ -184,3 +184,13 @@ def test_programs_that_are_not_used_are_dropped(traced, monkeypatch):
     run(2)
     assert len(traced) == 4
     assert len(programs._programs) == 2
+
+
+def test_large_tensors_share_the_program_of_their_samples(traced):
+    shapes = [(256, 128), (256, 256), (64, 512)]
+    variables = [keras.Variable(np.ones(shape)) for shape in shapes]
+    optimizer = keras_l2l.LearnedOptimizer(rule=rules.MomentumMixture())
+    optimizer.build(variables)
+    optimizer.apply([tf.ones(shape) for shape in shapes])
+    # And of their elements one for each size.
+    assert traced == [True] * 3
