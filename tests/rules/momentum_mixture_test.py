@@ -5,18 +5,21 @@ from keras import ops
 
 import keras_l2l
 from keras_l2l import rules
+from keras_l2l.rules import momentum_mixture
 from keras_l2l.rules.base import StepInputs
 
 RULE = rules.MomentumMixture()
 META_PARAMS = RULE.init_meta_params(0)
 
 
-def steps(gradients, params, rule=RULE, num_steps=None):
+def steps(
+    gradients, params, rule=RULE, num_steps=None, meta_params=META_PARAMS
+):
     """Returns the updates of each of some steps, with fixed parameters."""
     state, found = rule.init_state([p.shape for p in params]), []
     for t, step in enumerate(gradients):
         inputs = StepInputs(step, params, None, t, None, num_steps)
-        updates, state = rule.step(META_PARAMS, inputs, state)
+        updates, state = rule.step(meta_params, inputs, state)
         found.append([ops.convert_to_numpy(u) for u in updates])
     return found
 
@@ -85,6 +88,52 @@ def test_parameters_without_a_gradient_rest():
     update = steps([[gradient]] * 3, [np.ones((4, 8), "float32")])[-1][0]
     assert (update[1:] == 0).all()
     assert (update[0] != 0).all()
+
+
+def sensitive_to(signal, weight):
+    """Returns meta-parameters whose rate depends on one signal alone."""
+    meta_params = keras.tree.map_structure(ops.copy, META_PARAMS)
+    rate = np.zeros(len(momentum_mixture._SIGNALS), "float32")
+    rate[0] = np.log(0.001)
+    rate[momentum_mixture._SIGNALS.index(signal)] = weight
+    meta_params["controls"]["rate"] = ops.convert_to_tensor(rate)
+    # Squares are averaged over ten steps.
+    meta_params["decays"]["square"] = ops.convert_to_tensor(np.float32(2.3))
+    return meta_params
+
+
+def ratio_of_sizes(gradients, signal, weight):
+    """Returns by what an update is larger if the rate depends on a signal."""
+    params = [np.zeros(gradients[0][0].shape, "float32")]
+    with_signal, without = (
+        np.abs(steps(gradients, params, meta_params=m)[-1][0]).mean()
+        for m in (sensitive_to(signal, weight), sensitive_to(signal, 0.0))
+    )
+    return with_signal / without
+
+
+def test_the_rate_follows_gradients_that_fall():
+    gradients = [[normal(20, 10, seed=t)] for t in range(20)]
+    assert ratio_of_sizes(gradients, "fall", 0.2) > 0.9
+    gradients += [[0.01 * normal(20, 10, seed=t)] for t in range(100)]
+    np.testing.assert_allclose(
+        ratio_of_sizes(gradients, "fall", 0.2), 0.01**0.2, rtol=0.1
+    )
+
+
+def test_the_rate_follows_the_share_of_gradients_that_are_not_0():
+    def gradient(t, rows):
+        dense = normal(20, 10, seed=t)
+        dense[np.arange(20) % rows != t % rows] = 0
+        return [dense]
+
+    for rows in (1, 4):
+        gradients = [gradient(t, rows) for t in range(100)]
+        np.testing.assert_allclose(
+            ratio_of_sizes(gradients, "active", 0.2),
+            np.sqrt(1 / rows) ** 0.2,
+            rtol=0.02,
+        )
 
 
 def test_vectors_have_no_weight_decay():
