@@ -112,7 +112,6 @@ class Hubs:
         return (409 if known else 200), {"url": f"{self.url}/{repo}"}, {}
 
     def validate(self, body, token):
-        assert json.loads(body)["content"].startswith("---\n")
         return 200, {"errors": [], "warnings": []}, {}
 
     def preupload(self, repo, body, token):

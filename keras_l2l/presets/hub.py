@@ -101,8 +101,18 @@ def is_uri(name):
     return isinstance(name, str) and name.partition("://")[0] in _HUBS
 
 
-def read(uri, names):
+def require_uri(uri):
+    """Raises `PresetError` if it is not the URI of an upload."""
+    _parsed(uri, _WRITE)
+
+
+def read(uri, names, optional=()):
     """Returns the contents of files on a hub, a dict from names to bytes.
+
+    Args:
+        uri: String.
+        names: List of the files that must be there.
+        optional: Names of further files, read if they are there.
 
     Raises:
         PresetError: if the URI is wrong, or a file cannot be read.
@@ -110,6 +120,13 @@ def read(uri, names):
     """
     with _connected(uri, _READ) as (hub, handle):
         paths = hub.paths(handle, names)
+        for name in optional:
+            with contextlib.suppress(*hub.errors):
+                paths.update(
+                    (n, path)
+                    for n, path in hub.paths(handle, [name]).items()
+                    if path.is_file()
+                )
     for name, path in paths.items():
         if not path.is_file():
             raise PresetError(
@@ -145,9 +162,8 @@ def upload(uri, folder, keep=()):
         hub.upload(handle, folder, keep)
 
 
-@contextlib.contextmanager
-def _connected(uri, use):
-    """Yields a hub and the handle in a URI, and explains the hub's errors."""
+def _parsed(uri, use):
+    """Returns the kind of a hub and the handle in a URI."""
     if not is_uri(uri):
         raise PresetError(
             f"A preset on a hub must be {forms(use)}. Received: {uri!r}."
@@ -156,6 +172,13 @@ def _connected(uri, use):
     kind = _HUBS[scheme]
     if not re.fullmatch(kind.patterns[use], handle):
         raise _bad_uri(kind, uri, use)
+    return kind, handle
+
+
+@contextlib.contextmanager
+def _connected(uri, use):
+    """Yields a hub and the handle in a URI, and explains the hub's errors."""
+    kind, handle = _parsed(uri, use)
     hub = kind()
     try:
         yield hub, handle
@@ -186,6 +209,11 @@ def _status(error):
 
 
 def _explanation(hub, uri, use, status, error):
+    if use == _WRITE and status == 401:
+        return (
+            f"To write {uri}, you must be logged in. Received: HTTP 401, "
+            f"Unauthorized. Log in with {hub.login}."
+        )
     if status in (401, 403, 404):
         needed = {_READ: "exist and be open to you", _WRITE: "be yours"}[use]
         return (
@@ -195,8 +223,8 @@ def _explanation(hub, uri, use, status, error):
         )
     received = textwrap.shorten(f"{type(error).__name__}: {error}", 250)
     return (
-        f"The hub must let you {use} {uri}. Received: {received}. Check the "
-        "connection, and try again."
+        f"To {use} {uri}, the hub must answer. Received: "
+        f"{received.rstrip('.')}. Check the connection, and try again."
     )
 
 

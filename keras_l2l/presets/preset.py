@@ -201,11 +201,11 @@ def read_files(name_or_dir, optional=()):
 
     Args:
         name_or_dir: As for `load_preset`.
-        optional: Names of further files, read from a folder that has them.
+        optional: Names of further files, read where they are.
     """
     names = (_CONFIG, _META_PARAMS, _METADATA)
     if hub.is_uri(name_or_dir):
-        return name_or_dir, hub.read(name_or_dir, names)
+        return name_or_dir, hub.read(name_or_dir, names, optional)
     folder = _find(name_or_dir)
     more = [name for name in optional if (folder / name).exists()]
     return folder, {name: _read(folder, name) for name in (*names, *more)}

@@ -6,6 +6,7 @@ import tempfile
 
 from keras_l2l.presets import hub
 from keras_l2l.presets import preset as preset_lib
+from keras_l2l.presets.named_arrays import PresetError
 from keras_l2l.utils import files
 
 _CARD, _README = "card.json", "README.md"
@@ -40,22 +41,32 @@ def upload_preset(uri, preset):
             version.
         preset: `LearnedOptimizer`, or the folder or the name of a preset.
 
+    Returns:
+        String, the URI with the user's name, to load it from.
+
     Raises:
         PresetError: if the preset is damaged or does not exist, the URI is
             wrong, or the user may not write there.
         ImportError: if `huggingface_hub` or `kagglehub` is not installed.
     """
+    hub.require_uri(uri)
     with tempfile.TemporaryDirectory() as temporary:
+        contents, source = {}, preset
         if hasattr(preset, "save_to_preset"):
-            folder = pathlib.Path(temporary) / "preset"
+            source, folder = preset.preset, pathlib.Path(temporary) / "preset"
             preset.save_to_preset(folder)
             preset = folder
+        if source is not None:
+            # A page on a hub tells how to load it from there.
+            on_hub = source is not preset or hub.is_uri(source)
+            further = (_CARD,) if on_hub else (_CARD, _README)
+            contents = preset_lib.read_files(source, further)[1]
         # Nothing damaged is shared.
         loaded = preset_lib.load_preset(preset)
-        _, contents = preset_lib.read_files(preset, (_CARD, _README))
+        contents = {**contents, **preset_lib.read_files(preset)[1]}
+        card = _card(contents.get(_CARD, b"{}"), source)
         uri, keep = hub.create(uri), ()
         if _README not in contents:
-            card = files.from_json(contents.get(_CARD, b"{}"), _CARD)
             contents[_README] = _readme(uri, loaded, card).encode()
             keep = (_README,)
         folder = pathlib.Path(temporary) / "upload"
@@ -63,6 +74,16 @@ def upload_preset(uri, preset):
         for name, content in contents.items():
             (folder / name).write_bytes(content)
         hub.upload(uri, folder, keep)
+        return uri
+
+
+def _card(content, preset):
+    try:
+        return files.from_json(content, _CARD)
+    except ValueError as error:
+        raise PresetError(
+            f"{error}, in {preset}. Mend the file, or remove it."
+        ) from None
 
 
 def _readme(uri, preset, card):
@@ -77,7 +98,7 @@ def _readme(uri, preset, card):
     if preset.horizon is not None:
         about["Meta-trained on"] = f"runs of {preset.horizon:,} steps"
     rows = [
-        f"| {e['task']} | {e['horizon']:,} | {r['optimizer']} "
+        f"| {e['task']} | {e['horizon']:,} | {r['optimizer']}{_tuned(r)} "
         f"| {r['learning_rate']:g} | {r['final_loss']:.4g} |"
         for e in card.get("evaluations", ())
         for r in e["results"]
@@ -95,9 +116,17 @@ def _readme(uri, preset, card):
             card.get("description", "A learned optimizer for Keras."),
             *("", "```python", "import keras_l2l", ""),
             f'optimizer = keras_l2l.LearnedOptimizer.from_preset("{uri}")',
+            "model.compile(optimizer, ...)",
             *("```", ""),
             *(f"- **{title}:** {text}" for title, text in about.items()),
             *("", *rows),
             "Written by `keras_l2l.upload_preset`.\n",
         ]
     )
+
+
+def _tuned(result):
+    criteria = result.get("tuned_for")
+    if not criteria:
+        return ""
+    return f", tuned for {' and '.join(c.replace('_', ' ') for c in criteria)}"

@@ -180,7 +180,8 @@ def test_a_readme_is_written_from_the_card(hubs):
     for key in ("description", "use_for", "cost", "loses", "limits"):
         assert card[key] in text
     assert f'from_preset("{URIS["hf"]}")' in text
-    assert "| l2l_digits_mlp | 100 | adam | 0.1 | 0.01821 |" in text
+    row = "| l2l_digits_mlp | 100 | adam, tuned for mean loss and final loss"
+    assert f"{row} | 0.1 | 0.01821 |" in text
 
 
 def test_a_readme_without_a_card_claims_no_license(hubs, tmp_path):
@@ -193,12 +194,31 @@ def test_a_readme_without_a_card_claims_no_license(hubs, tmp_path):
     assert f'from_preset("{URIS["hf"]}")' in text
 
 
+@pytest.mark.parametrize("scheme", URIS)
+def test_an_optimizer_of_a_preset_has_its_card(hubs, scheme):
+    for preset in ("l2l_digits_mlp", URIS[scheme]):
+        optimizer = keras_l2l.LearnedOptimizer.from_preset(preset)
+        assert keras_l2l.upload_preset(URIS[scheme], optimizer) == URIS[scheme]
+    version = 2 if scheme == "kaggle" else 1
+    found = repo(hubs, scheme, version)
+    assert found["card.json"] == (PRESET / "card.json").read_bytes()
+    metadata, _ = metadata_of(found["README.md"])
+    assert metadata["license"] == "apache-2.0"
+
+
+def test_a_damaged_card_is_named(hubs, folder):
+    (folder / "card.json").write_text("{")
+    with pytest.raises(presets.PresetError, match="card.json.*JSON.*Mend") as e:
+        keras_l2l.upload_preset(URIS["hf"], folder)
+    assert str(folder) in str(e.value) and not hubs.requests
+
+
 def test_a_readme_of_the_user_is_kept(hubs, folder):
     keras_l2l.upload_preset(URIS["hf"], folder)
     repo(hubs, "hf")["README.md"] = b"---\n---\nedited there"
     keras_l2l.upload_preset(URIS["hf"], folder)
     assert repo(hubs, "hf")["README.md"].endswith(b"edited there")
-    (folder / "README.md").write_text("---\n---\nedited here")
+    (folder / "README.md").write_text("Plain text, edited here")
     keras_l2l.upload_preset(URIS["hf"], folder)
     assert repo(hubs, "hf")["README.md"].endswith(b"edited here")
 
@@ -225,6 +245,9 @@ def test_wrong_uris_are_refused_before_any_request(hubs, uri):
 def test_wrong_uris_of_uploads_are_refused(hubs, uri):
     with pytest.raises(presets.PresetError, match="Received: "):
         keras_l2l.upload_preset(uri, PRESET)
+    # The arguments in the wrong order.
+    with pytest.raises(presets.PresetError, match="on a hub must be hf://"):
+        keras_l2l.upload_preset(PRESET, URIS["hf"])
     assert not hubs.requests
 
 
@@ -247,9 +270,9 @@ def test_private_and_foreign_presets_need_permission(hubs, monkeypatch):
     monkeypatch.delenv("KAGGLE_API_TOKEN")
     with pytest.raises(presets.PresetError, match="401.*hf auth login"):
         presets.load_preset(URIS["hf"])
-    with pytest.raises(presets.PresetError, match="be yours.*401.*HF_TOKEN"):
+    with pytest.raises(presets.PresetError, match="logged in.*401.*HF_TOKEN"):
         keras_l2l.upload_preset(URIS["hf"], PRESET)
-    with pytest.raises(presets.PresetError, match="be yours.*401.*kagglehub"):
+    with pytest.raises(presets.PresetError, match="logged in.*401.*kagglehub"):
         keras_l2l.upload_preset(URIS["kaggle"], PRESET)
 
 
