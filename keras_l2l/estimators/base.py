@@ -132,6 +132,11 @@ class GradientEstimator(Options):
         length = tf.constant(length or self.horizon, tf.int64)
         return Episode(seed, carry, length, length * int(is_told))
 
+    @staticmethod
+    def told(task, episode):
+        """Returns the `num_steps` and `steps_per_epoch` of an unroll."""
+        return episode.num_steps, task.steps_per_epoch("train")
+
     def estimate(self, meta_params, episode, seed):
         """Takes `unroll_length` inner steps of one episode.
 

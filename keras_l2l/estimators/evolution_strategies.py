@@ -137,7 +137,8 @@ class EvolutionStrategies(base.GradientEstimator):
                 carry,
                 batches,
                 self.unroll_length,
-                num_steps=episode.num_steps,
+                False,
+                *self.told(task, episode),
             )
             if self.held_out:
                 batch = task.held_out_batch(

@@ -97,7 +97,7 @@ class TruncatedBackprop(base.GradientEstimator):
                 task.batches("train", episode.seed),
                 self.unroll_length,
                 self.second_derivatives,
-                episode.num_steps,
+                *self.told(task, episode),
             )
             auxiliary = self._auxiliary(carry.state)
         meta_loss, slopes = self._meta_loss.of(losses, episode.carry.iteration)
@@ -131,7 +131,7 @@ class TruncatedBackprop(base.GradientEstimator):
             task.batches("train", episode.seed),
             self.unroll_length,
             coordinates,
-            episode.num_steps,
+            *self.told(task, episode),
         )
         meta_loss, slopes = self._meta_loss.of(losses, before.iteration)
         upstream = [
@@ -151,7 +151,7 @@ class TruncatedBackprop(base.GradientEstimator):
                 state,
                 seen,
                 before.iteration,
-                episode.num_steps,
+                *self.told(task, episode),
             )
             auxiliary = self._auxiliary(state)
         gradient = tape.gradient(

@@ -56,6 +56,7 @@ def unroll(
     unroll_length,
     second_derivatives=False,
     num_steps=None,
+    steps_per_epoch=None,
 ):
     """Takes `unroll_length` inner steps; differentiable in `meta_params`.
 
@@ -80,12 +81,16 @@ def unroll(
             rule sees depend on `meta_params` (the paper drops this).
         num_steps: Scalar integer tensor, the length of the episode that the
             rule is told, or `None`.
+        steps_per_epoch: Scalar float tensor, as from `Task.steps_per_epoch`;
+            the rule is told it where it is told the length.
 
     Returns:
         Tuple `(losses, carry)`, `losses` of shape `[unroll_length]`.
     """
 
-    inner_step = _inner_step(rule, task, meta_params, batches, num_steps)
+    inner_step = _inner_step(
+        rule, task, meta_params, batches, (num_steps, steps_per_epoch)
+    )
 
     def step(carry):
         loss, _, carry = inner_step(carry, second_derivatives)
@@ -107,6 +112,7 @@ def unroll_and_record(
     unroll_length,
     coordinates,
     num_steps=None,
+    steps_per_epoch=None,
 ):
     """Unrolls without derivatives, and returns what the rule saw.
 
@@ -114,14 +120,16 @@ def unroll_and_record(
         rule, task, meta_params, carry, batches, unroll_length: As there.
         coordinates: List of int tensors `[m]`, for each optimizee tensor the
             coordinates to record, counted in its flattened order.
-        num_steps: As there.
+        num_steps, steps_per_epoch: As there.
 
     Returns:
         Tuple `(losses, carry, gradients)`, the latter a list of tensors
         `[unroll_length + 1, m]`: the gradients of those coordinates that each
         inner step saw, and those after the last.
     """
-    inner_step = _inner_step(rule, task, meta_params, batches, num_steps)
+    inner_step = _inner_step(
+        rule, task, meta_params, batches, (num_steps, steps_per_epoch)
+    )
 
     def step(carry):
         loss, gradients, carry = inner_step(carry)
@@ -163,7 +171,14 @@ def take(tensors, coordinates):
 
 
 def updates_of(
-    rule, meta_params, gradients, state, seen, iteration, num_steps=None
+    rule,
+    meta_params,
+    gradients,
+    state,
+    seen,
+    iteration,
+    num_steps=None,
+    steps_per_epoch=None,
 ):
     """Returns a rule's updates, given all gradients; differentiable.
 
@@ -175,7 +190,7 @@ def updates_of(
         seen: List of bool tensors like the gradients of one step, or empty;
             before the first of them.
         iteration: Scalar int64 tensor, inner steps taken before.
-        num_steps: As for `unroll`.
+        num_steps, steps_per_epoch: As for `unroll`.
 
     Returns:
         Tuple of a list of tensors like `gradients`, and of the state after
@@ -198,6 +213,7 @@ def updates_of(
             iteration + k,
             found.mask,
             num_steps,
+            steps_per_epoch,
         )
         updates, state = step(meta_params, inputs, state)
         return updates, (k + 1, state, found.seen)
@@ -211,7 +227,7 @@ def updates_of(
     return updates, state
 
 
-def _inner_step(rule, task, meta_params, batches, num_steps=None):
+def _inner_step(rule, task, meta_params, batches, length):
     """Returns a function from a carry to `(loss, gradients, carry)`."""
     step = recomputed(rule.step, rule.jit_compile)
 
@@ -246,7 +262,7 @@ def _inner_step(rule, task, meta_params, batches, num_steps=None):
             tf.cast(seen_loss, dtype),
             carry.iteration,
             found.mask,
-            num_steps,
+            *length,
         )
         updates, state = step(meta_params, inputs, carry.state)
         params = apply_updates(rule, carry.params, updates, state)

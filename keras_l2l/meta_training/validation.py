@@ -93,6 +93,7 @@ def losses(
         task.batches(split, episode.seed),
         inner_steps,
         num_steps=episode.num_steps,
+        steps_per_epoch=task.steps_per_epoch(split),
     )
     if not held_out:
         return found

@@ -62,7 +62,7 @@ class UpdateRule:
         """
         return self
 
-    def for_num_steps(self, num_steps):
+    def for_num_steps(self, num_steps, steps_per_epoch=None):
         """Returns the rule to use for a training of `num_steps` steps.
 
         By default it is the rule itself. A rule that depends on the length
@@ -70,6 +70,8 @@ class UpdateRule:
 
         Args:
             num_steps: Int >= 1, the planned length of the training.
+            steps_per_epoch: Float > 0, the steps in which every example is seen
+                once. `None` if it is not known.
         """
         return self
 

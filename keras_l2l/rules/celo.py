@@ -68,7 +68,7 @@ class _Scheduled(tensorwise.TensorwiseRule):
         """
         raise NotImplementedError
 
-    def for_num_steps(self, num_steps):
+    def for_num_steps(self, num_steps, steps_per_epoch=None):
         if self.num_steps is not None:
             return self
         return type(self)(num_steps)

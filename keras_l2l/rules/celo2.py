@@ -115,7 +115,7 @@ class _Scheduled(base.UpdateRule):
             num_steps = checks.require_int("num_steps", num_steps)
         self.num_steps = num_steps
 
-    def for_num_steps(self, num_steps):
+    def for_num_steps(self, num_steps, steps_per_epoch=None):
         if self.num_steps is not None:
             return self
         told = copy.copy(self)

@@ -16,6 +16,9 @@ _SIGNALS = (
     "unknown_length",
     "steps",
     "progress",
+    "epochs",
+    "passed_epochs",
+    "unknown_epochs",
     "agreement_fast",
     "agreement_slow",
     "scale",
@@ -74,12 +77,12 @@ class MomentumMixture(blockwise.BlockwiseRule):
     `rms` is the root mean square over the coordinates of a tensor that have had
     a gradient. `slow_weight`, `rate` and `decay` are, for each tensor, a linear
     function of its signals or the exponential of a bounded one. Signals are the
-    length of the training, the steps taken, and their share; how much gradients
-    agree with each other, which is the RMS of normalized momenta; the tensor's
-    scale at the first step, its growth since, its shape; the share of its
-    coordinates that have had a gradient, and of these the share that has one in
-    a step; and how far gradients have fallen from their peak, as they do where
-    a network has learned its examples by heart. For a training of known length,
+    length of the training in steps and in epochs, what is over of it; how much
+    gradients agree with each other, which is the RMS of normalized momenta; the
+    tensor's scale at the first step, its growth since, its shape; the share of
+    its coordinates that have had a gradient, and of these the share that has
+    one in a step; and how far gradients have fallen from their peak, as they do
+    where a network has learned its examples by heart. For a known length,
     `schedule` is a warmup and a power of a cosine that ends at 0; of unknown
     length, a slow decay. Tensors with fewer than two axes have no weight decay,
     and a size that does not depend on their scale.
@@ -92,9 +95,11 @@ class MomentumMixture(blockwise.BlockwiseRule):
             is not known, or will be set by `for_num_steps`, which
             `keras_l2l.TrainingLength` calls. In meta-training, the length is
             that of the episode.
+        steps_per_epoch: Float > 0, the steps in which every example is seen
+            once, likewise. It counts only where `num_steps` is known.
 
     Raises:
-        ValueError: if `num_steps` is not such an int.
+        ValueError: if an argument is none of these.
 
     Reference:
         Normalized directions with weight decay and a schedule from outside:
@@ -105,16 +110,25 @@ class MomentumMixture(blockwise.BlockwiseRule):
 
     rests_without_gradient = True
 
-    def __init__(self, num_steps=None):
+    def __init__(self, num_steps=None, steps_per_epoch=None):
         if num_steps is not None:
             num_steps = checks.require_int("num_steps", num_steps)
-        self.num_steps = num_steps
+        if steps_per_epoch is not None:
+            steps_per_epoch = float(
+                checks.require_positive("steps_per_epoch", steps_per_epoch)
+            )
+        self.num_steps, self.steps_per_epoch = num_steps, steps_per_epoch
 
     def get_config(self):
-        return {"num_steps": self.num_steps}
+        return {
+            "num_steps": self.num_steps,
+            "steps_per_epoch": self.steps_per_epoch,
+        }
 
-    def for_num_steps(self, num_steps):
-        return self if self.num_steps else type(self)(num_steps)
+    def for_num_steps(self, num_steps, steps_per_epoch=None):
+        if self.num_steps:
+            return self
+        return type(self)(num_steps, self.steps_per_epoch or steps_per_epoch)
 
     def init_meta_params(self, seed):
         controls = {}
@@ -126,6 +140,8 @@ class MomentumMixture(blockwise.BlockwiseRule):
         controls["rate"][_SIGNALS.index("agreement_fast")] = 0.5
         # With second moments of a long memory, Adam's steps get smaller, too.
         controls["rate"][_SIGNALS.index("fall")] = 0.5
+        # Examples that are seen often are learned by heart.
+        controls["rate"][_SIGNALS.index("epochs")] = -0.5
         values = {
             "controls": controls,
             "decays": {
@@ -174,10 +190,7 @@ class MomentumMixture(blockwise.BlockwiseRule):
         )
         mean_square = blocks.means(square) / moving
         peak = ops.maximum(state["peak"], mean_square)
-        steps = self.num_steps or 0
-        if inputs.num_steps is not None:
-            steps = inputs.num_steps
-        steps = ops.cast(steps, gradient.dtype)
+        steps, per_epoch = self._length(inputs, gradient.dtype)
         told = _controls(
             meta_params["controls"],
             _signals(
@@ -187,6 +200,7 @@ class MomentumMixture(blockwise.BlockwiseRule):
                 {
                     "fast": fast,
                     "slow": slow,
+                    "per_epoch": per_epoch,
                     "scale": scale,
                     "rms": rms,
                     "moving": moving,
@@ -227,6 +241,15 @@ class MomentumMixture(blockwise.BlockwiseRule):
         )
         of_tensors = {"scale": scale, "active": active, "peak": peak}
         return -update, {**emas, **of_tensors}
+
+    def _length(self, inputs, dtype):
+        """Returns `num_steps` and `steps_per_epoch`, 0 where not known."""
+        found = []
+        for name in ("num_steps", "steps_per_epoch"):
+            value = getattr(inputs, name)
+            value = getattr(self, name) or 0 if value is None else value
+            found.append(ops.cast(value, dtype))
+        return found
 
 
 def _averages(decays, gradient, state, t):
@@ -272,12 +295,17 @@ def _signals(blocks, t, steps, measured):
     longest = ops.maximum(steps, 1.0)
     length = ops.log(longest / 500) / 1.5
     is_known = ops.where(steps > 0, ones, 0.0)
+    per_epoch = ops.maximum(measured["per_epoch"], 1e-3)
+    epochs_known = ops.where(measured["per_epoch"] > 0, is_known, 0.0)
     rows = {
         "one": ones,
         "length": is_known * length,
         "unknown_length": 1 - is_known,
         "steps": ones * ops.log(t / 100) / 3,
         "progress": is_known * (ops.minimum(t / longest, 1.0) - 0.5),
+        "epochs": epochs_known * ops.log(longest / per_epoch) / 3,
+        "passed_epochs": epochs_known * ops.log1p(t / per_epoch) / 3,
+        "unknown_epochs": 1 - epochs_known,
         "agreement_fast": 0.5 * ops.log(measured["fast"] + 1e-8) + 1,
         "agreement_slow": 0.5 * ops.log(measured["slow"] + 1e-8) + 1.5,
         "scale": ops.log(scale) + 2,

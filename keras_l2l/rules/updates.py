@@ -22,6 +22,9 @@ class StepInputs(typing.NamedTuple):
         num_steps: Scalar integer tensor, the length of the training in steps;
             0 or `None` if it is not known. In `fit`, it is `None`: a rule that
             depends on the length is told by `for_num_steps`.
+        steps_per_epoch: Scalar float tensor, the steps in which every example
+            is seen once; 0 or `None` if it is not known. Likewise `None` in
+            `fit`.
     """
 
     gradients: list
@@ -30,6 +33,7 @@ class StepInputs(typing.NamedTuple):
     iteration: typing.Any
     mask: list | None = None
     num_steps: typing.Any = None
+    steps_per_epoch: typing.Any = None
 
 
 class Replacement(typing.NamedTuple):

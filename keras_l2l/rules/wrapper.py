@@ -65,10 +65,10 @@ class WrapperRule(UpdateRule):
             }
         )
 
-    def for_num_steps(self, num_steps):
+    def for_num_steps(self, num_steps, steps_per_epoch=None):
         return self.with_inner_rules(
             {
-                name: rule.for_num_steps(num_steps)
+                name: rule.for_num_steps(num_steps, steps_per_epoch)
                 for name, rule in self.inner_rules().items()
             }
         )

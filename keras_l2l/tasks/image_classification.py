@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_l2l.tasks import base
+from keras_l2l.tasks import examples
 from keras_l2l.tasks.data import datasets
 from keras_l2l.utils import checks
 
@@ -75,6 +76,9 @@ class ImageClassification(base.Task):
 
     def batches(self, split, seed):
         return base.minibatches(self._data[split], self.batch_size, seed)
+
+    def steps_per_epoch(self, split):
+        return examples.number(self._data[split]) / self.batch_size
 
     def loss(self, params, batch):
         images, labels = batch

@@ -184,6 +184,9 @@ class KerasModelTask(base.Task):
     def batches(self, split, seed):
         return base.minibatches(self.data[split], self.batch_size, seed)
 
+    def steps_per_epoch(self, split):
+        return examples.number(self.data[split]) / self.batch_size
+
     def loss(self, params, batch):
         non_trainable = [
             tf.convert_to_tensor(v) for v in self._model.non_trainable_variables

@@ -97,6 +97,9 @@ class _Rescaled(base.Task):
     def batches(self, split, seed):
         return self._task.batches(split, seed)
 
+    def steps_per_epoch(self, split):
+        return self._task.steps_per_epoch(split)
+
     def loss(self, params, batch):
         return self._task.loss(self._restored(params), batch)
 

@@ -34,20 +34,30 @@ class Varied(base.TaskFamily):
     - a factor from 0.5 to 2 on the initial kernels, whose rows are permuted
       and change their signs: for the initializers of Keras, another draw;
     - with `classes`, whether it starts warm, in `warm` of all episodes: from a
-      model that was trained on other labels, with a fresh last layer.
+      model that was trained on other labels, with a fresh last layer;
+    - in `streams` of all episodes, that the rule is not told the number of
+      examples.
 
     Args:
         task: `KerasModelTask`.
         fewest: Int, examples.
         classes: Int, the number of classes of integer labels; `None` if the
             labels are something else.
-        noisy, warm: Floats in [0, 1], shares of the episodes.
+        noisy, warm, streams: Floats in [0, 1], shares of the episodes.
 
     Raises:
         ValueError: if an argument is out of its range.
     """
 
-    def __init__(self, task, fewest=100, classes=None, noisy=0.3, warm=0.0):
+    def __init__(
+        self,
+        task,
+        fewest=100,
+        classes=None,
+        noisy=0.3,
+        warm=0.0,
+        streams=0.0,
+    ):
         if not isinstance(task, KerasModelTask):
             raise ValueError(
                 "`task` must be a keras_l2l.tasks.KerasModelTask. Received: "
@@ -59,6 +69,7 @@ class Varied(base.TaskFamily):
             classes = checks.require_int("classes", classes, 2)
         self.classes = classes
         self.noisy, self.warm = _share("noisy", noisy), _share("warm", warm)
+        self.streams = _share("streams", streams)
         for split, data in task.data.items():
             number = examples.number(data)
             if number < 2 * fewest:
@@ -86,6 +97,7 @@ class Varied(base.TaskFamily):
             "classes": self.classes,
             "noisy": self.noisy,
             "warm": self.warm,
+            "streams": self.streams,
         }
 
 
@@ -158,6 +170,12 @@ class _Episode(base.Task):
             alg=base.RANDOM,
         )
         return self._batch(split, (first + number + chosen) % size)
+
+    def steps_per_epoch(self, split):
+        _, number, _ = self._trained_on(split)
+        is_told = self._uniform(16) >= self._family.streams
+        steps = tf.cast(number, tf.float32) / self._task.batch_size
+        return tf.where(is_told, steps, 0.0)
 
     def loss(self, params, batch):
         return self._task.loss(params, batch)

@@ -24,7 +24,7 @@ _FEWEST = 200
 # Images are pooled to 7 x 7, and sequences cut to 16 characters.
 _POOLING, _CONTEXT, _EXAMPLES = 4, 16, 20_000
 _BUCKETS = 2000
-_WARM = 0.2
+_WARM, _STREAMS = 0.2, 0.3
 
 
 class _Kind(typing.NamedTuple):
@@ -62,6 +62,7 @@ def varied_networks(split, data_dir=None, download=False):
             fewest=_FEWEST,
             classes=_KINDS[kind].classes,
             warm=_WARM,
+            streams=_STREAMS,
         )
         for name, kind, batch_size, make, *arguments in _NETWORKS[split]
     ]
