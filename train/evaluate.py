@@ -132,9 +132,9 @@ def compare(
     optimizers = [
         keras_l2l.LearnedOptimizer(rule=load(preset)) for preset in presets
     ]
-    for optimizer in optimizers:
-        optimizer.set_num_steps(test.horizon)
     task = cli.make_task(test.task, test.dataset)
+    for optimizer in optimizers:
+        optimizer.set_num_steps(test.horizon, task.steps_per_epoch(test.split))
     first = 0 if test.split == "test" else test.seeds
     result = evaluation.evaluate(
         {

@@ -93,7 +93,6 @@ def compare(
     ['LearnedOptimizer', 'Adam', 'AdamW 0.001']
     """
     steps, seeds = _checked(steps, seeds)
-    makers = _makers(optimizers, steps)
     if validation_data is not None:
         # KerasModelTask divides what comes without names.
         data = {
@@ -104,6 +103,7 @@ def compare(
     task = KerasModelTask(
         make_model, loss, data, batch_size, metrics=list(metrics)
     )
+    makers = _makers(optimizers, steps, task.steps_per_epoch("train"))
     about = {
         "task": task.name,
         "task_config": json_able(task.get_config()),
@@ -130,7 +130,7 @@ def _checked(steps, seeds):
     return steps, [int(seed) for seed in seeds]
 
 
-def _makers(optimizers, steps):
+def _makers(optimizers, steps, steps_per_epoch):
     """Returns functions that make optimizers, by name."""
     makers = {
         "LearnedOptimizer": LearnedOptimizer,
@@ -145,16 +145,16 @@ def _makers(optimizers, steps):
     for make in makers.values():
         require_function(make)
     return {
-        name: functools.partial(_made, make, steps)
+        name: functools.partial(_made, make, steps, steps_per_epoch)
         for name, make in makers.items()
     }
 
 
-def _made(make, steps):
+def _made(make, steps, steps_per_epoch):
     optimizer = make()
     if isinstance(optimizer, LearnedOptimizer):
         # Changes nothing for rules that need not know.
-        optimizer.set_num_steps(steps)
+        optimizer.set_num_steps(steps, steps_per_epoch)
     return optimizer
 
 

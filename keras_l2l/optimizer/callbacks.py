@@ -11,7 +11,8 @@ class TrainingLength(keras.callbacks.Callback):
 
     Use it with rules that depend on the length, such as
     `keras_l2l.rules.Celo`, if `num_steps` is not given to them. The length is
-    `steps_per_epoch * epochs` of the first `fit`.
+    `steps_per_epoch * epochs` of the first `fit`. An epoch is supposed to have
+    every example once: where it has not, pass `num_steps` to the optimizer.
 
     Raises:
         ValueError: if the model has no learned optimizer, or the data are of
@@ -50,4 +51,6 @@ class TrainingLength(keras.callbacks.Callback):
         for optimizer in optimizers:
             # As the optimizer counts them.
             batches = optimizer.gradient_accumulation_steps or 1
-            optimizer.set_num_steps(max(1, steps * epochs // batches))
+            optimizer.set_num_steps(
+                max(1, steps * epochs // batches), steps / batches
+            )

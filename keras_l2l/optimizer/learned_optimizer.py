@@ -74,6 +74,10 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             that depend on it, as the default does: their updates get smaller
             towards the end. `None` if it is not known;
             `keras_l2l.TrainingLength` finds it out in `fit`.
+        steps_per_epoch: Number > 0, the steps in which every example is seen
+            once, for rules that depend on it, as the default does: they are
+            more careful with examples that are seen often. Needs `num_steps`.
+            `None` if it is not known; `TrainingLength` finds it out, too.
         name: String.
 
     Raises:
@@ -112,6 +116,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         state_dtype="float32",
         horizon=None,
         num_steps=None,
+        steps_per_epoch=None,
         name=None,
         **kwargs,
     ):
@@ -138,9 +143,8 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             mistakes.warn_of_small_rate(learning_rate)
             mistakes.warn_of_strong_decay(weight_decay, learning_rate)
         self.rule = preset.rule
-        if num_steps is not None:
-            num_steps = checks.require_int("num_steps", num_steps)
-            self.rule = self.rule.for_num_steps(num_steps)
+        if num_steps is not None or steps_per_epoch is not None:
+            self.set_num_steps(num_steps, steps_per_epoch)
         self.preset = presets_lib.name_of(rule)
         self.horizon = horizon
         self.saved_variables = SavedVariables(self)
@@ -283,15 +287,23 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             # it stood in no LossScaleOptimizer. Keras warns.
             super().load_own_variables(store)
 
-    def set_num_steps(self, num_steps):
+    def set_num_steps(self, num_steps, steps_per_epoch=None):
         """Tells a rule that depends on it how long the training is.
 
         Nothing changes where the rule has been told.
 
         Args:
             num_steps: Int >= 1, steps of this optimizer.
+            steps_per_epoch: Number > 0, those in which every example is seen
+                once, or `None`.
+
+        Raises:
+            ValueError: if an argument is none of these.
         """
-        self.rule = self.rule.for_num_steps(num_steps)
+        num_steps = checks.require_int("num_steps", num_steps)
+        if steps_per_epoch is not None:
+            checks.require_positive("steps_per_epoch", steps_per_epoch)
+        self.rule = self.rule.for_num_steps(num_steps, steps_per_epoch)
 
     def state_parts(self):
         """Returns the rule's state: a nest of variables for each part."""

@@ -89,6 +89,19 @@ class TaskFamily:
             for i, param in enumerate(params)
         ]
 
+    def steps_per_epoch(self, split):
+        """Returns in how many steps `batches` draws as many examples as it has.
+
+        By default `None`: there is no number of examples, or it is not known.
+
+        Args:
+            split: One of `SPLITS`.
+
+        Returns:
+            Float or scalar float tensor, or 0 or `None` if it is not known.
+        """
+        return None
+
     def get_config(self):
         """Returns a JSON-able description, which is saved with every result."""
         raise NotImplementedError
@@ -120,19 +133,6 @@ class Task(TaskFamily):
             seed: Episode seed. The same seed gives the same batches.
         """
         raise NotImplementedError
-
-    def steps_per_epoch(self, split):
-        """Returns in how many steps `batches` draws as many examples as it has.
-
-        By default `None`: there is no number of examples, or it is not known.
-
-        Args:
-            split: One of `SPLITS`.
-
-        Returns:
-            Float or scalar float tensor, or 0 or `None` if it is not known.
-        """
-        return None
 
     def held_out_batch(self, split, seed, step):
         """Returns a batch of examples that `batches` never draws.

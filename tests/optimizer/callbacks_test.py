@@ -34,6 +34,20 @@ def test_length_of_a_fit(accumulation, steps):
     assert copy.rule.num_steps == steps
 
 
+@pytest.mark.parametrize("accumulation, steps", [(None, 3), (2, 1.5)])
+def test_what_an_epoch_is(accumulation, steps):
+    optimizer = keras_l2l.LearnedOptimizer(
+        rule=rules.MomentumMixture(), gradient_accumulation_steps=accumulation
+    )
+    trained = model(optimizer)
+    fit(trained, batch_size=4)
+    assert optimizer.rule.steps_per_epoch == steps
+    fit(trained, batch_size=1)
+    assert optimizer.rule.steps_per_epoch == steps
+    copy = keras_l2l.LearnedOptimizer.from_config(optimizer.get_config())
+    assert copy.rule.steps_per_epoch == steps
+
+
 def test_what_the_rule_was_told_stays():
     optimizer = keras_l2l.LearnedOptimizer(rule=rules.CeloAdam(num_steps=3))
     fit(model(optimizer))

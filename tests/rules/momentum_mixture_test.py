@@ -148,6 +148,30 @@ def test_vectors_have_no_weight_decay():
     assert np.abs(large[0]).mean() > 1.01 * np.abs(small[0]).mean()
 
 
+def test_examples_that_are_seen_often_are_learned_more_slowly():
+    params, gradients = [normal(6, 4)], [[normal(6, 4, seed=7)]] * 30
+
+    def size(num_steps, steps_per_epoch):
+        rule = rules.MomentumMixture(num_steps, steps_per_epoch)
+        return np.abs(steps(gradients, params, rule)[-1][0]).mean()
+
+    unknown = size(100, None)
+    np.testing.assert_allclose(size(100, 100), unknown, rtol=1e-5)
+    assert size(100, 5) < 0.8 * unknown
+    assert size(100, 0.5) < 0.8 * size(100, 5)
+    # Of a training of unknown length, nothing is known.
+    assert size(None, 5) == size(None, None)
+
+
+@pytest.mark.parametrize("steps_per_epoch", [0, -1, "5", float("nan")])
+def test_a_wrong_epoch_is_refused(steps_per_epoch):
+    for make in (rules.MomentumMixture, keras_l2l.LearnedOptimizer):
+        with pytest.raises(ValueError, match="steps_per_epoch"):
+            make(num_steps=9, steps_per_epoch=steps_per_epoch)
+    with pytest.raises(ValueError, match="num_steps"):
+        keras_l2l.LearnedOptimizer(steps_per_epoch=5)
+
+
 @pytest.mark.parametrize("num_steps", [0, 2.5, "100"])
 def test_a_wrong_length_is_refused(num_steps):
     with pytest.raises(ValueError, match="num_steps"):

@@ -52,6 +52,21 @@ def test_examples_are_trained_on_or_held_out():
     assert 75 < max(numbers) <= 150
 
 
+def test_what_an_epoch_is():
+    family = make_task(streams=0.3)
+    assert family.steps_per_epoch("train") is None
+    assert family.task.steps_per_epoch("train") == 300 / 32
+    told = []
+    for i in range(60):
+        seed = seed_of(i)
+        steps = float(family.sample(seed).steps_per_epoch("train"))
+        # Of the numbers of examples in the test above.
+        _, number, _ = family.sample(seed)._trained_on("train")
+        assert steps in (0, pytest.approx(float(number) / 32))
+        told.append(steps > 0)
+    assert 0.5 < np.mean(told) < 0.9
+
+
 def test_labels_are_shifted_and_sometimes_noisy():
     read, found, shares = reader(make_task(noisy=0.5)), set(), []
     for i in range(40):

@@ -55,12 +55,16 @@ def _example(task):
 
 
 def _default(task):
-    return keras_l2l.LearnedOptimizer(num_steps=task.num_steps)
+    return keras_l2l.LearnedOptimizer(
+        num_steps=task.num_steps, steps_per_epoch=task.steps_per_epoch()
+    )
 
 
 def _fresh(task):
     rule = keras_l2l.LearnedOptimizer().rule
-    return keras_l2l.LearnedOptimizer(rule=rule.for_num_steps(task.num_steps))
+    return keras_l2l.LearnedOptimizer(
+        rule=rule.for_num_steps(task.num_steps, task.steps_per_epoch())
+    )
 
 
 def _converted(preset, options, task):

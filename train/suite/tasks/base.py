@@ -54,6 +54,11 @@ class SuiteTask(typing.NamedTuple):
     validation_batch_size: int = 500
     num_optimizers: int = 1
 
+    def steps_per_epoch(self):
+        """Returns in how many steps every training example is seen once."""
+        (x, *_), _ = self.data()
+        return len(x) / self.batch_size
+
     def get_config(self):
         """Returns all that a result depends on, JSON-able."""
         source = pathlib.Path(inspect.getfile(self.model))
