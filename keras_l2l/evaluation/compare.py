@@ -21,6 +21,12 @@ from keras_l2l.utils.versions import versions
 
 # Peak rates of AdamW, a factor of three apart around the usual one.
 RATES = (0.0003, 0.001, 0.003, 0.01)
+# The arguments behind what is recorded, where their names differ.
+_ARGUMENTS = {
+    "task": "make_model",
+    "task_config": "make_model, loss, data or batch_size",
+    "points": "steps",
+}
 # Validations of a training run, at most.
 _POINTS = 20
 
@@ -93,6 +99,7 @@ def compare(
     ['LearnedOptimizer', 'Adam', 'AdamW 0.001']
     """
     steps, seeds = _checked(steps, seeds)
+    _check_forms(optimizers, metrics, validation_data)
     if validation_data is not None:
         # KerasModelTask divides what comes without names.
         data = {
@@ -130,6 +137,28 @@ def _checked(steps, seeds):
     return steps, [int(seed) for seed in seeds]
 
 
+def _check_forms(optimizers, metrics, validation_data):
+    """Raises ValueError where users of `fit` err."""
+    if not isinstance(optimizers, (dict, type(None))):
+        raise ValueError(
+            "`optimizers` must be a dict from names to functions that return "
+            "new optimizers. Received: an object of type "
+            f"{type(optimizers).__name__}. Arrays x and y are one argument, "
+            "data=(x, y)."
+        )
+    if isinstance(metrics, str):
+        raise ValueError(
+            f"`metrics` must be a list. Received: metrics={metrics!r}. Pass "
+            f"[{metrics!r}]."
+        )
+    if checks.is_number(validation_data):
+        raise ValueError(
+            "`validation_data` must be examples, as `data`. Received: "
+            f"validation_data={validation_data}. Divide the data before, or "
+            "leave it out: a fifth of them then validates."
+        )
+
+
 def _makers(optimizers, steps, steps_per_epoch):
     """Returns functions that make optimizers, by name."""
     makers = {
@@ -142,8 +171,8 @@ def _makers(optimizers, steps, steps_per_epoch):
         **(optimizers or {}),
     }
     makers = {name: make for name, make in makers.items() if make is not None}
-    for make in makers.values():
-        require_function(make)
+    for name, make in makers.items():
+        require_function(make, f"optimizers[{name!r}]")
     return {
         name: functools.partial(_made, make, steps, steps_per_epoch)
         for name, make in makers.items()
@@ -216,12 +245,14 @@ class _Runs:
             files.write_json(path, about)
         earlier = files.read_json(path)
         about = files.from_json(files.to_json(about), path)
-        different = [k for k in about if about[k] != earlier.get(k)]
+        different = {
+            _ARGUMENTS.get(k, k) for k in about if about[k] != earlier.get(k)
+        }
         if different:
             raise ValueError(
-                "A comparison must go on as it began. Received: other values "
-                f"of {', '.join(different)} than in {path}. Choose another "
-                "`output_dir`."
+                "A comparison must go on as it began. Received: another value "
+                f"of {', '.join(sorted(different))} than in {path}. Choose "
+                "another `output_dir`."
             )
 
     def of(self, makers, seeds):

@@ -8,6 +8,10 @@ from keras_l2l.evaluation import plots
 from keras_l2l.evaluation import summary
 from keras_l2l.utils import files
 
+_RATE = r"AdamW [\d.e-]+"
+# From what ratio on the times of steps are told.
+_SLOWER = 1.5
+
 
 class Compared:
     """What `compare` found.
@@ -83,8 +87,38 @@ class Compared:
         return (
             f"After {self.results['steps']} steps {best} has the lowest "
             f"validation loss, {low:.4g}; {other} has {_against(value, low)}; "
-            f"{surely}."
+            f"{surely}.{self._of_time(best, other)}{self._of_rates()}"
         )
+
+    def _of_time(self, best, other):
+        """Returns a sentence if a step of one takes much longer, or nothing."""
+        ratio = self._summaries[best]["ms"] / self._summaries[other]["ms"]
+        if 1 / _SLOWER < ratio < _SLOWER:
+            return ""
+        slow, fast = (best, other) if ratio > 1 else (other, best)
+        return (
+            f" A step of {slow} takes {max(ratio, 1 / ratio):.1f} times as "
+            f"long as one of {fast}: the figure shows losses by time, too."
+        )
+
+    def _of_rates(self):
+        """Returns a warning if the best rate of AdamW is not between others."""
+        rates = {
+            name: float(name.split()[1])
+            for name in self.best()
+            if re.fullmatch(_RATE, name)
+        }
+        if len(rates) < 3:
+            return ""
+        best = next(iter(rates))
+        extremes = {min: "lowest", max: "highest"}
+        for extreme, word in extremes.items():
+            if rates[best] == extreme(rates.values()):
+                return (
+                    f" The best rate of AdamW, {rates[best]:g}, is the {word} "
+                    "that was tried: others may be better."
+                )
+        return ""
 
     def _kind(self, name):
         return self.results["optimizers"][name]["learned"]
@@ -127,7 +161,7 @@ class Compared:
         shown = {}
         for name in self.best():
             # Of the rates of AdamW, the best.
-            is_rate = re.fullmatch(r"AdamW [\d.e-]+", name)
+            is_rate = re.fullmatch(_RATE, name)
             kind = "AdamW" if is_rate else name
             shown.setdefault(kind, (name, self._summaries[name]))
         points = np.array(self.results["points"])

@@ -123,9 +123,10 @@ def plot_compared(steps, curves, path=None):
                     x, low, high, color=f"C{i}", alpha=0.15, linewidth=0
                 )
     by_step.set_yscale("log")
-    by_step.set_ylabel("loss (dotted: of training)")
+    by_step.set_ylabel("validation loss (dotted: training loss)")
     by_step.set_xlabel("step")
     by_time.set_xlabel("seconds of training, without compilation")
+    by_time.set_xscale("log")
     by_step.legend(frameon=False)
     for axes in (by_step, by_time):
         axes.grid(alpha=0.3)

@@ -221,7 +221,8 @@ def with_interval(result, name, form):
     # JSON has None for values that are not finite.
     values = np.array([result[name], *result[f"{name}_ci95"]], dtype=float)
     value, low, high = (format(v, form) for v in values)
-    return f"{value} [{low}, {high}]"
+    # One seed has no interval.
+    return value if np.isnan(values[1]) else f"{value} [{low}, {high}]"
 
 
 def _mean_ci95(values):

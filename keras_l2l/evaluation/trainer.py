@@ -222,11 +222,11 @@ def new_optimizer(make_optimizer):
     return optimizer
 
 
-def require_function(make_optimizer):
+def require_function(make_optimizer, name="make_optimizer"):
     """Raises ValueError unless `make_optimizer` can be called."""
     if not callable(make_optimizer):
         raise ValueError(
-            "`make_optimizer` must be a function that returns a new "
+            f"`{name}` must be a function that returns a new "
             "keras.optimizers.Optimizer, or a class of them. Received: "
             f"{checks.shown(make_optimizer)}. Pass lambda: "
             "keras.optimizers.Adam(0.01), for example."

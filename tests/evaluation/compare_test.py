@@ -59,7 +59,7 @@ def test_a_clear_winner_is_named(tmp_path):
     verdict = result.verdict()
     assert verdict.startswith("After 30 steps learned has the lowest")
     assert "; slow has" in verdict and "% higher" in verdict
-    assert verdict.endswith("intervals do not overlap: use learned.")
+    assert "intervals do not overlap: use learned." in verdict
     header, first, *_ = result.table().splitlines()
     assert first.startswith("learned") and "accuracy" in header
     assert verdict in str(result) and result.table() in repr(result)
@@ -87,6 +87,48 @@ def test_the_same_optimizer_twice_is_no_winner():
     # The same weights, batches and dropout.
     assert one == other and len({json.dumps(v) for v in one}) == 3
     assert "intervals overlap" in result.verdict()
+
+
+def found(seconds, *losses):
+    """Returns the results of one optimizer, as `compare` has them."""
+    run = {"loss": [1.0, 1.0], "seconds": [9.0, seconds]}
+    validations = [[{"loss": 1.0}, {"loss": loss}] for loss in losses]
+    runs = [{**run, "validation": v} for v in validations]
+    return {"learned": False, "runs": runs}
+
+
+def verdict_of(**optimizers):
+    names = {n.replace("_", " ").replace("x", "."): n for n in optimizers}
+    return Compared(
+        {
+            "steps": 3,
+            "points": [1, 3],
+            "seeds": [0, 1],
+            "optimizers": {n: optimizers[k] for n, k in names.items()},
+        }
+    ).verdict()
+
+
+def test_a_slow_winner_is_told():
+    for low, high in ((0.1, 0.2), (0.2, 0.1)):
+        verdict = verdict_of(
+            slow=found(4.0, low, low), fast=found(1, high, high)
+        )
+        assert "step of slow takes 4.0 times as long as one of fast" in verdict
+    verdict = verdict_of(a=found(1.0, 0.2, 0.2), b=found(1.2, 0.1, 0.1))
+    assert "as long" not in verdict
+
+
+def test_a_best_rate_at_the_edge_is_told():
+    def verdict(*losses):
+        names = ("AdamW_0x001", "AdamW_0x003", "AdamW_0x01")
+        return verdict_of(
+            **{n: found(1.0, x, x) for n, x in zip(names, losses, strict=True)}
+        )
+
+    assert "AdamW, 0.01, is the highest" in verdict(0.3, 0.2, 0.1)
+    assert "AdamW, 0.001, is the lowest" in verdict(0.1, 0.2, 0.3)
+    assert "that was tried" not in verdict(0.2, 0.1, 0.3)
 
 
 def test_losses_are_those_of_the_one_path():
@@ -140,7 +182,7 @@ def test_it_goes_on_where_it_stopped(tmp_path):
     runs = more.results["optimizers"]["a"]["runs"]
     assert runs[0] == first.results["optimizers"]["a"]["runs"][0]
     assert len(list(folder.glob("a-*.json"))) == 3
-    with pytest.raises(ValueError, match="other values of steps, points"):
+    with pytest.raises(ValueError, match="another value of steps than"):
         compare({"a": make}, output_dir=folder, steps=5)
     with pytest.raises(ValueError, match="another for 'a'"):
         compare({"a": lambda: make(0.2)}, seeds=[0], output_dir=folder, steps=4)
@@ -162,7 +204,9 @@ def test_progress_counts_steps(capsys):
     [
         ({"steps": 1}, "`steps` must be at least 2"),
         ({"seeds": 3}, r"Pass range\(3\)"),
-        ({"optimizers": {"a": 3}}, "must be a function"),
+        ({"optimizers": {"a": 3}}, r"`optimizers\['a'\]` must be a function"),
+        ({"metrics": "accuracy"}, r"Pass \['accuracy'\]"),
+        ({"validation_data": 0.2}, "`validation_data` must be examples"),
         ({"optimizers": {"a": lambda: 3}}, "keras.optimizers.Optimizer"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
@@ -170,3 +214,8 @@ def test_progress_counts_steps(capsys):
 def test_mistakes(arguments, message):
     with pytest.raises(ValueError, match=message):
         compare(**{"optimizers": {"a": sgd(0.1)}, **arguments})
+
+
+def test_x_and_y_are_one_argument():
+    with pytest.raises(ValueError, match=r"data=\(x, y\)"):
+        keras_l2l.compare(make_model, "mse", X, Y)
