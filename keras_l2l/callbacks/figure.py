@@ -33,6 +33,8 @@ def draw(history, path=None):
     )
     for i, (name, measured) in enumerate(variables.items()):
         color = f"C{i % _COLORS}"
+        if not np.any(measured["update_ratio"]):
+            name = f"{name} (does not move)"
         for key, style, label in (
             ("update_ratio", "o-", name),
             ("adam_ratio", ":", None),

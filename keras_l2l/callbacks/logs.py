@@ -19,11 +19,11 @@ class Logs:
             _tensorboard()
 
     def write(self, name, values, step):
-        """Writes the scalars of one variable.
+        """Writes the scalars of one variable, or of all.
 
         Args:
-            name: String.
-            values: Dict from names to floats.
+            name: String, or `None` for those of all variables.
+            values: Dict from names to floats; `None` is not written.
             step: Int.
         """
         if self._log_dir is None:
@@ -32,8 +32,11 @@ class Logs:
         if self._writer is None:
             self._writer = writers.EventFileWriter(str(self._log_dir))
         found = [
-            summaries.Summary.Value(tag=f"{key}/{name}", simple_value=value)
+            summaries.Summary.Value(
+                tag=key if name is None else f"{key}/{name}", simple_value=value
+            )
             for key, value in values.items()
+            if value is not None
         ]
         self._writer.add_event(
             events.Event(

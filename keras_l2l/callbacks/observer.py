@@ -46,7 +46,7 @@ class Observer:
         # The step of the measurement, from 1.
         self._at = self._zeros((), "int32")
         # For each variable: mean squares of its values, of the update and of
-        # Adam's, and the share of coordinates that are masked.
+        # Adam's, and the share of coordinates without a gradient.
         self._measured = self._zeros((len(observed), 4))
 
     def _zeros(self, shape, dtype="float32"):
@@ -75,10 +75,11 @@ class Observer:
         self._second.assign(
             _BETA_2 * self._second + (1 - _BETA_2) * ops.square(gradient)
         )
-        self._steps.assign(self._steps + 1)
+        earlier = backends.read(self._steps)
+        self._steps.assign(earlier + 1)
         step = ops.cast(iteration, "int32")
         measured, at = ops.cond(
-            ops.equal(step % self._interval, 0),
+            ops.equal(earlier % self._interval, 0),
             lambda: (self._measure(received, updates), step + 1),
             lambda: (backends.read(self._measured), backends.read(self._at)),
         )
@@ -98,8 +99,13 @@ class Observer:
                 ops.mean(ops.square(tensor))
                 for tensor in (value, update, adams[start:end])
             ]
-            masked = ops.cast(ops.logical_not(mask), "float32")
-            rows.append(ops.stack([*squares, ops.mean(masked)]))
+            # Some rules mask only what is not finite.
+            never = ops.equal(self._second[start:end], 0)
+            masked = ops.logical_or(
+                ops.logical_not(mask), ops.reshape(never, update.shape)
+            )
+            masked = ops.mean(ops.cast(masked, "float32"))
+            rows.append(ops.stack([*squares, masked]))
         return ops.stack(rows)
 
     def read(self):
@@ -108,7 +114,7 @@ class Observer:
         Returns:
             Tuple of the step, from 1, and an array `[variables, 4]`: root mean
             squares of the values, of the update and of Adam's update, and the
-            share of coordinates that are masked.
+            share of coordinates without a gradient.
         """
         if not self.variables:
             return None

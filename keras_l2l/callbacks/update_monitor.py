@@ -21,7 +21,7 @@ class UpdateMonitor(keras.callbacks.Callback):
 
     It shows which variables do not move, or move too fast: a ratio of update
     to parameter of 1e-3 is usual, and Adam's with the same gradients stands
-    beside it. The first step is measured, and then one in `interval`.
+    beside it. The first step of a `fit` is measured, then one in `interval`.
 
     Every step follows Adam's moments of the gradients since `fit` began, which
     take 8 bytes per parameter. Nothing is computed in a `fit` without it.
@@ -43,11 +43,13 @@ class UpdateMonitor(keras.callbacks.Callback):
             - `variables`: a dict from the path of each variable to a dict of
               lists: `param_rms`, `update_rms` and `adam_rms`, root mean
               squares; `update_ratio` and `adam_ratio`, the latter two by the
-              first; and `masked`, the share of coordinates that stay as they
-              are.
+              first, which are infinite while a parameter is still 0; and
+              `masked`, the share of coordinates that stay as they are: their
+              gradients are NaN or infinite, or have always been 0.
 
-            The history that `fit` returns has the medians over variables,
-            `update_ratio` and `adam_ratio`, at the end of each epoch.
+            The history that `fit` returns has `update_ratio` and `adam_ratio`,
+            the medians over variables of the last measurement before the end
+            of each epoch.
 
     Raises:
         ValueError: in `fit`, if the model has no learned optimizer, has
@@ -157,8 +159,13 @@ class UpdateMonitor(keras.callbacks.Callback):
             return
         step, rows = found
         steps.append(step)
-        self.history["skipped_steps"].append(_int(optimizer.skipped_steps))
-        self.history["handed_over"].append(_handed_over(optimizer))
+        of_all = {
+            "skipped_steps": _int(optimizer.skipped_steps),
+            "handed_over": _handed_over(optimizer),
+        }
+        for name, value in of_all.items():
+            self.history[name].append(value)
+        self._logs.write(None, of_all, step)
         for variable, row in zip(
             self._observer.observed, rows.tolist(), strict=True
         ):
@@ -175,11 +182,17 @@ def _named(param, update, adam, masked):
         "param_rms": param,
         "update_rms": update,
         "adam_rms": adam,
-        # A bias is 0 at first.
-        "update_ratio": update / param if param else math.inf,
-        "adam_ratio": adam / param if param else math.inf,
+        "update_ratio": _ratio(update, param),
+        "adam_ratio": _ratio(adam, param),
         "masked": masked,
     }
+
+
+def _ratio(update, param):
+    if param:
+        return update / param
+    # A bias is 0 at first.
+    return math.inf if update else 0.0
 
 
 def _int(variable):

@@ -105,6 +105,27 @@ def test_embeddings_that_do_not_move_are_seen():
     assert words["masked"][0] >= words["masked"][-1] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("rule", [None, "l2l_digits_mlp"])
+def test_a_dead_layer_is_seen(rule, tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(
+                4, "relu", bias_initializer=keras.initializers.Constant(-100)
+            ),
+            keras.layers.Dense(1, use_bias=False, name="last"),
+        ]
+    )
+    model.compile(keras_l2l.LearnedOptimizer(rule=rule), "mse")
+    monitor = keras_l2l.callbacks.UpdateMonitor(2)
+    fit(model, monitor)
+    for measured in monitor.history["variables"].values():
+        assert set(measured["masked"]) == {1.0}
+        assert set(measured["update_ratio"]) == {0.0}
+    labels = [line.get_label() for line in monitor.plot().axes[0].lines]
+    assert sum("does not move" in label for label in labels) == 3
+
+
 def test_skipped_steps_and_a_guard():
     y = Y.copy()
     y[5] = np.nan
@@ -137,6 +158,10 @@ def test_nothing_is_left_and_training_is_the_same(tmp_path):
     other = keras_l2l.callbacks.UpdateMonitor(4)
     fit(watched, other)
     assert other.history["step"] == [21, 25, 29]
+    # The first step of a fit is measured, whatever its number.
+    third = keras_l2l.callbacks.UpdateMonitor(100)
+    fit(watched, third)
+    assert third.history["step"] == [31]
 
 
 def test_accumulated_gradients_count_once():
@@ -168,6 +193,7 @@ def test_what_it_writes_and_draws(tmp_path):
         monitor.history["variables"][path]["update_rms"],
         rtol=1e-6,
     )
+    assert [s.value for s in logs.Scalars("skipped_steps")] == [0, 0]
     figure = monitor.plot(tmp_path / "updates.png")
     ratios, shares = figure.axes
     labels = [text.get_text() for text in ratios.get_legend().get_texts()]
