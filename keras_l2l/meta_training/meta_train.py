@@ -1,6 +1,7 @@
 """Meta-training: fits a rule's meta-parameters to a task."""
 
 import contextlib
+import math
 import pathlib
 import typing
 import warnings
@@ -37,6 +38,14 @@ class MetaTrainingResult(typing.NamedTuple):
 
     meta_params: typing.Any
     history: dict
+
+    def __repr__(self):
+        losses = [v["final_loss"] for v in self.history["validation"]]
+        return (
+            f"MetaTrainingResult(meta_steps={len(self.history['meta_loss'])}, "
+            f"validations={len(losses)}, "
+            f"best_final_loss={min(losses, default=math.nan):.4g})"
+        )
 
 
 def meta_train(

@@ -214,10 +214,14 @@ def read_files(name_or_dir, optional=()):
 def _read(directory, name):
     path = directory / name
     if not path.is_file():
+        within = directory / "preset"
+        mend = "Choose another folder, or save the preset again."
+        if within.is_dir():
+            mend = f"Pass {str(within)!r}."
         raise PresetError(
             f"A preset folder must hold {_CONFIG}, {_META_PARAMS} and "
             f"{_METADATA}. Received: {str(directory)!r}, which has no "
-            f"{name}. Save the preset again."
+            f"{name}. {mend}"
         )
     if path.resolve().parent != directory.resolve():
         raise PresetError(
@@ -339,6 +343,12 @@ def _find(name_or_dir):
         if directory.is_dir():
             return directory
         received = repr(name_or_dir)
+        if (directory.parent / "checkpoints").is_dir():
+            raise PresetError(
+                "A meta-training must end before it has a preset. Received: "
+                f"{received}, of a run that was stopped. Repeat the call with "
+                "resume=True."
+            )
     raise PresetError(
         "A preset must be one of this package, a preset folder, "
         f"{hub.forms()}. Received: {received}. Presets in this package: "

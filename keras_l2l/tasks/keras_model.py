@@ -103,6 +103,7 @@ class KerasModelTask(base.Task):
         self._loss = ModelLoss(
             loss, loss_weights, getattr(self._model, "output_names", None)
         )
+        self._from_dataset = isinstance(data, tf.data.Dataset)
         self.data = examples.divide(data, getattr(self._model, "inputs", None))
         self.batch_size = batch_size
         self.name = name or self._model.name
@@ -120,11 +121,13 @@ class KerasModelTask(base.Task):
             loss = self.loss(params, batch)
         except Exception as error:
             shapes = checks.shown(examples.shapes(batch))
+            hint = ""
+            if self._from_dataset:
+                hint = " If the elements of `data` are batches, unbatch() them."
             raise ValueError(
                 "Model and loss must accept a batch of the data. Received: one "
                 f"of shapes {shapes}, which failed with: "
-                f"{type(error).__name__}: {checks.shortened(error)} If `data` "
-                "is a tf.data.Dataset of batches, pass data.unbatch()."
+                f"{type(error).__name__}: {checks.shortened(error)}{hint}"
             ) from error
         if loss.shape.rank != 0 or not tf.math.is_finite(loss):
             raise ValueError(

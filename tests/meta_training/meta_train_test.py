@@ -115,6 +115,9 @@ def test_what_a_run_writes(small_lstm, plain):
     result, folder, _ = plain
     names = {"checkpoints", "config.json", "history.json", "logs", "preset"}
     assert {p.name for p in folder.iterdir()} == names
+    with pytest.raises(presets.PresetError, match="Pass '.*preset'"):
+        presets.load_preset(folder)
+    assert repr(result).startswith("MetaTrainingResult(meta_steps=4, val")
     config = json.loads((folder / "config.json").read_text())
     assert config["task"] == {"name": "quadratics", "config": {"dimension": 3}}
     assert rules.deserialize(config["rule"]).get_config() == (

@@ -261,3 +261,9 @@ def test_a_loaded_preset_scores_what_the_saved_one_did(
     assert np.isfinite(curves[0]).all()
     for other in curves[1:]:
         np.testing.assert_array_equal(other, curves[0])
+
+
+def test_a_run_that_was_stopped_has_no_preset(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(presets.PresetError, match="stopped.*resume=True"):
+        presets.load_preset(tmp_path / "preset")
