@@ -57,8 +57,14 @@ class Blocks(typing.NamedTuple):
     weights: typing.Any = None
     tensor_of_row: typing.Any = None
 
-    def means(self, array):
-        """Returns the means over each tensor, `[tensors]`."""
+    def means(self, compute):
+        """Returns the means over each tensor, `[tensors]`.
+
+        Args:
+            compute: Function without arguments that returns an array. It is
+                not called where the means are known.
+        """
+        array = compute()
         if self.weights is None:
             return ops.mean(array, keepdims=True)[:1]
         of_rows = ops.sum(array, axis=1)
@@ -83,11 +89,11 @@ class _SampleBlocks(Blocks):
     def __init__(self, *args):
         self.kept = []
 
-    def means(self, array):
+    def means(self, compute):
         # A product first: XLA adds the elements of a row up one by one.
-        lines = ops.reshape(array, (-1, _LINE))
+        lines = ops.reshape(compute(), (-1, _LINE))
         number = lines.shape[0]
-        ones = ops.full((1, number), 1 / number, dtype=array.dtype)
+        ones = ops.full((1, number), 1 / number, dtype=lines.dtype)
         return ops.mean(ops.matmul(ones, lines), keepdims=True)[0]
 
     def spread(self, values):
@@ -103,11 +109,11 @@ class _KeptBlocks(Blocks):
     """
 
     def __init__(self, *args):
-        self.kept = []
+        self.kept, self.dtype = [], None
 
-    def means(self, array):
+    def means(self, compute):
         # Nothing depends on it: what is spread was kept.
-        return ops.zeros((1,), array.dtype)
+        return ops.zeros((1,), self.dtype)
 
     def spread(self, values):
         return self.kept.pop(0)
@@ -323,7 +329,7 @@ class BlockwiseRule(base.UpdateRule):
         """Computes `masked_block_step` with what `sample_step` returned."""
         spread, of_tensors = known
         blocks = _KeptBlocks(*blocks)
-        blocks.kept = list(spread)
+        blocks.kept, blocks.dtype = list(spread), spread[0].dtype
         update, after = self._masked(
             meta_params, gradient, param, mask, state, blocks, inputs
         )

@@ -171,75 +171,32 @@ class MomentumMixture(blockwise.BlockwiseRule):
         t = ops.cast(inputs.iteration, gradient.dtype) + 1
         gradient = ops.clip(gradient, -_LARGEST, _LARGEST)
         emas, unbiased = _averages(meta_params["decays"], gradient, state, t)
-        square = unbiased["square"]
-        root = ops.sqrt(square + _TINY)
+        root = ops.sqrt(unbiased["square"] + _TINY)
         moves = emas["square"] > 0
-        moving = blocks.means(ops.cast(moves, gradient.dtype)) + 1e-6
-        fast, slow = (
-            blocks.means(
-                ops.where(moves, ops.square(unbiased[name] / root), 0.0)
-            )
-            / moving
-            for name in ("fast", "slow")
+        measured, of_tensors = _measure(
+            blocks, gradient, param, state, moves, unbiased, root, t
         )
-        rms = ops.sqrt(blocks.means(ops.square(param)) + _SMALLEST_SCALE**2)
-        scale = ops.where(state["scale"] > 0, state["scale"], rms)
-        active = blocks.means(ops.cast(gradient != 0, gradient.dtype))
-        active = state["active"] + (1 - _ACTIVE_DECAY) * (
-            active - state["active"]
-        )
-        mean_square = blocks.means(square) / moving
-        peak = ops.maximum(state["peak"], mean_square)
         steps, per_epoch = self._length(inputs, gradient.dtype)
         told = _controls(
             meta_params["controls"],
-            _signals(
-                blocks,
-                t,
-                steps,
-                {
-                    "fast": fast,
-                    "slow": slow,
-                    "per_epoch": per_epoch,
-                    "scale": scale,
-                    "rms": rms,
-                    "moving": moving,
-                    "active": active / (1 - ops.power(_ACTIVE_DECAY, t)),
-                    "fall": (mean_square + _TINY) / (peak + _TINY),
-                },
-            ),
+            _signals(blocks, t, steps, per_epoch, measured),
         )
         constants = meta_params["constants"]
-        damping = ops.exp(constants["damping"]) * ops.sqrt(
-            blocks.means(square) + _TINY
+        direction = _direction(
+            constants, told["slow"], blocks, gradient, unbiased, root, measured
         )
-        mixture = (
-            blocks.spread(ops.rsqrt(fast + 1e-12)) * unbiased["fast"]
-            + blocks.spread(told["slow"] * ops.rsqrt(slow + 1e-12))
-            * unbiased["slow"]
-            + constants["gradient"] * gradient
-        )
-        # The limit of `mixture / root`, in one division: XLA stores the result
-        # of one that is used twice.
-        direction = mixture * ops.rsqrt(
-            ops.square(root + blocks.spread(damping))
-            + ops.square(mixture * ops.exp(-constants["limit"]))
-        )
-        caution = ops.clip(constants["caution"], -1.0, 1.0)
-        direction = (
-            ops.where(mixture * gradient < 0, 1 - caution, 1.0) * direction
-        )
-        norm = blocks.means(ops.square(direction)) / moving
+        norm = blocks.means(lambda: ops.square(direction)) / measured["moving"]
         norm = ops.rsqrt(norm + 1e-12)
         size = _factor(meta_params["schedule"], t, steps) * told["rate"]
         is_matrix = ops.convert_to_tensor(blocks.axes) > 1
-        relative = ops.exp(constants["scale_power"] * ops.log(10 * scale))
+        relative = ops.exp(
+            constants["scale_power"] * ops.log(10 * measured["scale"])
+        )
         size = ops.where(is_matrix, size * relative, size)
         decay = ops.where(is_matrix, size * told["decay"], 0.0)
         update = blocks.spread(size * norm) * direction + ops.where(
             moves, blocks.spread(decay) * param, 0.0
         )
-        of_tensors = {"scale": scale, "active": active, "peak": peak}
         return -update, {**emas, **of_tensors}
 
     def _length(self, inputs, dtype):
@@ -273,6 +230,56 @@ def _averages(decays, gradient, state, t):
     return emas, unbiased
 
 
+def _measure(blocks, gradient, param, state, moves, unbiased, root, t):
+    """Returns what is known of each tensor, and its parts of the next state."""
+    dtype = gradient.dtype
+    moving = blocks.means(lambda: ops.cast(moves, dtype)) + 1e-6
+    square = blocks.means(lambda: unbiased["square"])
+    active = blocks.means(lambda: ops.cast(gradient != 0, dtype))
+    active = state["active"] + (1 - _ACTIVE_DECAY) * (active - state["active"])
+    rms = blocks.means(lambda: ops.square(param))
+    rms = ops.sqrt(rms + _SMALLEST_SCALE**2)
+    scale = ops.where(state["scale"] > 0, state["scale"], rms)
+    peak = ops.maximum(state["peak"], square / moving)
+    measured = {
+        "moving": moving,
+        "square": square,
+        "active": active / (1 - ops.power(_ACTIVE_DECAY, t)),
+        "fall": (square / moving + _TINY) / (peak + _TINY),
+        "rms": rms,
+        "scale": scale,
+    }
+    for name in ("fast", "slow"):
+        normalized = blocks.means(
+            lambda name=name: ops.where(
+                moves, ops.square(unbiased[name] / root), 0.0
+            )
+        )
+        measured[name] = normalized / moving
+    return measured, {"scale": scale, "active": active, "peak": peak}
+
+
+def _direction(constants, slow, blocks, gradient, unbiased, root, measured):
+    """Returns the mixture of normalized momenta, limited."""
+    damping = ops.exp(constants["damping"]) * ops.sqrt(
+        measured["square"] + _TINY
+    )
+    mixture = (
+        blocks.spread(ops.rsqrt(measured["fast"] + 1e-12)) * unbiased["fast"]
+        + blocks.spread(slow * ops.rsqrt(measured["slow"] + 1e-12))
+        * unbiased["slow"]
+        + constants["gradient"] * gradient
+    )
+    # The limit of `mixture / root`, in one division: XLA stores the result
+    # of one that is used twice.
+    direction = mixture * ops.rsqrt(
+        ops.square(root + blocks.spread(damping))
+        + ops.square(mixture * ops.exp(-constants["limit"]))
+    )
+    caution = ops.clip(constants["caution"], -1.0, 1.0)
+    return ops.where(mixture * gradient < 0, 1 - caution, 1.0) * direction
+
+
 def _controls(weights, signals):
     """Returns a dict of what signals say, tensors `[tensors]`."""
     told = {}
@@ -287,7 +294,7 @@ def _controls(weights, signals):
     return told
 
 
-def _signals(blocks, t, steps, measured):
+def _signals(blocks, t, steps, per_epoch, measured):
     """Returns the signals `[signals, tensors]`, each of a size near 1."""
     scale, moving = measured["scale"], measured["moving"]
     ones = ops.ones_like(scale)
@@ -295,8 +302,8 @@ def _signals(blocks, t, steps, measured):
     longest = ops.maximum(steps, 1.0)
     length = ops.log(longest / 500) / 1.5
     is_known = ops.where(steps > 0, ones, 0.0)
-    per_epoch = ops.maximum(measured["per_epoch"], 1e-3)
-    epochs_known = ops.where(measured["per_epoch"] > 0, is_known, 0.0)
+    epochs_known = ops.where(per_epoch > 0, is_known, 0.0)
+    per_epoch = ops.maximum(per_epoch, 1e-3)
     rows = {
         "one": ones,
         "length": is_known * length,
