@@ -4,10 +4,14 @@ A SavedModel holds either a training step, with which the training continues, or
 an update rule alone, for any vector.
 """
 
+import os
+import typing
+
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_l2l.optimizer.learned_optimizer import LearnedOptimizer
 from keras_l2l.rules import base
 from keras_l2l.rules import gradients as gradients_lib
 from keras_l2l.utils import backends
@@ -16,7 +20,11 @@ from keras_l2l.utils import files
 from keras_l2l.utils import nests
 
 
-def export_training_step(model, path, batch):
+def export_training_step(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    batch: tuple[typing.Any, typing.Any],
+) -> None:
     """Writes a SavedModel that continues the training of a model.
 
     The training continues bit for bit with the same TensorFlow on the same
@@ -89,7 +97,9 @@ def export_training_step(model, path, batch):
     _save(module, path, signatures)
 
 
-def export_update_rule(optimizer, path):
+def export_update_rule(
+    optimizer: LearnedOptimizer, path: str | os.PathLike[str]
+) -> None:
     """Writes a SavedModel of an optimizer's update rule, for any vector.
 
     The loaded object has two functions:

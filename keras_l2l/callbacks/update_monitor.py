@@ -1,6 +1,8 @@
 """`UpdateMonitor`: how large updates are, for each variable, while training."""
 
 import math
+import os
+import typing
 
 import keras
 import numpy as np
@@ -70,10 +72,12 @@ class UpdateMonitor(keras.callbacks.Callback):
     [1, 3]
     """
 
-    def __init__(self, interval=100, log_dir=None):
+    def __init__(
+        self, interval: int = 100, log_dir: str | os.PathLike[str] | None = None
+    ) -> None:
         super().__init__()
         self.interval = checks.require_int("interval", interval)
-        self.history = {
+        self.history: dict[str, typing.Any] = {
             "step": [],
             "skipped_steps": [],
             "handed_over": [],
@@ -82,17 +86,21 @@ class UpdateMonitor(keras.callbacks.Callback):
         self._logs = logs_lib.Logs(log_dir)
         self._observer, self._batches = None, 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, typing.Any] | None = None) -> None:
         optimizer = self._optimizer()
         self._observer, self._batches = Observer(self.interval), 0
         optimizer.attach(self._observer)
         # An earlier one has been traced without it.
         self.model.make_train_function(force=True)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, typing.Any] | None = None
+    ) -> None:
         self._earlier = self._batches
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, typing.Any] | None = None
+    ) -> None:
         # The last of several, with `steps_per_execution`.
         before, self._batches = self._batches, self._earlier + batch + 1
         # JAX gives the state away only here, which takes time.
@@ -104,20 +112,22 @@ class UpdateMonitor(keras.callbacks.Callback):
         ):
             self._record()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, typing.Any] | None = None
+    ) -> None:
         self._record()
         if logs is not None and self.history["step"]:
             for name in ("update_ratio", "adam_ratio"):
                 last = [v[name][-1] for v in self.history["variables"].values()]
                 logs[name] = float(np.median(last))
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, typing.Any] | None = None) -> None:
         self._record()
         self._logs.close()
         self._optimizer().detach()
         self.model.train_function = None
 
-    def plot(self, path=None):
+    def plot(self, path: str | os.PathLike[str] | None = None) -> typing.Any:
         """Draws the ratios of all variables by step, beside Adam's.
 
         Args:

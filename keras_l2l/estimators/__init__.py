@@ -1,5 +1,7 @@
 """Meta-gradient estimators. A new one is one module here and one line below."""
 
+import typing
+
 from keras_l2l.estimators.base import Episode
 from keras_l2l.estimators.base import GradientEstimator
 from keras_l2l.estimators.evolution_strategies import EvolutionStrategies
@@ -27,7 +29,7 @@ ESTIMATORS = {
 }
 
 
-def serialize(estimator):
+def serialize(estimator: GradientEstimator) -> dict[str, typing.Any]:
     """Returns `{"class_name": ..., "config": ...}` for an estimator."""
     return {
         "class_name": type(estimator).__name__,
@@ -35,7 +37,7 @@ def serialize(estimator):
     }
 
 
-def deserialize(config):
+def deserialize(config: dict[str, typing.Any]) -> GradientEstimator:
     """Rebuilds an estimator of this package from `serialize`'s dict.
 
     Raises:

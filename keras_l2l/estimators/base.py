@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_l2l.estimators import meta_loss
 from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.rules.base import UpdateRule
+from keras_l2l.tasks.base import TaskFamily
 from keras_l2l.tasks.base import check_task
 from keras_l2l.tasks.base import split_seed
 from keras_l2l.utils import checks
@@ -73,7 +74,9 @@ class GradientEstimator(Options):
         weights = meta_loss.checked(self.loss_weights)
         self._replace_field("loss_weights", weights)
 
-    def bind(self, rule, task, horizon):
+    def bind(
+        self, rule: UpdateRule, task: TaskFamily, horizon: int
+    ) -> typing.Self:
         """Returns a copy that estimates meta-gradients of a rule on a task.
 
         Args:
@@ -119,7 +122,9 @@ class GradientEstimator(Options):
         )
         return bound
 
-    def init(self, seed, length=None, is_told=True):
+    def init(
+        self, seed: int, length: int | None = None, is_told: bool = True
+    ) -> Episode:
         """Returns a fresh `Episode` of the `train` split.
 
         Args:
@@ -133,11 +138,15 @@ class GradientEstimator(Options):
         return Episode(seed, carry, length, length * int(is_told))
 
     @staticmethod
-    def told(task, episode):
+    def told(
+        task: Task, episode: Episode
+    ) -> tuple[typing.Any, typing.Any]:
         """Returns the `num_steps` and `steps_per_epoch` of an unroll."""
         return episode.num_steps, task.steps_per_epoch("train")
 
-    def estimate(self, meta_params, episode, seed):
+    def estimate(
+        self, meta_params: typing.Any, episode: Episode, seed: typing.Any
+    ) -> tuple[typing.Any, typing.Any, Episode]:
         """Takes `unroll_length` inner steps of one episode.
 
         Args:
@@ -156,7 +165,7 @@ class GradientEstimator(Options):
         """Like `estimate`, which traces it."""
         raise NotImplementedError
 
-    def episode_of(self, episode):
+    def episode_of(self, episode: Episode) -> Episode:
         """Returns what `unroll` continues from: here, the episode itself."""
         return episode
 

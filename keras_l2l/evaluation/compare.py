@@ -2,8 +2,13 @@
 
 import functools
 import hashlib
+import os
 import pathlib
 import re
+import typing
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -32,18 +37,19 @@ _POINTS = 20
 
 
 def compare(
-    make_model,
-    loss,
-    data,
-    optimizers=None,
-    steps=1000,
-    seeds=range(3),
-    batch_size=32,
-    validation_data=None,
-    metrics=(),
-    output_dir=None,
-    verbose=1,
-):
+    make_model: Callable[[], keras.Model],
+    loss: typing.Any,
+    data: typing.Any,
+    optimizers: Mapping[str, Callable[[], keras.optimizers.Optimizer] | None]
+    | None = None,
+    steps: int = 1000,
+    seeds: Sequence[int] = range(3),
+    batch_size: int = 32,
+    validation_data: typing.Any = None,
+    metrics: Sequence[typing.Any] = (),
+    output_dir: str | os.PathLike[str] | None = None,
+    verbose: int = 1,
+) -> Compared:
     """Trains a model with several optimizers, and tells which is best.
 
     These are `LearnedOptimizer()`, Keras' `Adam()`, AdamW with warm-up and

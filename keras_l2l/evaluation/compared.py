@@ -1,6 +1,8 @@
 """The result of `compare`: a sentence, a table and a figure."""
 
+import os
 import re
+import typing
 
 import numpy as np
 
@@ -29,7 +31,7 @@ class Compared:
         names: List of the optimizers' names.
     """
 
-    def __init__(self, results):
+    def __init__(self, results: dict[str, typing.Any]) -> None:
         self.results = results
         self.names = list(results["optimizers"])
         self._summaries = {name: self._summary(name) for name in self.names}
@@ -56,14 +58,14 @@ class Compared:
         found = [np.array(r["seconds"][1:]) / steps for r in runs]
         return float(np.median(found))
 
-    def best(self):
+    def best(self) -> list[str]:
         """Returns the names, from the lowest final validation loss up."""
         return sorted(
             self.names,
             key=lambda n: self._summaries[n]["validation"]["final_loss"],
         )
 
-    def verdict(self):
+    def verdict(self) -> str:
         """Returns one sentence: which is best, by how much, and how surely.
 
         The best learned optimizer is compared with the best of the others.
@@ -127,7 +129,7 @@ class Compared:
         found = self._summaries[name]["validation"]
         return found["final_loss"], found["final_loss_ci95"]
 
-    def table(self):
+    def table(self) -> str:
         """Returns a table of all optimizers, the best first, a string."""
         metrics = self._summaries[self.names[0]]["metrics"]
         rows = [
@@ -149,7 +151,7 @@ class Compared:
             rows.append((name, *cells, training, f"{found['ms']:.2f}"))
         return summary.aligned(rows)
 
-    def plot(self, path=None):
+    def plot(self, path: str | os.PathLike[str] | None = None) -> typing.Any:
         """Draws losses by step and by time, with 95 % bands.
 
         Args:
@@ -175,7 +177,7 @@ class Compared:
         }
         return plots.plot_compared(points, curves, path)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the results to a new JSON file.
 
         Raises:
@@ -184,7 +186,7 @@ class Compared:
         files.write_json(files.require_new(path), self.results)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike[str]) -> typing.Self:
         """Returns what `save` has written."""
         return cls(files.read_json(path))
 

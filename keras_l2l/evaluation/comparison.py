@@ -6,7 +6,10 @@ learned or hand-designed, and whether the number is reported or used in tuning.
 
 import functools
 import json
+import typing
 import warnings
+from collections.abc import Callable
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -15,6 +18,7 @@ from keras_l2l.evaluation.summary import CRITERIA
 from keras_l2l.evaluation.summary import summarize
 from keras_l2l.evaluation.trainer import Trainer
 from keras_l2l.evaluation.trainer import require_function
+from keras_l2l.tasks.base import TaskFamily
 from keras_l2l.utils import checks
 from keras_l2l.utils import files
 from keras_l2l.utils.descriptions import json_able
@@ -34,12 +38,24 @@ UNTUNED = {"adam_default": keras.optimizers.Adam}
 LEARNING_RATES = tuple(float(f"{10 ** (k / 4):.3g}") for k in range(-12, 5))
 
 
-def training_curve(make_optimizer, task, horizon, split, seed):
+def training_curve(
+    make_optimizer: Callable[[], keras.optimizers.Optimizer],
+    task: TaskFamily,
+    horizon: int,
+    split: str,
+    seed: int,
+) -> np.ndarray:
     """Returns the training curve of one seed; see `training_curves`."""
     return training_curves(make_optimizer, task, horizon, split, [seed])[0]
 
 
-def training_curves(make_optimizer, task, horizon, split, seeds):
+def training_curves(
+    make_optimizer: Callable[[], keras.optimizers.Optimizer],
+    task: TaskFamily,
+    horizon: int,
+    split: str,
+    seeds: Sequence[int],
+) -> np.ndarray:
     """Returns the training curves of an optimizer, one for each seed.
 
     Args:
@@ -62,7 +78,13 @@ def training_curves(make_optimizer, task, horizon, split, seeds):
     return Trainer(task, horizon).curves(make_optimizer, split, seeds)
 
 
-def final_params(make_optimizer, task, horizon, split, seeds):
+def final_params(
+    make_optimizer: Callable[[], keras.optimizers.Optimizer],
+    task: TaskFamily,
+    horizon: int,
+    split: str,
+    seeds: Sequence[int],
+) -> list[list[np.ndarray]]:
     """Returns the trained parameters for each seed.
 
     Args:
@@ -79,13 +101,13 @@ def final_params(make_optimizer, task, horizon, split, seeds):
 
 
 def tune_learning_rate(
-    make_optimizer,
-    task,
-    horizon,
-    split="meta_valid",
-    seeds=range(10),
-    learning_rates=LEARNING_RATES,
-):
+    make_optimizer: Callable[[float], keras.optimizers.Optimizer],
+    task: TaskFamily,
+    horizon: int,
+    split: str = "meta_valid",
+    seeds: Sequence[int] = range(10),
+    learning_rates: Sequence[float] = LEARNING_RATES,
+) -> dict[str, float]:
     """Finds the best learning rate for each of `CRITERIA`.
 
     Warns if the best rate is the first or the last of the grid, since a better
@@ -142,19 +164,21 @@ def _tune(trainer, make_optimizer, split, seeds, learning_rates):
 
 
 def evaluate(
-    learned,
-    task,
-    horizon,
-    split="test",
-    seeds=range(20),
-    tuning_split="meta_valid",
-    tuning_seeds=range(10),
-    learning_rates=LEARNING_RATES,
-    baselines=None,
-    earlier=None,
-    block=1,
-    verbose=0,
-):
+    learned: Callable[[], keras.optimizers.Optimizer]
+    | dict[str, Callable[[], keras.optimizers.Optimizer]],
+    task: TaskFamily,
+    horizon: int,
+    split: str = "test",
+    seeds: Sequence[int] = range(20),
+    tuning_split: str = "meta_valid",
+    tuning_seeds: Sequence[int] = range(10),
+    learning_rates: Sequence[float] = LEARNING_RATES,
+    baselines: dict[str, Callable[[float], keras.optimizers.Optimizer]]
+    | None = None,
+    earlier: dict[str, typing.Any] | None = None,
+    block: int = 1,
+    verbose: int = 0,
+) -> dict[str, typing.Any]:
     """Compares learned optimizers with tuned baselines on one task.
 
     Args:

@@ -1,5 +1,8 @@
 """The updates that a learned optimizer proposes, by gradient."""
 
+import typing
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -9,20 +12,21 @@ from keras_l2l.rules import StepInputs
 from keras_l2l.rules import UpdateRule
 from keras_l2l.rules import gradients as gradients_lib
 from keras_l2l.rules.updates import apply_updates
+from keras_l2l.tasks.base import TaskFamily
 from keras_l2l.tasks.base import check_task
 from keras_l2l.tasks.base import split_seed
 from keras_l2l.utils import checks
 
 
 def proposed_updates(
-    rule,
-    meta_params,
-    task,
-    steps=(0, 10, 30, 90),
-    coordinates=2,
-    points=101,
-    seed=0,
-):
+    rule: UpdateRule,
+    meta_params: typing.Any,
+    task: TaskFamily,
+    steps: Sequence[int] = (0, 10, 30, 90),
+    coordinates: int = 2,
+    points: int = 101,
+    seed: int = 0,
+) -> dict[str, typing.Any]:
     """Returns the updates that a rule would propose for other gradients.
 
     A model is trained with the rule. At some steps, the updates of a few

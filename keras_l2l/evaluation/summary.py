@@ -1,5 +1,8 @@
 """Statistics of training curves over seeds, and tables of them."""
 
+import typing
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.stats
 import tabulate
@@ -13,7 +16,9 @@ CRITERIA = {
 }
 
 
-def summarize(curves, metrics=()):
+def summarize(
+    curves: np.ndarray, metrics: Sequence[dict[str, float]] = ()
+) -> dict[str, typing.Any]:
     """Summarizes the training curves of one optimizer over seeds.
 
     Args:
@@ -117,7 +122,7 @@ def block_means(values, block):
     return blocks.mean(axis=-1)
 
 
-def format_table(evaluation):
+def format_table(evaluation: dict[str, typing.Any]) -> str:
     """Returns the results of an evaluation as an aligned table of text."""
     results = with_milestones(evaluation)
     if "steps_to_adam" in results[0]:

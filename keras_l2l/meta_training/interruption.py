@@ -12,7 +12,7 @@ class Interrupted(KeyboardInterrupt):
         signal_number: Int, such as `signal.SIGTERM`.
     """
 
-    def __init__(self, message, signal_number):
+    def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.signal_number = signal_number
 

@@ -2,10 +2,13 @@
 
 import contextlib
 import math
+import os
 import pathlib
 import typing
 import warnings
+from collections.abc import Sequence
 
+from keras_l2l.estimators import GradientEstimator
 from keras_l2l.estimators import TruncatedBackprop
 from keras_l2l.meta_training import watch
 from keras_l2l.meta_training.history import Recorder
@@ -19,7 +22,9 @@ from keras_l2l.meta_training.run_folder import SavedRun
 from keras_l2l.meta_training.run_folder import start_folder
 from keras_l2l.meta_training.setup import make_run
 from keras_l2l.presets import named_arrays
+from keras_l2l.rules import UpdateRule
 from keras_l2l.rules import serialize
+from keras_l2l.tasks.base import TaskFamily
 from keras_l2l.utils.versions import versions
 
 
@@ -49,23 +54,23 @@ class MetaTrainingResult(typing.NamedTuple):
 
 
 def meta_train(
-    rule,
-    task,
-    output_dir,
+    rule: UpdateRule,
+    task: TaskFamily | Sequence[TaskFamily],
+    output_dir: str | os.PathLike[str],
     *,
-    horizon=100,
-    meta_steps=4000,
-    meta_batch_size=1,
-    seed=0,
-    estimator=TruncatedBackprop(),
-    curriculum=Curriculum(),
-    validation=Validation(),
-    meta_optimizer=MetaOptimizer(),
-    meta_params=None,
-    resume=False,
-    strategy=None,
-    verbose=1,
-):
+    horizon: int = 100,
+    meta_steps: int = 4000,
+    meta_batch_size: int = 1,
+    seed: int = 0,
+    estimator: GradientEstimator = TruncatedBackprop(),
+    curriculum: Curriculum = Curriculum(),
+    validation: Validation = Validation(),
+    meta_optimizer: MetaOptimizer = MetaOptimizer(),
+    meta_params: typing.Any = None,
+    resume: bool = False,
+    strategy: typing.Any = None,
+    verbose: int = 1,
+) -> MetaTrainingResult:
     """Meta-trains a rule: fits its meta-parameters to a task.
 
     Each meta-step unrolls `meta_batch_size` episodes by the estimator's

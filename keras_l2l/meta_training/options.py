@@ -1,6 +1,8 @@
 """The options of `meta_train`, in groups."""
 
 import dataclasses
+import typing
+from collections.abc import Sequence
 
 from keras_l2l import estimators
 from keras_l2l.rules import deserialize
@@ -132,7 +134,10 @@ class RunOptions(Options):
         }
 
 
-def arguments_of(config, validation_task=None):
+def arguments_of(
+    config: dict[str, typing.Any],
+    validation_task: TaskFamily | Sequence[TaskFamily] | None = None,
+) -> dict[str, typing.Any]:
     """Returns arguments of `meta_train`, from the `config.json` of a run.
 
     They are the rule and all options. The run's tasks and the meta-parameters

@@ -1,18 +1,28 @@
 """Repeats a meta-step that was skipped, by itself."""
 
+import os
 import pathlib
+import typing
+from collections.abc import Sequence
 
 from keras_l2l.meta_training.checkpoints import Checkpoints
 from keras_l2l.meta_training.options import RunOptions
 from keras_l2l.meta_training.options import arguments_of
 from keras_l2l.meta_training.options import described
 from keras_l2l.meta_training.setup import make_run
+from keras_l2l.rules import UpdateRule
 from keras_l2l.rules import serialize
+from keras_l2l.tasks.base import TaskFamily
 from keras_l2l.utils import configurations
 from keras_l2l.utils import files
 
 
-def replay(rule, task, run_dir, meta_step):
+def replay(
+    rule: UpdateRule,
+    task: TaskFamily | Sequence[TaskFamily],
+    run_dir: str | os.PathLike[str],
+    meta_step: int,
+) -> dict[str, typing.Any]:
     """Repeats a skipped meta-step of a run; writes nothing.
 
     Args:

@@ -1,7 +1,10 @@
 """Random search over the meta-learning rate, as in the paper."""
 
 import dataclasses
+import os
 import pathlib
+import typing
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,6 +12,8 @@ from keras_l2l import presets
 from keras_l2l.meta_training.meta_train import meta_train
 from keras_l2l.meta_training.options import MetaOptimizer
 from keras_l2l.meta_training.watch import MetaTrainingError
+from keras_l2l.rules import UpdateRule
+from keras_l2l.tasks.base import TaskFamily
 from keras_l2l.utils import checks
 from keras_l2l.utils import files
 from keras_l2l.utils.divergence import inf_if_diverged
@@ -17,14 +22,14 @@ _LOWEST, _HIGHEST = 1e-4, 1e-1
 
 
 def meta_search(
-    rule,
-    task,
-    output_dir,
-    trials,
-    seed=0,
-    meta_optimizer=MetaOptimizer(),
-    **arguments,
-):
+    rule: UpdateRule,
+    task: TaskFamily | Sequence[TaskFamily],
+    output_dir: str | os.PathLike[str],
+    trials: int,
+    seed: int = 0,
+    meta_optimizer: MetaOptimizer = MetaOptimizer(),
+    **arguments: typing.Any,
+) -> dict[str, typing.Any]:
     """Meta-trains with several meta-learning rates and keeps the best result.
 
     Each is drawn log-uniformly from 0.0001 to 0.1, and judged by the lowest

@@ -6,6 +6,8 @@ import math
 import resource
 import statistics
 import time
+import typing
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +17,9 @@ from keras_l2l.meta_training.meta_train import meta_train
 from keras_l2l.meta_training.options import RunOptions
 from keras_l2l.meta_training.setup import make_run
 from keras_l2l.rules import Adam
+from keras_l2l.rules import UpdateRule
 from keras_l2l.rules import gradients as gradients_lib
+from keras_l2l.tasks.base import TaskFamily
 from keras_l2l.tasks.base import split_seed
 from keras_l2l.utils import nests
 from keras_l2l.utils.divergence import inf_if_diverged
@@ -26,7 +30,11 @@ _BATCHES = 8
 _HUGE = 1e4
 
 
-def inspect_task(rule, task, **arguments):
+def inspect_task(
+    rule: UpdateRule,
+    task: TaskFamily | Sequence[TaskFamily],
+    **arguments: typing.Any,
+) -> dict[str, typing.Any]:
     """Trains with plain Adam, takes a few meta-steps, and reports on both.
 
     Args:

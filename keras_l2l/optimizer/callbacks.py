@@ -1,5 +1,7 @@
 """Keras callbacks."""
 
+import typing
+
 import keras
 
 from keras_l2l.optimizer import wrappers
@@ -33,7 +35,7 @@ class TrainingLength(keras.callbacks.Callback):
     10
     """
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, typing.Any] | None = None) -> None:
         optimizers = wrappers.within(self.model.optimizer, LearnedOptimizer)
         if not optimizers:
             raise ValueError(

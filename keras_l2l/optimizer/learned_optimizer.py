@@ -2,6 +2,10 @@
 
 import functools
 import math
+import os
+import typing
+from collections.abc import Callable
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -100,26 +104,32 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
 
     def __init__(
         self,
-        learning_rate=1.0,
-        rule=None,
-        meta_params=None,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-        save_state=True,
-        state_dtype="float32",
-        horizon=None,
-        num_steps=None,
-        steps_per_epoch=None,
-        name=None,
-        **kwargs,
-    ):
+        learning_rate: float
+        | keras.optimizers.schedules.LearningRateSchedule
+        | Callable[[], typing.Any] = 1.0,
+        rule: base.UpdateRule
+        | presets_lib.Preset
+        | str
+        | os.PathLike[str]
+        | None = None,
+        meta_params: typing.Any = None,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        save_state: bool = True,
+        state_dtype: str = "float32",
+        horizon: int | None = None,
+        num_steps: int | None = None,
+        steps_per_epoch: float | None = None,
+        name: str | None = None,
+        **kwargs: typing.Any,
+    ) -> None:
         mistakes.check_arguments(learning_rate, kwargs)
         preset = presets_lib.resolve(rule, meta_params)
         horizon = preset.horizon if horizon is None else horizon
@@ -174,7 +184,9 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         )
 
     @classmethod
-    def from_preset(cls, name_or_dir, **kwargs):
+    def from_preset(
+        cls, name_or_dir: str | os.PathLike[str], **kwargs: typing.Any
+    ) -> typing.Self:
         """Returns an optimizer with a preset's rule and meta-parameters.
 
         Args:
@@ -195,7 +207,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         optimizer.preset = presets_lib.name_of(name_or_dir)
         return optimizer
 
-    def save_to_preset(self, directory):
+    def save_to_preset(self, directory: str | os.PathLike[str]) -> None:
         """Writes rule and meta-parameters to a new or empty folder.
 
         Raises:
@@ -217,7 +229,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         keras.optimizers.Optimizer.learning_rate.fset(self, learning_rate)
 
     @property
-    def meta_params(self):
+    def meta_params(self) -> typing.Any:
         """The meta-parameters, a nest of `keras.Variable`s."""
         return self._pack_meta_params(self._meta_params)
 
@@ -269,17 +281,22 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             )
         self.saved_variables.end_build()
 
-    def add_variable(self, shape, initializer="zeros", **kwargs):
+    def add_variable(
+        self,
+        shape: tuple[int, ...],
+        initializer: typing.Any = "zeros",
+        **kwargs: typing.Any,
+    ) -> keras.Variable:
         if self.saved_variables is not None:
             initializer = self.saved_variables.initializer(
                 shape, kwargs.get("name"), kwargs.get("dtype"), initializer
             )
         return super().add_variable(shape, initializer, **kwargs)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: typing.Any) -> None:
         self.saved_variables.save(store)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: typing.Any) -> None:
         if store.keys():
             self.saved_variables.load(store)
         else:
@@ -287,7 +304,9 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             # it stood in no LossScaleOptimizer. Keras warns.
             super().load_own_variables(store)
 
-    def set_num_steps(self, num_steps, steps_per_epoch=None):
+    def set_num_steps(
+        self, num_steps: int, steps_per_epoch: float | None = None
+    ) -> None:
         """Tells a rule that depends on it how long the training is.
 
         Nothing changes where the rule has been told.
@@ -305,11 +324,11 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             checks.require_positive("steps_per_epoch", steps_per_epoch)
         self.rule = self.rule.for_num_steps(num_steps, steps_per_epoch)
 
-    def state_parts(self):
+    def state_parts(self) -> list[typing.Any]:
         """Returns the rule's state: a nest of variables for each part."""
         return self._pack_state(self._state)
 
-    def remarks(self):
+    def remarks(self) -> list[str]:
         """Returns what there is to tell of the training, a list of strings."""
         if not self.built:
             return []
@@ -318,7 +337,9 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             found += self.rule.remarks(part)
         return found
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(
+        self, var_list: Sequence[keras.Variable]
+    ) -> None:
         """Tells what there is to tell; Keras calls it at the end of `fit`."""
         if not all(map(backends.has_value, self.variables)):
             # An error has ended this `fit`, and is on its way to the user.
@@ -327,7 +348,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         steps = int(ops.convert_to_numpy(backends.read(self.iterations)))
         self._end_of_fit.tell(self.remarks(), steps)
 
-    def estimate_memory(self, model):
+    def estimate_memory(self, model: keras.Model) -> int:
         """Returns the bytes of state that training a model will take.
 
         Args:
@@ -362,23 +383,35 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             if not self._overwrite_variable_with_gradient(v)
         ]
 
-    def scale_loss(self, loss):
+    def scale_loss(self, loss: typing.Any) -> typing.Any:
         return super().scale_loss(self.see_loss(loss))
 
-    def see_loss(self, loss):
+    def see_loss(self, loss: typing.Any) -> typing.Any:
         """Shows the optimizer a loss that is not scaled, and returns it."""
         return self._losses.see(loss)
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(
+        self,
+        grads: Sequence[typing.Any],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> None:
         self._loss = self._losses.take(grads, self._iterations)
         super().apply(grads, trainable_variables)
         self._loss = None
 
-    def count_step(self, counter, grads):
+    def count_step(
+        self, counter: typing.Any, grads: Sequence[typing.Any]
+    ) -> None:
         skips = skipped_steps.skips(grads)
         self.assign_add(counter, ops.cast(skips, counter.dtype))
 
-    def update(self, grads, variables, learning_rate, device):
+    def update(
+        self,
+        grads: Sequence[typing.Any],
+        variables: Sequence[typing.Any],
+        learning_rate: typing.Any,
+        device: str | None,
+    ) -> None:
         updated = self._updated_variables()
         self._first_step.watch(self, [tuple(v.shape) for v in updated])
         by_variable = {
@@ -437,7 +470,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             self._pack_state(state)[part],
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         # With the values: Keras rebuilds an optimizer from this alone in
         # `from_config`, `clone` and `pickle`, and without saved variables.
         return {
@@ -451,7 +484,11 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls,
+        config: dict[str, typing.Any],
+        custom_objects: dict[str, typing.Any] | None = None,
+    ) -> typing.Self:
         if "rule" in config:
             with keras.saving.custom_object_scope(custom_objects or {}):
                 rule = serialization.deserialize(config["rule"])

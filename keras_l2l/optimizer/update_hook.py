@@ -1,6 +1,9 @@
 """The seam to Keras: one call that updates all variables of a model."""
 
 import contextlib
+import typing
+from collections.abc import Callable
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -24,7 +27,7 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
 
     observer = None
 
-    def attach(self, observer):
+    def attach(self, observer: typing.Any) -> None:
         """Shows every update to an observer, until `detach`.
 
         Its variables are carried along with the optimizer's, as JAX requires,
@@ -38,7 +41,7 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
         if self.built:
             self._make_observer(self._updated_variables())
 
-    def detach(self):
+    def detach(self) -> None:
         """Ends what `attach` began."""
         for variable in (
             [] if self.observer is None else self.observer.variables
@@ -46,7 +49,7 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
             self._untrack_variable(variable)
         self.observer = None
 
-    def own_variables(self):
+    def own_variables(self) -> list[typing.Any]:
         """Returns the list of `variables` without those of an observer."""
         others = [] if self.observer is None else self.observer.variables
         others = set(map(id, others))
@@ -57,7 +60,12 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
         for variable in self.observer.variables:
             self._track_variable(variable)
 
-    def observe(self, received, updates, variables):
+    def observe(
+        self,
+        received: typing.Any,
+        updates: list[typing.Any],
+        variables: Sequence[typing.Any],
+    ) -> None:
         """Shows an update to the observer, if there is one."""
         if self.observer is None:
             return
@@ -66,11 +74,13 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
                 self._make_observer(variables)
         self.observer(received, updates, backends.read(self.iterations))
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         checks.require_real(variables)
         super().build(variables)
 
-    def colocated(self, variables):
+    def colocated(
+        self, variables: Sequence[typing.Any]
+    ) -> contextlib.AbstractContextManager[typing.Any]:
         """Returns the context in which state for these variables is made.
 
         Under a `tf.distribute.Strategy` it raises for variables of another
@@ -84,7 +94,13 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
             first.value if isinstance(first, keras.Variable) else first
         )
 
-    def add_leaf(self, path, shape, initial, dtype):
+    def add_leaf(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        initial: Callable[[], typing.Any],
+        dtype: str,
+    ) -> keras.Variable:
         """Returns a new variable for a leaf of a nest.
 
         Args:
@@ -102,7 +118,11 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
             name=path.replace("/", "_"),
         )
 
-    def replace_values(self, variables, replacements):
+    def replace_values(
+        self,
+        variables: Sequence[typing.Any],
+        replacements: Sequence[updates.Replacement | None],
+    ) -> None:
         """Assigns values that take the place of variables.
 
         Args:

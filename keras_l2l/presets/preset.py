@@ -59,7 +59,7 @@ class Preset(typing.NamedTuple):
     horizon: int | None
 
 
-def shipped():
+def shipped() -> PresetTable:
     """Returns a dict from each preset of this package to its description.
 
     It is shown as a table of what each is for, what it costs and where it
@@ -78,11 +78,16 @@ def shipped():
 class ShippedPresets:
     """Class attribute whose value is `shipped()`, read each time."""
 
-    def __get__(self, instance, owner):
+    def __get__(self, instance: typing.Any, owner: typing.Any) -> PresetTable:
         return shipped()
 
 
-def save_preset(rule, meta_params, directory, horizon=None):
+def save_preset(
+    rule: base.UpdateRule,
+    meta_params: typing.Any,
+    directory: str | os.PathLike[str],
+    horizon: int | None = None,
+) -> None:
     """Writes a preset folder, complete or not at all.
 
     Args:
@@ -101,7 +106,12 @@ def save_preset(rule, meta_params, directory, horizon=None):
             (folder / name).write_bytes(content)
 
 
-def replace_preset(rule, meta_params, directory, horizon=None):
+def replace_preset(
+    rule: base.UpdateRule,
+    meta_params: typing.Any,
+    directory: str | os.PathLike[str],
+    horizon: int | None = None,
+) -> None:
     """Writes a preset like `save_preset`, but replaces one in the folder."""
     directory = pathlib.Path(directory)
     if not directory.exists():
@@ -113,7 +123,9 @@ def replace_preset(rule, meta_params, directory, horizon=None):
             files.write(path, content)
 
 
-def convert_celo(path, output_dir):
+def convert_celo(
+    path: str | os.PathLike[str], output_dir: str | os.PathLike[str]
+) -> None:
     """Converts meta-parameters of Celo's or Celo2's authors to a preset.
 
     ```
@@ -163,7 +175,7 @@ def _files(rule, meta_params, horizon):
     return contents
 
 
-def load_preset(name_or_dir):
+def load_preset(name_or_dir: str | os.PathLike[str]) -> Preset:
     """Reads a preset.
 
     Args:
@@ -242,7 +254,11 @@ def _check_digest(name, content, digests):
         )
 
 
-def guarded(name_or_dir, fallback=None, patience=100):
+def guarded(
+    name_or_dir: str | os.PathLike[str],
+    fallback: base.UpdateRule | None = None,
+    patience: int = 100,
+) -> Preset:
     """Returns a preset whose rule is a `keras_l2l.rules.Guarded`.
 
     ```
@@ -267,7 +283,9 @@ def guarded(name_or_dir, fallback=None, patience=100):
     return Preset(rule, meta_params, None)
 
 
-def name_of(rule):
+def name_of(
+    rule: base.UpdateRule | Preset | str | os.PathLike[str] | None,
+) -> str | None:
     """Returns the name of the preset, `None` if unknown.
 
     That is the last part of its folder's path, or its URI on a hub.
@@ -283,7 +301,10 @@ def name_of(rule):
     return pathlib.Path(rule).name if is_path else None
 
 
-def resolve(rule, meta_params):
+def resolve(
+    rule: base.UpdateRule | Preset | str | os.PathLike[str] | None,
+    meta_params: typing.Any,
+) -> Preset:
     """Returns the `Preset` for the arguments of `LearnedOptimizer`.
 
     Args:

@@ -1,6 +1,7 @@
 """The presets of this package as a table, for notebooks and the docs."""
 
 import html
+import typing
 
 _COLUMNS = ("preset", "use it for", "steps", "cost", "where it loses")
 
@@ -14,7 +15,9 @@ class PresetTable(dict):
         default: String, the name of the default.
     """
 
-    def __init__(self, cards, default):
+    def __init__(
+        self, cards: dict[str, dict[str, typing.Any]], default: str
+    ) -> None:
         super().__init__({n: card["description"] for n, card in cards.items()})
         # The default first.
         names = sorted(cards, key=lambda name: name != default)
@@ -29,7 +32,7 @@ class PresetTable(dict):
             for name in names
         ]
 
-    def to_markdown(self):
+    def to_markdown(self) -> str:
         """Returns the table in Markdown, a string."""
         rows = []
         for name, *others in self._rows:

@@ -1,8 +1,11 @@
 """Uploading of presets to hubs, with a card in their form."""
 
 import json
+import os
 import pathlib
 import tempfile
+
+import keras
 
 from keras_l2l.presets import hub
 from keras_l2l.presets import preset as preset_lib
@@ -21,7 +24,9 @@ _TEXTS = {
 }
 
 
-def upload_preset(uri, preset):
+def upload_preset(
+    uri: str, preset: keras.optimizers.Optimizer | str | os.PathLike[str]
+) -> None:
     """Uploads a preset to the Hugging Face Hub or to Kaggle.
 
     ```

@@ -1,6 +1,8 @@
 """The base classes of update rules."""
 
 import math
+import typing
+from collections.abc import Sequence
 
 from keras import ops
 
@@ -44,16 +46,16 @@ class UpdateRule:
     rounds_state = False
 
     @property
-    def needs_loss(self):
+    def needs_loss(self) -> bool:
         """Whether `step` requires the loss. By default, if it uses the loss."""
         return self.uses_loss
 
     @property
-    def unused(self):
+    def unused(self) -> list[str]:
         """Names of the meta-parameters that no variable uses, a list."""
         return []
 
-    def for_variables(self, variables):
+    def for_variables(self, variables: Sequence[typing.Any]) -> "UpdateRule":
         """Returns the rule to use for some variables, by default itself.
 
         Args:
@@ -62,7 +64,9 @@ class UpdateRule:
         """
         return self
 
-    def for_num_steps(self, num_steps, steps_per_epoch=None):
+    def for_num_steps(
+        self, num_steps: int, steps_per_epoch: float | None = None
+    ) -> "UpdateRule":
         """Returns the rule to use for a training of `num_steps` steps.
 
         By default it is the rule itself. A rule that depends on the length
@@ -75,11 +79,11 @@ class UpdateRule:
         """
         return self
 
-    def init_meta_params(self, seed):
+    def init_meta_params(self, seed: int) -> typing.Any:
         """Returns fresh meta-parameters: a nest of dicts of float tensors."""
         raise NotImplementedError
 
-    def init_state(self, shapes):
+    def init_state(self, shapes: Sequence[tuple[int, ...]]) -> typing.Any:
         """Returns the state before the first step, a nest of float tensors.
 
         Args:
@@ -88,7 +92,9 @@ class UpdateRule:
         """
         raise NotImplementedError
 
-    def step(self, meta_params, inputs, state):
+    def step(
+        self, meta_params: typing.Any, inputs: StepInputs, state: typing.Any
+    ) -> tuple[list[typing.Any], typing.Any]:
         """Computes one update of every optimizee tensor.
 
         Args:
@@ -103,7 +109,9 @@ class UpdateRule:
         """
         raise NotImplementedError
 
-    def replacements(self, state):
+    def replacements(
+        self, state: typing.Any
+    ) -> list[updates.Replacement | None] | None:
         """Returns values that take the place of parameters after a step.
 
         They are assigned unchanged, whatever the mask and the learning rate;
@@ -118,7 +126,12 @@ class UpdateRule:
         """
         return None
 
-    def take(self, state, shapes, coordinates):
+    def take(
+        self,
+        state: typing.Any,
+        shapes: Sequence[tuple[int, ...]],
+        coordinates: Sequence[typing.Any],
+    ) -> typing.Any:
         """Returns the state of some of the coordinates.
 
         A rule that treats every coordinate independently can then `step` these
@@ -143,16 +156,16 @@ class UpdateRule:
             "`sampled_coordinates` and `teacher`."
         )
 
-    def remarks(self, state):
+    def remarks(self, state: typing.Any) -> list[str]:
         """Returns messages for the user after a training, a list of strings."""
         return []
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         """Returns the constructor's arguments as a JSON-able dict."""
         return {}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, typing.Any]) -> typing.Self:
         return cls(**config)
 
 
@@ -170,7 +183,7 @@ class CoordinatewiseRule(UpdateRule):
 
     uses_params = False
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: typing.Any) -> None:
         super().__init_subclass__(**kwargs)
         if "step" in vars(cls):
             raise TypeError(
@@ -179,11 +192,17 @@ class CoordinatewiseRule(UpdateRule):
                 "Override `coordinate_step`, or subclass UpdateRule."
             )
 
-    def init_coordinate_state(self, n):
+    def init_coordinate_state(self, n: int) -> typing.Any:
         """Returns the state of `n` coordinates: tensors `[..., n]`, nested."""
         raise NotImplementedError
 
-    def coordinate_step(self, meta_params, gradient, state, iteration):
+    def coordinate_step(
+        self,
+        meta_params: typing.Any,
+        gradient: typing.Any,
+        state: typing.Any,
+        iteration: typing.Any,
+    ) -> tuple[typing.Any, typing.Any]:
         """Computes the updates of `n` coordinates.
 
         Args:
@@ -212,8 +231,13 @@ class CoordinatewiseRule(UpdateRule):
         )
 
     def masked_coordinate_step(
-        self, meta_params, gradient, state, iteration, mask=None
-    ):
+        self,
+        meta_params: typing.Any,
+        gradient: typing.Any,
+        state: typing.Any,
+        iteration: typing.Any,
+        mask: typing.Any = None,
+    ) -> tuple[typing.Any, typing.Any]:
         """Computes `coordinate_step`; keeps what `mask` excludes."""
         if mask is None:
             return self.coordinate_step(meta_params, gradient, state, iteration)

@@ -3,6 +3,7 @@
 import functools
 import math
 import typing
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -252,7 +253,9 @@ class BlockwiseRule(base.UpdateRule):
     `init_block_state` and `block_step`.
     """
 
-    def init_block_state(self, shape, tensors):
+    def init_block_state(
+        self, shape: tuple[int, ...], tensors: int
+    ) -> dict[str, typing.Any]:
         """Returns the state before the first step, a dict of tensors.
 
         Each is of the array's shape, or `[tensors]`.
@@ -263,7 +266,15 @@ class BlockwiseRule(base.UpdateRule):
         """
         raise NotImplementedError
 
-    def block_step(self, meta_params, gradient, param, state, blocks, inputs):
+    def block_step(
+        self,
+        meta_params: typing.Any,
+        gradient: typing.Any,
+        param: typing.Any,
+        state: dict[str, typing.Any],
+        blocks: Blocks,
+        inputs: base.StepInputs,
+    ) -> tuple[typing.Any, dict[str, typing.Any]]:
         """Computes the updates of the tensors of one group.
 
         What is computed from `blocks.means` must pass `blocks.spread` before it
@@ -285,8 +296,15 @@ class BlockwiseRule(base.UpdateRule):
         raise NotImplementedError
 
     def masked_block_step(
-        self, meta_params, gradient, param, mask, state, blocks, inputs
-    ):
+        self,
+        meta_params: typing.Any,
+        gradient: typing.Any,
+        param: typing.Any,
+        mask: typing.Any,
+        state: dict[str, typing.Any],
+        blocks: Blocks,
+        inputs: base.StepInputs,
+    ) -> tuple[typing.Any, dict[str, typing.Any]]:
         """Computes updates and state, which rest where `mask` is False.
 
         Args:
@@ -305,8 +323,15 @@ class BlockwiseRule(base.UpdateRule):
         )
 
     def sample_step(
-        self, meta_params, gradient, param, mask, state, blocks, inputs
-    ):
+        self,
+        meta_params: typing.Any,
+        gradient: typing.Any,
+        param: typing.Any,
+        mask: typing.Any,
+        state: dict[str, typing.Any],
+        blocks: Blocks,
+        inputs: base.StepInputs,
+    ) -> tuple[list[typing.Any], dict[str, typing.Any]]:
         """Computes what an update of a large tensor needs to know of it all.
 
         Args:
@@ -324,8 +349,16 @@ class BlockwiseRule(base.UpdateRule):
         return blocks.kept, _of_tensors(after, gradient)
 
     def known_step(
-        self, meta_params, gradient, param, mask, state, known, blocks, inputs
-    ):
+        self,
+        meta_params: typing.Any,
+        gradient: typing.Any,
+        param: typing.Any,
+        mask: typing.Any,
+        state: dict[str, typing.Any],
+        known: tuple[list[typing.Any], dict[str, typing.Any]],
+        blocks: Blocks,
+        inputs: base.StepInputs,
+    ) -> tuple[typing.Any, dict[str, typing.Any]]:
         """Computes `masked_block_step` with what `sample_step` returned."""
         spread, of_tensors = known
         blocks = _KeptBlocks(*blocks)
@@ -368,7 +401,16 @@ class BlockwiseRule(base.UpdateRule):
             Joining.join, self.masked_block_step, meta_params, inputs, state
         )
 
-    def step_groups(self, join, masked_block_step, meta_params, inputs, state):
+    def step_groups(
+        self,
+        join: Callable[[Joining, list[typing.Any]], typing.Any],
+        masked_block_step: Callable[
+            ..., tuple[typing.Any, dict[str, typing.Any]]
+        ],
+        meta_params: typing.Any,
+        inputs: base.StepInputs,
+        state: list[typing.Any],
+    ) -> tuple[list[typing.Any], list[typing.Any]]:
         """Computes a step, with other functions in place of two.
 
         Args:

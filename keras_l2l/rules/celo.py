@@ -1,5 +1,7 @@
 """Celo and Celo-Adam: rules with a learned schedule and published weights."""
 
+import typing
+
 import keras
 import numpy as np
 from keras import ops
@@ -44,16 +46,23 @@ class _Scheduled(tensorwise.TensorwiseRule):
 
     uses_loss = True
 
-    def __init__(self, num_steps=None):
+    def __init__(self, num_steps: int | None = None) -> None:
         if num_steps is not None:
             num_steps = checks.require_int("num_steps", num_steps)
         self.num_steps = num_steps
 
-    def init_direction(self, seed):
+    def init_direction(self, seed: int) -> dict[str, typing.Any]:
         """Returns the fresh meta-parameters of the direction, a dict."""
         raise NotImplementedError
 
-    def direction(self, meta_params, gradient, param, state, iteration):
+    def direction(
+        self,
+        meta_params: typing.Any,
+        gradient: typing.Any,
+        param: typing.Any,
+        state: typing.Any,
+        iteration: typing.Any,
+    ) -> tuple[typing.Any, typing.Any]:
         """Computes the direction of one optimizee tensor.
 
         Args:

@@ -70,12 +70,12 @@ class Celo2(partition.Partition):
 
     def __init__(
         self,
-        orthogonalize=True,
-        peak_rate=0.001,
-        matrix_decay=0.0,
-        warmup=0.05,
-        num_steps=None,
-    ):
+        orthogonalize: bool = True,
+        peak_rate: float = 0.001,
+        matrix_decay: float = 0.0,
+        warmup: float = 0.05,
+        num_steps: int | None = None,
+    ) -> None:
         matrices = _Matrices(
             orthogonalize, matrix_decay, peak_rate, warmup, num_steps
         )
@@ -85,7 +85,7 @@ class Celo2(partition.Partition):
         )
 
     @property
-    def num_steps(self):
+    def num_steps(self) -> int | None:
         """The length of the training in steps, or `None`."""
         return self.default.num_steps
 

@@ -1,5 +1,7 @@
 """The paper's update rule: one small LSTM, applied to every coordinate."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -47,11 +49,11 @@ class CoordinatewiseLSTM(lstm_stack.GradientLSTMStack, base.CoordinatewiseRule):
 
     def __init__(
         self,
-        units=(20, 20),
-        preprocessing="log_and_sign",
-        p=10.0,
-        output_scale=0.1,
-    ):
+        units: Sequence[int] = (20, 20),
+        preprocessing: str | None = "log_and_sign",
+        p: float = 10.0,
+        output_scale: float = 0.1,
+    ) -> None:
         super().__init__(units, preprocessing, p, output_scale)
 
     def init_meta_params(self, seed):

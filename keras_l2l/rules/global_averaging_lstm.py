@@ -1,5 +1,8 @@
 """The paper's LSTM with global averaging cells."""
 
+import typing
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -37,12 +40,12 @@ class GlobalAveragingLSTM(lstm_stack.GradientLSTMStack, vector_rule.VectorRule):
 
     def __init__(
         self,
-        averaged=5,
-        units=(20, 20),
-        preprocessing="log_and_sign",
-        p=10.0,
-        output_scale=0.1,
-    ):
+        averaged: int = 5,
+        units: Sequence[int] = (20, 20),
+        preprocessing: str | None = "log_and_sign",
+        p: float = 10.0,
+        output_scale: float = 0.1,
+    ) -> None:
         super().__init__(units, preprocessing, p, output_scale)
         self.averaged = checks.require_int(
             "averaged", averaged, maximum=min(self.units)
@@ -61,7 +64,13 @@ class GlobalAveragingLSTM(lstm_stack.GradientLSTMStack, vector_rule.VectorRule):
         )
         return self.output_scale * ops.squeeze(outputs, 0), new_state
 
-    def apply_averaging(self, weights, features, state, mask):
+    def apply_averaging(
+        self,
+        weights: typing.Any,
+        features: typing.Any,
+        state: typing.Any,
+        mask: typing.Any,
+    ) -> tuple[typing.Any, typing.Any]:
         """Applies the stack with averaged units; keeps masked states."""
         outputs, new_state = self.apply_stack(
             weights, features, state, lambda hidden: self._average(hidden, mask)

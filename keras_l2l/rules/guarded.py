@@ -74,7 +74,12 @@ class Guarded(wrapper.WrapperRule):
     uses_loss = True
     rounds_state = False
 
-    def __init__(self, rule, fallback=None, patience=100):
+    def __init__(
+        self,
+        rule: base.UpdateRule,
+        fallback: base.UpdateRule | None = None,
+        patience: int = 100,
+    ) -> None:
         fallback = hand_designed.Adam() if fallback is None else fallback
         for name, given in (("rule", rule), ("fallback", fallback)):
             if not isinstance(given, base.UpdateRule):

@@ -45,7 +45,7 @@ class SGD(_HandDesigned):
             Defaults to 0.01.
     """
 
-    def __init__(self, learning_rate=0.01):
+    def __init__(self, learning_rate: float = 0.01) -> None:
         super().__init__(learning_rate=learning_rate)
 
     def init_coordinate_state(self, n):
@@ -69,7 +69,9 @@ class Momentum(_HandDesigned):
         momentum: Float in [0, 1). Defaults to 0.9.
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.9):
+    def __init__(
+        self, learning_rate: float = 0.01, momentum: float = 0.9
+    ) -> None:
         super().__init__(learning_rate=learning_rate, momentum=momentum)
 
     def init_coordinate_state(self, n):
@@ -105,8 +107,12 @@ class Adam(_HandDesigned):
     """
 
     def __init__(
-        self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7
-    ):
+        self,
+        learning_rate: float = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+    ) -> None:
         super().__init__(
             learning_rate=learning_rate,
             beta_1=beta_1,

@@ -1,6 +1,7 @@
 """`KernelLSTM`: one LSTM for each convolution filter."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -50,12 +51,12 @@ class KernelLSTM(lstm_stack.GradientLSTMStack, base.UpdateRule):
 
     def __init__(
         self,
-        kernel_shape=(3, 3),
-        units=(20, 20),
-        preprocessing="log_and_sign",
-        p=10.0,
-        output_scale=0.1,
-    ):
+        kernel_shape: Sequence[int] = (3, 3),
+        units: Sequence[int] = (20, 20),
+        preprocessing: str | None = "log_and_sign",
+        p: float = 10.0,
+        output_scale: float = 0.1,
+    ) -> None:
         super().__init__(units, preprocessing, p, output_scale)
         if not isinstance(kernel_shape, (tuple, list)):
             raise ValueError(

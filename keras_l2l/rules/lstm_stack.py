@@ -1,5 +1,8 @@
 """The stack of LSTMs that several rules share."""
 
+import typing
+from collections.abc import Callable
+
 from keras import ops
 
 from keras_l2l.rules import cells
@@ -30,7 +33,9 @@ class LSTMStack:
             "output_scale", output_scale
         )
 
-    def init_stack(self, inputs, outputs, seed):
+    def init_stack(
+        self, inputs: int, outputs: int, seed: int
+    ) -> dict[str, typing.Any]:
         """Returns fresh weights of a stack with these numbers of features."""
         weights = {}
         for layer, units in enumerate(self.units):
@@ -43,7 +48,7 @@ class LSTMStack:
         )
         return weights
 
-    def init_stack_state(self, n):
+    def init_stack_state(self, n: int) -> dict[str, typing.Any]:
         """Returns the state of `n` columns: tensors `[units, n]`, nested."""
         return {
             f"lstm_{layer}": {
@@ -53,7 +58,13 @@ class LSTMStack:
             for layer, units in enumerate(self.units)
         }
 
-    def apply_stack(self, weights, features, state, share=None):
+    def apply_stack(
+        self,
+        weights: typing.Any,
+        features: typing.Any,
+        state: typing.Any,
+        share: Callable[[typing.Any], typing.Any] | None = None,
+    ) -> tuple[typing.Any, dict[str, typing.Any]]:
         """Applies one step of the stack to each column.
 
         Args:
@@ -106,10 +117,10 @@ class GradientLSTMStack(LSTMStack):
         self.p = checks.require_positive("p", p)
 
     @property
-    def features_per_gradient(self):
+    def features_per_gradient(self) -> int:
         return 1 if self.preprocessing is None else 2
 
-    def features(self, gradient):
+    def features(self, gradient: typing.Any) -> typing.Any:
         """Returns `[k * features_per_gradient, n]` of gradients `[k, n]`."""
         if self.preprocessing is None:
             return gradient

@@ -110,7 +110,11 @@ class MomentumMixture(blockwise.BlockwiseRule):
 
     rests_without_gradient = True
 
-    def __init__(self, num_steps=None, steps_per_epoch=None):
+    def __init__(
+        self,
+        num_steps: int | None = None,
+        steps_per_epoch: float | None = None,
+    ) -> None:
         if num_steps is not None:
             num_steps = checks.require_int("num_steps", num_steps)
         if steps_per_epoch is not None:

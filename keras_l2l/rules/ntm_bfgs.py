@@ -1,5 +1,7 @@
 """`NTMBFGS`: the paper's LSTM with a matrix as external memory."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -47,13 +49,13 @@ class NTMBFGS(global_averaging_lstm.GlobalAveragingLSTM):
 
     def __init__(
         self,
-        write_heads=3,
-        averaged=5,
-        units=(20, 20),
-        preprocessing="log_and_sign",
-        p=10.0,
-        output_scale=0.1,
-    ):
+        write_heads: int = 3,
+        averaged: int = 5,
+        units: Sequence[int] = (20, 20),
+        preprocessing: str | None = "log_and_sign",
+        p: float = 10.0,
+        output_scale: float = 0.1,
+    ) -> None:
         super().__init__(averaged, units, preprocessing, p, output_scale)
         self.write_heads = checks.require_int("write_heads", write_heads)
 

@@ -3,6 +3,9 @@
 import copy
 import os
 import re
+import typing
+from collections.abc import Callable
+from collections.abc import Sequence
 
 import keras
 
@@ -39,7 +42,13 @@ class Partition(wrapper.WrapperRule):
         for convolutional and one for dense parameters.
     """
 
-    def __init__(self, members, default):
+    def __init__(
+        self,
+        members: Sequence[
+            tuple[str | Callable[[typing.Any], bool], typing.Any]
+        ],
+        default: typing.Any,
+    ) -> None:
         if not isinstance(members, (tuple, list)):
             raise ValueError(
                 "`members` must be a list of pairs (selector, rule). "
@@ -108,7 +117,7 @@ class Partition(wrapper.WrapperRule):
         bound._indices = indices
         return bound
 
-    def bound_members(self):
+    def bound_members(self) -> list[tuple[str, base.UpdateRule, list[int]]]:
         """Returns a list of `(name, rule, indices)`, of members in use.
 
         `indices` are those of the member's variables.
@@ -148,7 +157,16 @@ class Partition(wrapper.WrapperRule):
             lambda rule: rule.step, meta_params, inputs, state
         )
 
-    def step_members(self, step_of, meta_params, inputs, state):
+    def step_members(
+        self,
+        step_of: Callable[
+            [base.UpdateRule],
+            Callable[..., tuple[list[typing.Any], typing.Any]],
+        ],
+        meta_params: typing.Any,
+        inputs: base.StepInputs,
+        state: typing.Any,
+    ) -> tuple[list[typing.Any], dict[str, typing.Any]]:
         """Computes `step`, with another step of each member.
 
         Args:

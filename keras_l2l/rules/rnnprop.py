@@ -1,5 +1,7 @@
 """`RNNprop`: an LSTM on Adam's moments, with bounded updates."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -38,7 +40,12 @@ class RNNprop(lstm_stack.LSTMStack, base.CoordinatewiseRule):
         Lv, Jiang and Li, 2017 (arXiv 1703.03633).
     """
 
-    def __init__(self, units=(20, 20), beta=0.95, output_scale=0.1):
+    def __init__(
+        self,
+        units: Sequence[int] = (20, 20),
+        beta: float = 0.95,
+        output_scale: float = 0.1,
+    ) -> None:
         super().__init__(units, output_scale)
         self.beta = checks.require_number("beta", beta, below=1)
 

@@ -1,13 +1,14 @@
 """Converts rules to JSON-able dicts, and back."""
 
 import inspect
+import typing
 
 import keras
 
 from keras_l2l.rules.base import UpdateRule
 
 
-def serialize(rule):
+def serialize(rule: UpdateRule) -> dict[str, typing.Any]:
     """Returns `{"class_name": ..., "config": ...}` for a rule.
 
     Raises:
@@ -26,7 +27,7 @@ def serialize(rule):
     }
 
 
-def deserialize(config):
+def deserialize(config: dict[str, typing.Any]) -> UpdateRule:
     """Rebuilds a rule from a dict as returned by `serialize`.
 
     Only classes that are registered with Keras are looked up, by name. Nothing

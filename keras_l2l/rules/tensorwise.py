@@ -1,5 +1,7 @@
 """Rules that update each tensor by itself."""
 
+import typing
+
 from keras import ops
 
 from keras_l2l.rules import base
@@ -17,11 +19,18 @@ class TensorwiseRule(base.UpdateRule):
     def init_state(self, shapes):
         return [self.init_tensor_state(shape) for shape in shapes]
 
-    def init_tensor_state(self, shape):
+    def init_tensor_state(self, shape: tuple[int, ...]) -> typing.Any:
         """Returns the state of one optimizee tensor, a nest of tensors."""
         raise NotImplementedError
 
-    def tensor_step(self, meta_params, gradient, param, state, shared):
+    def tensor_step(
+        self,
+        meta_params: typing.Any,
+        gradient: typing.Any,
+        param: typing.Any,
+        state: typing.Any,
+        shared: typing.Any,
+    ) -> tuple[typing.Any, typing.Any]:
         """Computes the update of one optimizee tensor.
 
         Args:
@@ -36,11 +45,19 @@ class TensorwiseRule(base.UpdateRule):
         """
         raise NotImplementedError
 
-    def where(self, mask, new, old):
+    def where(
+        self, mask: typing.Any, new: typing.Any, old: typing.Any
+    ) -> typing.Any:
         """Returns the new state where `mask` is True, and the old elsewhere."""
         return vectors.where(mask, new, old)
 
-    def step_tensors(self, meta_params, inputs, states, shared):
+    def step_tensors(
+        self,
+        meta_params: typing.Any,
+        inputs: base.StepInputs,
+        states: list[typing.Any],
+        shared: typing.Any,
+    ) -> tuple[list[typing.Any], list[typing.Any]]:
         """Returns a list of updates and a list of states, for all tensors."""
         masks = inputs.mask or [None] * len(inputs.gradients)
         updates, after = [], []
@@ -55,8 +72,14 @@ class TensorwiseRule(base.UpdateRule):
         return updates, after
 
     def masked_tensor_step(
-        self, meta_params, gradient, param, mask, before, shared
-    ):
+        self,
+        meta_params: typing.Any,
+        gradient: typing.Any,
+        param: typing.Any,
+        mask: typing.Any,
+        before: typing.Any,
+        shared: typing.Any,
+    ) -> tuple[typing.Any, typing.Any]:
         """Computes `tensor_step`; keeps what `mask` excludes."""
         if mask is not None:
             gradient = ops.where(mask, gradient, ops.zeros_like(gradient))

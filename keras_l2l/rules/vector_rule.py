@@ -1,6 +1,7 @@
 """Rules that see all tensors of a step as one vector."""
 
 import math
+import typing
 
 from keras import ops
 
@@ -16,11 +17,18 @@ class VectorRule(UpdateRule):
 
     uses_params = False
 
-    def init_vector_state(self, n):
+    def init_vector_state(self, n: int) -> typing.Any:
         """Returns the state of `n` coordinates, a nest of float tensors."""
         raise NotImplementedError
 
-    def vector_step(self, meta_params, gradient, state, iteration, mask):
+    def vector_step(
+        self,
+        meta_params: typing.Any,
+        gradient: typing.Any,
+        state: typing.Any,
+        iteration: typing.Any,
+        mask: typing.Any,
+    ) -> tuple[typing.Any, typing.Any]:
         """Computes the updates of `n` coordinates.
 
         Args:

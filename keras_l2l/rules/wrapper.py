@@ -1,5 +1,7 @@
 """Rules around other rules."""
 
+import typing
+
 from keras_l2l.rules.base import UpdateRule
 
 
@@ -11,15 +13,15 @@ class WrapperRule(UpdateRule):
     addition to `init_state`, `step` and `get_config`.
     """
 
-    def inner_rules(self):
+    def inner_rules(self) -> dict[str, UpdateRule]:
         """Returns the inner rules, a dict from names to rules."""
         raise NotImplementedError
 
-    def given_rules(self):
+    def given_rules(self) -> dict[str, typing.Any]:
         """Returns `inner_rules`, where some may still be names or presets."""
         return self.inner_rules()
 
-    def with_inner_rules(self, rules):
+    def with_inner_rules(self, rules: dict[str, UpdateRule]) -> typing.Self:
         """Returns a copy of this rule that consists of other rules.
 
         Args:

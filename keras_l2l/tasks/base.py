@@ -1,5 +1,8 @@
 """The base classes of tasks, and the seeds of their splits."""
 
+import typing
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -66,9 +69,9 @@ class TaskFamily:
         name: String that identifies the family in results.
     """
 
-    name = None
+    name: str | None = None
 
-    def sample(self, seed):
+    def sample(self, seed: typing.Any) -> "Task":
         """Returns the `Task` that belongs to an episode seed.
 
         Args:
@@ -77,7 +80,7 @@ class TaskFamily:
         """
         raise NotImplementedError
 
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """Returns new `keras.Variable`s, one for each optimizee parameter.
 
         They are for the optimizers that `evaluation` runs, and for rules that
@@ -89,7 +92,7 @@ class TaskFamily:
             for i, param in enumerate(params)
         ]
 
-    def steps_per_epoch(self, split):
+    def steps_per_epoch(self, split: str) -> typing.Any:
         """Returns in how many steps `batches` draws as many examples as it has.
 
         By default `None`: there is no number of examples, or it is not known.
@@ -102,11 +105,11 @@ class TaskFamily:
         """
         return None
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         """Returns a JSON-able description, which is saved with every result."""
         raise NotImplementedError
 
-    def describe(self):
+    def describe(self) -> dict[str, typing.Any]:
         """Returns a dict of the name and the configuration."""
         return {"name": self.name, "config": self.get_config()}
 
@@ -121,11 +124,13 @@ class Task(TaskFamily):
     def sample(self, seed):
         return self
 
-    def init_params(self, seed):
+    def init_params(self, seed: typing.Any) -> list[typing.Any]:
         """Returns initial parameters, a list of float tensors."""
         raise NotImplementedError
 
-    def batches(self, split, seed):
+    def batches(
+        self, split: str, seed: typing.Any
+    ) -> Callable[[typing.Any], typing.Any]:
         """Returns a traceable function: scalar integer step -> batch.
 
         Args:
@@ -134,7 +139,9 @@ class Task(TaskFamily):
         """
         raise NotImplementedError
 
-    def held_out_batch(self, split, seed, step):
+    def held_out_batch(
+        self, split: str, seed: typing.Any, step: typing.Any
+    ) -> typing.Any:
         """Returns a batch of examples that `batches` never draws.
 
         Args:
@@ -150,7 +157,12 @@ class Task(TaskFamily):
             "keras_l2l.tasks.Varied task."
         )
 
-    def evaluation_loss(self, params, non_trainable, batch):
+    def evaluation_loss(
+        self,
+        params: list[typing.Any],
+        non_trainable: list[typing.Any],
+        batch: typing.Any,
+    ) -> typing.Any:
         """Returns the loss of a trained model, as for `stateful_loss`.
 
         By default, it is the loss of training. Override it where models behave
@@ -158,7 +170,7 @@ class Task(TaskFamily):
         """
         return self.stateful_loss(params, non_trainable, batch)[0]
 
-    def loss(self, params, batch):
+    def loss(self, params: list[typing.Any], batch: typing.Any) -> typing.Any:
         """Returns the scalar loss of `params` on one batch.
 
         It consists of TensorFlow operations, as in a Keras layer: conditions
@@ -166,11 +178,16 @@ class Task(TaskFamily):
         """
         raise NotImplementedError
 
-    def init_non_trainable(self, seed):
+    def init_non_trainable(self, seed: typing.Any) -> list[typing.Any]:
         """Returns the initial state of `stateful_loss`, a list of tensors."""
         return []
 
-    def stateful_loss(self, params, non_trainable, batch):
+    def stateful_loss(
+        self,
+        params: list[typing.Any],
+        non_trainable: list[typing.Any],
+        batch: typing.Any,
+    ) -> tuple[typing.Any, list[typing.Any]]:
         """Returns `(loss, non_trainable)`, for tasks with their own state.
 
         Override it if the loss changes state that the next inner step must
@@ -178,7 +195,12 @@ class Task(TaskFamily):
         """
         return self.loss(params, batch), non_trainable
 
-    def metrics(self, params, non_trainable, split):
+    def metrics(
+        self,
+        params: list[typing.Any],
+        non_trainable: list[typing.Any],
+        split: str,
+    ) -> dict[str, float]:
         """Returns metrics of trained parameters on all data of a split.
 
         Args:

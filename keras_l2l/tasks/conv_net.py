@@ -1,5 +1,8 @@
 """Image classification with a convolutional network on any TFDS data set."""
 
+import os
+from collections.abc import Sequence
+
 import keras
 
 from keras_l2l.tasks import keras_model
@@ -43,14 +46,14 @@ class ConvNetClassification(keras_model.KerasModelTask):
 
     def __init__(
         self,
-        dataset="l2l_patches",
-        labels=None,
-        filters=16,
-        kernel_size=5,
-        batch_size=128,
-        data_dir=None,
-        download=False,
-    ):
+        dataset: str = "l2l_patches",
+        labels: Sequence[int] | None = None,
+        filters: int = 16,
+        kernel_size: int = 5,
+        batch_size: int = 128,
+        data_dir: str | os.PathLike[str] | None = None,
+        download: bool = False,
+    ) -> None:
         filters = checks.require_int("filters", filters)
         kernel_size = checks.require_int("kernel_size", kernel_size)
         data, classes = datasets.load_images(

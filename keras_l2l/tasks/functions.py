@@ -59,7 +59,9 @@ class AnalyticFunctions(base.TaskFamily):
         ValueError: if there is no such function, or the dimension is too low.
     """
 
-    def __init__(self, function="rosenbrock", dimension=10):
+    def __init__(
+        self, function: str = "rosenbrock", dimension: int = 10
+    ) -> None:
         if not isinstance(function, str) or function not in FUNCTIONS:
             raise ValueError(
                 f"`function` must be one of {', '.join(FUNCTIONS)}. Received: "

@@ -1,5 +1,8 @@
 """Image classification with a multilayer perceptron on any TFDS data set."""
 
+import os
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -38,14 +41,14 @@ class ImageClassification(base.Task):
 
     def __init__(
         self,
-        dataset="l2l_digits",
-        layer_sizes=(20,),
-        activation="sigmoid",
-        batch_size=128,
-        init_stddev=0.1,
-        data_dir=None,
-        download=False,
-    ):
+        dataset: str = "l2l_digits",
+        layer_sizes: Sequence[int] = (20,),
+        activation: str = "sigmoid",
+        batch_size: int = 128,
+        init_stddev: float = 0.1,
+        data_dir: str | os.PathLike[str] | None = None,
+        download: bool = False,
+    ) -> None:
         self.dataset = dataset
         self.layer_sizes = tuple(
             checks.require_int("layer_sizes", value) for value in layer_sizes

@@ -1,6 +1,9 @@
 """`KerasModelTask`: any Keras model, with any loss and data."""
 
 import inspect
+import typing
+from collections.abc import Callable
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -66,14 +69,14 @@ class KerasModelTask(base.Task):
 
     def __init__(
         self,
-        make_model,
-        loss,
-        data,
-        batch_size=32,
-        name=None,
-        metrics=None,
-        loss_weights=None,
-    ):
+        make_model: Callable[[], keras.Model],
+        loss: typing.Any,
+        data: typing.Any,
+        batch_size: int = 32,
+        name: str | None = None,
+        metrics: Sequence[typing.Any] | None = None,
+        loss_weights: typing.Any = None,
+    ) -> None:
         batch_size = checks.require_int("batch_size", batch_size)
         if isinstance(make_model, keras.Model) or not callable(make_model):
             raise ValueError(
@@ -161,7 +164,14 @@ class KerasModelTask(base.Task):
     def variables(self):
         return self._new_model(seed=0).trainable_variables
 
-    def fitted(self, x, y, optimizer, epochs, seed):
+    def fitted(
+        self,
+        x: typing.Any,
+        y: typing.Any,
+        optimizer: keras.optimizers.Optimizer,
+        epochs: int,
+        seed: int,
+    ) -> list[np.ndarray]:
         """Returns the parameters of a model after `fit`, a list of arrays.
 
         Args:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import itertools
+import os
 import random
 import typing
 
@@ -43,7 +44,7 @@ class Network(typing.NamedTuple):
     pooling: int = 1
 
     @property
-    def architecture(self):
+    def architecture(self) -> tuple[str, int, int, str]:
         return self.kind, self.units, self.depth, self.activation
 
 
@@ -77,7 +78,12 @@ class NetworkTask(keras_model.KerasModelTask):
         keras_l2l.tasks.DatasetError: as in `ImageClassification`.
     """
 
-    def __init__(self, network, data_dir=None, download=False):
+    def __init__(
+        self,
+        network: Network,
+        data_dir: str | os.PathLike[str] | None = None,
+        download: bool = False,
+    ) -> None:
         if network.kind not in KINDS:
             raise ValueError(
                 f"`kind` must be one of {', '.join(KINDS)}. Received: "

@@ -1,6 +1,8 @@
 """`NeuralArt`: the paper's style transfer, which optimizes a picture."""
 
 import hashlib
+import os
+import typing
 
 import keras
 import numpy as np
@@ -65,16 +67,16 @@ class NeuralArt(base.Task):
 
     def __init__(
         self,
-        style,
-        dataset="l2l_patches/64",
-        vgg_weights=None,
-        content_weight=100.0,
-        style_weight=100.0,
-        tv_weight=10.0,
-        init_stddev=0.3,
-        data_dir=None,
-        download=False,
-    ):
+        style: typing.Any,
+        dataset: str = "l2l_patches/64",
+        vgg_weights: str | os.PathLike[str] | None = None,
+        content_weight: float = 100.0,
+        style_weight: float = 100.0,
+        tv_weight: float = 10.0,
+        init_stddev: float = 0.3,
+        data_dir: str | os.PathLike[str] | None = None,
+        download: bool = False,
+    ) -> None:
         style = _require_pixels(style)
         self._weights = {
             "content_weight": content_weight,
@@ -123,7 +125,7 @@ class NeuralArt(base.Task):
         )
         return [self.init_stddev * normal]
 
-    def content_index(self, split, seed):
+    def content_index(self, split: str, seed: typing.Any) -> typing.Any:
         """Returns the index in `contents[split]` of an episode's image.
 
         Args:

@@ -1,5 +1,7 @@
 """The paper's synthetic optimizees: random quadratic functions."""
 
+import typing
+
 import tensorflow as tf
 
 from keras_l2l.tasks import base
@@ -21,7 +23,7 @@ class Quadratics(base.TaskFamily):
 
     name = "quadratics"
 
-    def __init__(self, dimension=10):
+    def __init__(self, dimension: int = 10) -> None:
         self.dimension = checks.require_int("dimension", dimension)
 
     def sample(self, seed):
@@ -45,7 +47,7 @@ class Quadratic(base.Task):
 
     name = "quadratic"
 
-    def __init__(self, w, y):
+    def __init__(self, w: typing.Any, y: typing.Any) -> None:
         self.w = w
         self.y = y
 

@@ -31,7 +31,12 @@ class Reparametrized(base.TaskFamily):
         Metz et al., 2022 (arXiv 2203.11860), per tensor.
     """
 
-    def __init__(self, task, spread=3.0, per="coordinate"):
+    def __init__(
+        self,
+        task: base.TaskFamily,
+        spread: float = 3.0,
+        per: str = "coordinate",
+    ) -> None:
         base.check_task(task)
         if per not in ("coordinate", "tensor"):
             raise ValueError(

@@ -51,13 +51,13 @@ class Varied(base.TaskFamily):
 
     def __init__(
         self,
-        task,
-        fewest=100,
-        classes=None,
-        noisy=0.3,
-        warm=0.0,
-        streams=0.0,
-    ):
+        task: KerasModelTask,
+        fewest: int = 100,
+        classes: int | None = None,
+        noisy: float = 0.3,
+        warm: float = 0.0,
+        streams: float = 0.0,
+    ) -> None:
         if not isinstance(task, KerasModelTask):
             raise ValueError(
                 "`task` must be a keras_l2l.tasks.KerasModelTask. Received: "

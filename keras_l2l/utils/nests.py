@@ -2,11 +2,12 @@
 
 import functools
 import math
+import typing
 
 import keras
 
 
-def count_params(tensors):
+def count_params(tensors: typing.Any) -> int:
     """Returns the number of scalars in a nest of tensors."""
     return sum(math.prod(t.shape) for t in keras.tree.flatten(tensors))
 

@@ -37,7 +37,7 @@ class Options:
             value = _checked(field, getattr(self, field.name))
             self._replace_field(field.name, value)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         """Returns a JSON-able dict of the options."""
         return {
             field.name: getattr(self, field.name)
@@ -45,7 +45,7 @@ class Options:
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, typing.Any]) -> typing.Self:
         """Returns the options that `get_config` has described."""
         return cls(**config)
 
