@@ -1,6 +1,7 @@
 """Learned optimizers for Keras: the update is a small trained network."""
 
 import importlib
+import typing
 
 from keras_l2l import installed  # noqa: F401
 
@@ -47,15 +48,25 @@ _FUNCTIONS = {
     "meta_train": "keras_l2l.meta_training.meta_train",
 }
 
+if typing.TYPE_CHECKING:
+    # Type checkers, which run nothing, see all names and their types.
+    from keras_l2l import estimators
+    from keras_l2l import evaluation
+    from keras_l2l import export
+    from keras_l2l import meta_training
+    from keras_l2l import tasks
+    from keras_l2l.evaluation.compare import compare
+    from keras_l2l.meta_training.meta_train import meta_train
+else:
 
-def __getattr__(name):
-    if name in (*_LAZY, *_FUNCTIONS):
-        backends.require_tensorflow(f"keras_l2l.{name}")
-    if name in _FUNCTIONS:
-        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
-    if name in _LAZY:
-        return importlib.import_module(f"keras_l2l.{name}")
-    raise AttributeError(f"module 'keras_l2l' has no attribute {name!r}")
+    def __getattr__(name):
+        if name in (*_LAZY, *_FUNCTIONS):
+            backends.require_tensorflow(f"keras_l2l.{name}")
+        if name in _FUNCTIONS:
+            return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+        if name in _LAZY:
+            return importlib.import_module(f"keras_l2l.{name}")
+        raise AttributeError(f"module 'keras_l2l' has no attribute {name!r}")
 
 
 def __dir__():

@@ -1,5 +1,6 @@
 """The public API has types, as `py.typed` promises type checkers."""
 
+import ast
 import inspect
 import pathlib
 import pkgutil
@@ -91,3 +92,12 @@ def test_public_function_has_types(name):
     assert not {*lacking} - {"self", "cls"}
     # Raises if a type in a string is the name of nothing.
     typing.get_type_hints(FUNCTIONS[name])
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda p: p.__name__)
+def test_type_checkers_see_every_public_name(package):
+    # They run nothing, so they do not see what `__getattr__` would import.
+    nodes = [*ast.walk(ast.parse(inspect.getsource(package)))]
+    seen = {getattr(node, "name", None) for node in nodes}
+    seen |= {n.id for n in nodes if isinstance(n, ast.Name)}
+    assert {*package.__all__} <= seen

@@ -1,6 +1,7 @@
 """Tasks. A new task is one module here and one line below."""
 
 import importlib
+import typing
 
 from keras_l2l.tasks.base import SPLITS
 from keras_l2l.tasks.base import Task
@@ -39,9 +40,19 @@ __all__ = [
     "Varied",
 ]
 
+if typing.TYPE_CHECKING:
+    from keras_l2l.tasks.conv_net import ConvNetClassification
+    from keras_l2l.tasks.data.datasets import DatasetError
+    from keras_l2l.tasks.image_classification import ImageClassification
+    from keras_l2l.tasks.networks import Network
+    from keras_l2l.tasks.networks import NetworkTask
+    from keras_l2l.tasks.neural_art import NeuralArt
+else:
 
-def __getattr__(name):
-    if name in _LAZY:
-        module = importlib.import_module(f"keras_l2l.tasks.{_LAZY[name]}")
-        return getattr(module, name)
-    raise AttributeError(f"module 'keras_l2l.tasks' has no attribute {name!r}")
+    def __getattr__(name):
+        if name in _LAZY:
+            module = importlib.import_module(f"keras_l2l.tasks.{_LAZY[name]}")
+            return getattr(module, name)
+        raise AttributeError(
+            f"module 'keras_l2l.tasks' has no attribute {name!r}"
+        )
