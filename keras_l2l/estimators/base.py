@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_l2l.estimators import meta_loss
 from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.rules.base import UpdateRule
+from keras_l2l.tasks.base import Task
 from keras_l2l.tasks.base import TaskFamily
 from keras_l2l.tasks.base import check_task
 from keras_l2l.tasks.base import split_seed
@@ -138,9 +139,7 @@ class GradientEstimator(Options):
         return Episode(seed, carry, length, length * int(is_told))
 
     @staticmethod
-    def told(
-        task: Task, episode: Episode
-    ) -> tuple[typing.Any, typing.Any]:
+    def told(task: Task, episode: Episode) -> tuple[typing.Any, typing.Any]:
         """Returns the `num_steps` and `steps_per_epoch` of an unroll."""
         return episode.num_steps, task.steps_per_epoch("train")
 

@@ -249,7 +249,8 @@ def _measure(blocks, gradient, param, state, moves, unbiased, root, t):
         "moving": moving,
         "square": square,
         "active": active / (1 - ops.power(_ACTIVE_DECAY, t)),
-        "fall": (square / moving + _TINY) / (peak + _TINY),
+        # Of logarithms: the derivative is 0 where the peak is here.
+        "fall": ops.log(square / moving + _TINY) - ops.log(peak + _TINY),
         "rms": rms,
         "scale": scale,
     }
@@ -326,7 +327,7 @@ def _signals(blocks, t, steps, per_epoch, measured):
         "outputs": _log_size(blocks.outputs, is_matrix),
         "moving": 0.5 * ops.log(moving),
         "active": 0.5 * ops.log(measured["active"] / moving + 1e-6),
-        "fall": 0.5 * ops.log(measured["fall"]),
+        "fall": 0.5 * measured["fall"],
     }
     return ops.stack([rows[name] for name in _SIGNALS])
 

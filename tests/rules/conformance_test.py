@@ -83,9 +83,12 @@ def test_derivatives_are_right_when_compiled(rule):
     # Of a size at which XLA multiplies matrices otherwise than of a small one.
     rule, *inputs = random_step(make(rule), [(37, 40), (20,)])
     _, inputs[2] = rule.step(*inputs)
-    # A minimum of two equal losses would have no derivative.
+    # A minimum of two equal losses would have no derivative, nor would the
+    # maximum of gradients that are repeated.
     inputs[1] = inputs[1]._replace(
-        loss=tf.constant(0.7), iteration=tf.constant(1)
+        gradients=[0.5 - g for g in inputs[1].gradients],
+        loss=tf.constant(0.7),
+        iteration=tf.constant(1),
     )
     floats = [
         t
