@@ -17,7 +17,6 @@ _SIGNALS = (
     "steps",
     "progress",
     "epochs",
-    "passed_epochs",
     "unknown_epochs",
     "agreement_fast",
     "agreement_slow",
@@ -146,6 +145,7 @@ class MomentumMixture(blockwise.BlockwiseRule):
         controls["rate"][_SIGNALS.index("fall")] = 0.5
         # Examples that are seen often are learned by heart.
         controls["rate"][_SIGNALS.index("epochs")] = -0.5
+        controls["rate"][_SIGNALS.index("unknown_epochs")] = -0.5
         values = {
             "controls": controls,
             "decays": {
@@ -315,8 +315,8 @@ def _signals(blocks, t, steps, per_epoch, measured):
         "unknown_length": 1 - is_known,
         "steps": ones * ops.log(t / 100) / 3,
         "progress": is_known * (ops.minimum(t / longest, 1.0) - 0.5),
-        "epochs": epochs_known * ops.log(longest / per_epoch) / 3,
-        "passed_epochs": epochs_known * ops.log1p(t / per_epoch) / 3,
+        # The square: few epochs do not matter, and many the more.
+        "epochs": epochs_known * ops.square(ops.log1p(longest / per_epoch) / 3),
         "unknown_epochs": 1 - epochs_known,
         "agreement_fast": 0.5 * ops.log(measured["fast"] + 1e-8) + 1,
         "agreement_slow": 0.5 * ops.log(measured["slow"] + 1e-8) + 1.5,
