@@ -78,10 +78,6 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             that depend on it, as the default does: their updates get smaller
             towards the end. `None` if it is not known;
             `keras_l2l.TrainingLength` finds it out in `fit`.
-        steps_per_epoch: Number > 0, the steps in which every example is seen
-            once, for rules that depend on it, as the default does: they are
-            more careful with examples that are seen often. Needs `num_steps`.
-            `None` if it is not known; `TrainingLength` finds it out, too.
         name: String.
 
     Raises:
@@ -126,7 +122,6 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         state_dtype: str = "float32",
         horizon: int | None = None,
         num_steps: int | None = None,
-        steps_per_epoch: float | None = None,
         name: str | None = None,
         **kwargs: typing.Any,
     ) -> None:
@@ -153,8 +148,8 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             mistakes.warn_of_small_rate(learning_rate)
             mistakes.warn_of_strong_decay(weight_decay, learning_rate)
         self.rule = preset.rule
-        if num_steps is not None or steps_per_epoch is not None:
-            self.set_num_steps(num_steps, steps_per_epoch)
+        if num_steps is not None:
+            self.set_num_steps(num_steps)
         self.preset = presets_lib.name_of(rule)
         self.horizon = horizon
         self.saved_variables = SavedVariables(self)

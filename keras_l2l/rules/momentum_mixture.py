@@ -34,7 +34,7 @@ _SIGNALS = (
 # What the signals decide: the value before meta-training, and how far signals
 # may move it (`None` for any distance).
 _CONTROLS = {
-    "rate": (math.log(0.0015), 3.0),
+    "rate": (math.log(0.0015), 2.0),
     "decay": (math.log(0.03), 3.0),
     "slow": (0.3, None),
 }

@@ -279,29 +279,15 @@ def test_lstm_trains_what_it_was_made_for():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "make, callbacks, criterion, share",
+    "make, callbacks",
     [
-        (
-            lambda: "keras_l2l>LearnedOptimizer",
-            [keras_l2l.TrainingLength()],
-            # It is meta-trained on held-out examples.
-            "val_loss",
-            0.75,
-        ),
-        (
-            lambda: keras_l2l.LearnedOptimizer(rule="l2l_networks"),
-            [],
-            "loss",
-            0.1,
-        ),
+        (lambda: "keras_l2l>LearnedOptimizer", [keras_l2l.TrainingLength()]),
+        (lambda: keras_l2l.LearnedOptimizer(rule="l2l_networks"), []),
     ],
     ids=["default", "l2l_networks"],
 )
-def test_presets_for_full_runs_may_stay_for_many_epochs(
-    make, callbacks, criterion, share
-):
+def test_presets_for_full_runs_may_stay_for_many_epochs(make, callbacks):
     x, y = load_digits(return_X_y=True)
-    held_out = x[1400:] / 16, y[1400:]
 
     def losses(optimizer, callbacks=()):
         keras.utils.set_random_seed(0)
@@ -317,18 +303,14 @@ def test_presets_for_full_runs_may_stay_for_many_epochs(
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
         fitted = model.fit(
-            *(x[:1400] / 16, y[:1400], 64),
-            epochs=20,
-            validation_data=held_out,
-            callbacks=list(callbacks),
-            verbose=0,
+            x / 16, y, 64, epochs=20, verbose=0, callbacks=list(callbacks)
         )
-        return {k: np.array(v) for k, v in fitted.history.items()}
+        return np.array(fitted.history["loss"])
 
     learned, adam = losses(make(), callbacks), losses("adam")
-    # Sooner there at first, and far below in the end: 440 steps.
-    assert (learned["loss"] < adam["loss"]).all()
-    assert learned[criterion][-1] < share * adam[criterion][-1]
+    # Sooner there at first, and far below in the end: 580 steps.
+    assert (learned < adam).all()
+    assert learned[-1] < 0.1 * adam[-1]
 
 
 def test_update_is_the_same_without_xla(monkeypatch):

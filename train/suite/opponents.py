@@ -55,9 +55,9 @@ def _example(task):
 
 
 def _default(task):
-    return keras_l2l.LearnedOptimizer(
-        num_steps=task.num_steps, steps_per_epoch=task.steps_per_epoch()
-    )
+    optimizer = keras_l2l.LearnedOptimizer()
+    optimizer.set_num_steps(task.num_steps, task.steps_per_epoch())
+    return optimizer
 
 
 def _fresh(task):
