@@ -75,11 +75,12 @@ class Observer:
         self._second.assign(
             _BETA_2 * self._second + (1 - _BETA_2) * ops.square(gradient)
         )
-        earlier = backends.read(self._steps)
-        self._steps.assign(earlier + 1)
+        # Before it is assigned: PyTorch writes into what was read.
+        is_due = ops.equal(backends.read(self._steps) % self._interval, 0)
+        self._steps.assign(self._steps + 1)
         step = ops.cast(iteration, "int32")
         measured, at = ops.cond(
-            ops.equal(earlier % self._interval, 0),
+            is_due,
             lambda: (self._measure(received, updates), step + 1),
             lambda: (backends.read(self._measured), backends.read(self._at)),
         )
