@@ -75,7 +75,7 @@ class Blocks(typing.NamedTuple):
 
     def are_sampled(self, shape):
         """Returns whether means over an array of this shape are of a sample."""
-        return self.weights is None and shape[0] >= _LARGE
+        return self.weights is None and shape[0] >= 2 * _SAMPLE
 
     def spread(self, values):
         """Returns values of the tensors, `[tensors]`, to each of its rows."""

@@ -19,25 +19,19 @@ from keras_l2l import rules
 )
 def test_an_estimator_tells_the_rule_the_length(make):
     rule = uncompiled(rules.MomentumMixture())
-    estimator = make(unroll_length=3).bind(rule, regression_task(), 60)
-    task, losses = estimator.task, {}
-    for length, is_told, epoch in (
-        (None, True, 9.0),
-        (60, True, 9.0),
-        (6, True, 9.0),
-        (6, True, None),
-        (6, False, None),
-        (6, False, 9.0),
-    ):
+    task, losses = regression_task(), {}
+    for epoch in (9.0, None):
         task.steps_per_epoch = lambda split, epoch=epoch: epoch
         estimator = make(unroll_length=3).bind(rule, task, 60)
-        episode = estimator.init(0, length, is_told)
-        _, loss, _ = estimator.estimate(
-            rule.init_meta_params(0), episode, tf.constant(0)
-        )
-        losses[length, is_told, epoch] = float(loss)
+        for told in ((None, True), (60, True), (6, True), (6, False)):
+            _, loss, _ = estimator.estimate(
+                rule.init_meta_params(0),
+                estimator.init(0, *told),
+                tf.constant(0),
+            )
+            losses[*told, epoch] = float(loss)
     # Without a length given, it is the horizon.
     assert losses[None, True, 9.0] == losses[60, True, 9.0]
     # Without a length, epochs do not count.
     assert losses[6, False, None] == losses[6, False, 9.0]
-    assert len({*losses.values()}) == 4
+    assert len({*losses.values()}) == 5
