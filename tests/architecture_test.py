@@ -34,6 +34,7 @@ ARROWS = {
 }
 # What may import TensorFlow.
 TENSORFLOW = {"estimators", "evaluation", "export", "meta_training", "tasks"}
+BACKENDS = [PACKAGE / "utils/backends.py", PACKAGE / "utils/tracing.py"]
 ONLY_IN = {
     "tensorflow_datasets": {
         "tasks/data/builders.py",
@@ -73,7 +74,7 @@ def test_arrows(path):
         if first == "keras_l2l":
             # The package's own `__init__` imports most of the others.
             assert rest and rest[0] in ARROWS[room(path)] | {room(path)}, name
-        if first == "tensorflow" and path != PACKAGE / "utils/backends.py":
+        if first == "tensorflow" and path not in BACKENDS:
             assert room(path) in TENSORFLOW
         if first in ONLY_IN:
             assert str(path.relative_to(PACKAGE)) in ONLY_IN[first]

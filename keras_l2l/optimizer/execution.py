@@ -241,8 +241,12 @@ class BlockExecution(Execution):
 
     def step(self, meta_params, inputs, variables):
         join = blockwise.Joining.join
-        if keras.backend.backend() == "tensorflow":
-            join = blockwise.Joining.concatenate
+        match keras.backend.backend():
+            case "tensorflow":
+                join = blockwise.Joining.concatenate
+            case "torch" if not blockwise.is_large(inputs.gradients):
+                # What Keras does around each operation costs most.
+                return super().step(meta_params, inputs, variables)
         updates, _ = self.rule.step_groups(
             join, self._run, meta_params, inputs, variables
         )
@@ -261,12 +265,11 @@ class BlockExecution(Execution):
         # A sample is always of one size, and so has the same program, which
         # takes longer to compile than all others.
         stored = keras.tree.map_structure(backends.read, variables)
+        sample = programs.if_eager(
+            "sampled", blockwise.sampled, (gradient, param, mask, stored)
+        )
         known = self._compiled(
-            self._sample_step,
-            meta_params,
-            *blockwise.sampled((gradient, param, mask, stored)),
-            blocks,
-            inputs,
+            self._sample_step, meta_params, *sample, blocks, inputs
         )
         update = self._compiled(
             self._assign_known_step,

@@ -15,6 +15,7 @@ from keras_l2l import presets as presets_lib
 from keras_l2l.optimizer import describe
 from keras_l2l.optimizer import execution
 from keras_l2l.optimizer import mistakes
+from keras_l2l.optimizer import programs
 from keras_l2l.optimizer import skipped_steps
 from keras_l2l.optimizer import state_storage
 from keras_l2l.optimizer import update_hook
@@ -397,7 +398,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
     def count_step(
         self, counter: typing.Any, grads: Sequence[typing.Any]
     ) -> None:
-        skips = skipped_steps.skips(grads)
+        skips = programs.if_eager("skips", skipped_steps.skips, grads)
         self.assign_add(counter, ops.cast(skips, counter.dtype))
 
     def update(
@@ -408,13 +409,15 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         device: str | None,
     ) -> None:
         updated = self._updated_variables()
-        self._first_step.watch(self, [tuple(v.shape) for v in updated])
+        shapes = [tuple(v.shape) for v in updated]
+        self._first_step.watch(self, shapes)
         by_variable = {
             self._var_key(v): g for g, v in zip(grads, variables, strict=True)
         }
-        received = gradients_lib.received(
+        received = programs.if_eager(
+            ["received", shapes],
+            lambda grads, seen: gradients_lib.received(grads, shapes, seen),
             [by_variable.get(self._var_key(v)) for v in updated],
-            [tuple(v.shape) for v in updated],
             list(map(backends.read, self._seen)),
         )
         for variable, value in zip(self._seen, received.seen, strict=True):
@@ -435,8 +438,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             ]
         )
         self.observe(received, updates, updated)
-        for variable, update in zip(updated, updates, strict=True):
-            self.assign_add(variable, ops.cast(update, variable.dtype))
+        self.add_to(updated, updates)
         for state in self._pack_state(list(map(backends.read, self._state))):
             self.replace_values(updated, self.rule.replacements(state) or [])
 

@@ -8,6 +8,8 @@ from keras import ops
 
 from keras_l2l.rules import base
 from keras_l2l.utils import backends
+from keras_l2l.utils import nests
+from keras_l2l.utils import tracing
 
 # A large model takes a hundred; those used longest ago are dropped.
 _KEPT = 256
@@ -42,46 +44,49 @@ class Programs:
 
         Args:
             function: Function that holds no variables.
-            *args: Nests of tensors, `tf.Variable`s and `None`. What it
-                assigns to these variables is updated in place.
+            *args: Nests of tensors, variables and `None`. What it assigns to
+                these variables is updated in place.
             jit_compile: Bool, whether XLA compiles it, where XLA is available.
         """
-        if keras.backend.backend() != "tensorflow":
+        if not tracing.traces():
             return function(*args)
-        args = keras.tree.map_structure(_as_tensor, args)
+        leaves = list(map(_as_tensor, nests.leaves_of(args)))
         key = (
             self._key,
-            _frozen(keras.tree.map_structure(_kind, args)),
+            nests.structure_of(args),
+            *map(tracing.kind, leaves),
             jit_compile and backends.has_xla(),
             keras.config.floatx(),
-            backends.context(),
+            tracing.context(),
         )
         if key not in self._programs:
-            program = backends.traced(function, args, jit_compile)
+            args = nests.pack_leaves(args, leaves)
+            program = tracing.traced(function, args, jit_compile)
             self._programs[key] = program
         if self._programs is _programs:
             _programs.move_to_end(key)
             while len(_programs) > _KEPT:
                 _programs.popitem(last=False)
-        return self._programs[key](*args)
+        return self._programs[key](*leaves)
+
+
+def if_eager(what, function, *args):
+    """Returns `function(*args)`, of one program where `fit` makes none.
+
+    Args:
+        what: Plain data that the function depends on.
+        function, *args: As for `Programs.run`.
+    """
+    if keras.backend.backend() != "torch":
+        return function(*args)
+    return Programs(what, None).run(function, *args, jit_compile=False)
 
 
 def _as_tensor(leaf):
     # A number would be a constant of the program.
-    if leaf is None or hasattr(leaf, "shape"):
+    if leaf is None or ops.is_tensor(leaf) or hasattr(leaf, "assign"):
         return leaf
     return ops.convert_to_tensor(leaf)
-
-
-def _kind(leaf):
-    if leaf is None:
-        return None
-    variable = hasattr(leaf, "assign")
-    return (
-        variable,
-        tuple(leaf.shape),
-        keras.backend.standardize_dtype(leaf.dtype),
-    )
 
 
 def _frozen(value):

@@ -118,6 +118,23 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
             name=path.replace("/", "_"),
         )
 
+    def add_to(
+        self, variables: Sequence[typing.Any], updates: Sequence[typing.Any]
+    ) -> None:
+        """Adds to each variable its update, a tensor of the same shape."""
+        if keras.backend.backend() == "torch":
+            import torch
+
+            # As Keras' optimizers: one call for all.
+            values = [v.value.detach() for v in variables]
+            torch._foreach_add_(
+                values,
+                [u.to(v.dtype) for u, v in zip(updates, values, strict=True)],
+            )
+            return
+        for variable, update in zip(variables, updates, strict=True):
+            self.assign_add(variable, ops.cast(update, variable.dtype))
+
     def replace_values(
         self,
         variables: Sequence[typing.Any],

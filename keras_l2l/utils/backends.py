@@ -70,76 +70,6 @@ def is_tracing():
     return not tf.executing_eagerly()
 
 
-class _Variable:
-    """A variable that is an argument of a program."""
-
-    def __init__(self, handle, like):
-        self._handle, self.shape, self.dtype = handle, like.shape, like.dtype
-
-    def assign(self, value):
-        import tensorflow as tf
-
-        tf.raw_ops.AssignVariableOp(resource=self._handle, value=value)
-
-    def __tf_tensor__(self, dtype=None, name=None):
-        import tensorflow as tf
-
-        value = tf.raw_ops.ReadVariableOp(
-            resource=self._handle, dtype=self.dtype
-        )
-        return tf.ensure_shape(value, self.shape)
-
-
-def traced(function, args, jit_compile):
-    """Returns a function as a graph, for arguments like these.
-
-    The graph holds no variables and belongs to no device or replica, so it can
-    be called from any other graph, with other variables. TensorFlow only.
-
-    Args:
-        function: Function of nests of tensors, variables and `None`.
-        args: Tuple of its arguments, with variables as `tf.Variable`s.
-        jit_compile: Bool, whether XLA compiles it, where XLA is available.
-    """
-    import tensorflow as tf
-
-    def spec(leaf):
-        return None if leaf is None else tf.TensorSpec(leaf.shape, leaf.dtype)
-
-    def handle(leaf):
-        return leaf.handle if isinstance(leaf, tf.Variable) else leaf
-
-    def argument(leaf, spec):
-        is_handle = leaf is not None and leaf.dtype == tf.resource
-        return _Variable(leaf, spec) if is_handle else leaf
-
-    def of_plain_tensors(*args):
-        return function(*tf.nest.map_structure(argument, args, specs))
-
-    specs = tf.nest.map_structure(spec, args)
-    handles = tf.nest.map_structure(handle, args)
-    compiled = tf.function(
-        of_plain_tensors,
-        jit_compile=jit_compile and has_xla(),
-        autograph=False,
-    )
-    with tf.init_scope():
-        program = compiled.get_concrete_function(
-            *tf.nest.map_structure(spec, handles)
-        )
-    return lambda *args: program(*tf.nest.map_structure(handle, args))
-
-
-def context():
-    """Returns the context of traced functions, which a reset replaces.
-
-    TensorFlow only. Its own tests and those of Keras reset it.
-    """
-    from tensorflow.python.eager import context
-
-    return context.context()
-
-
 def of_device(variable, device):
     """Returns the plain variable of a `keras.Variable` on a device.
 
@@ -158,8 +88,10 @@ def of_device(variable, device):
 
 
 def read(variable):
-    """Returns the value of a variable, a plain tensor."""
-    if keras.backend.backend() != "tensorflow":
+    """Returns the value of a variable or of a tensor, a plain tensor."""
+    if keras.backend.backend() == "torch":
+        return getattr(variable, "value", variable).detach()
+    if keras.backend.backend() == "jax":
         return ops.cast(variable, variable.dtype)
     import tensorflow as tf
 
@@ -345,6 +277,8 @@ def has_gpu():
 @functools.cache
 def has_xla():
     """Returns whether XLA is available to TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        return False
     import tensorflow as tf
 
     try:

@@ -1,6 +1,7 @@
 """Nests of tensors, such as meta-parameters and states."""
 
 import functools
+import itertools
 import math
 import typing
 
@@ -31,6 +32,33 @@ def named_leaves(nest, name=""):
         yield from named_leaves(child, f"{name}/{key}" if name else str(key))
 
 
+def leaves_of(nest):
+    """Returns the list of leaves, in the order of `named_leaves`."""
+    found = []
+    _collect(nest, found)
+    return found
+
+
+def _collect(nest, found):
+    if isinstance(nest, dict):
+        for key in sorted(nest):
+            _collect(nest[key], found)
+    elif isinstance(nest, (list, tuple)):
+        for child in nest:
+            _collect(child, found)
+    else:
+        found.append(nest)
+
+
+def structure_of(nest):
+    """Returns what is equal for nests of equal structure, and hashable."""
+    if isinstance(nest, dict):
+        return tuple((key, structure_of(nest[key])) for key in sorted(nest))
+    if isinstance(nest, (list, tuple)):
+        return (type(nest), *map(structure_of, nest))
+    return None
+
+
 def pack_leaves(structure, leaves):
     """Returns a nest like `structure` from leaves ordered as `named_leaves`."""
     return _pack(structure, iter(leaves))
@@ -38,7 +66,8 @@ def pack_leaves(structure, leaves):
 
 def packer(nest):
     """Returns a function that packs a list of leaves into a nest like this."""
-    structure = keras.tree.map_structure(lambda leaf: 0, nest)
+    # Without the leaves.
+    structure = _pack(nest, itertools.repeat(0))
     return functools.partial(pack_leaves, structure)
 
 

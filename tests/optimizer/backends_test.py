@@ -118,6 +118,7 @@ def assert_same_results(here, there):
             "rules/every_backend_test",
             "presets/forged_test",
             "optimizer/skipped_steps_test",
+            "utils/tracing_test",
         ),
         pytest.param(("optimizer/floatx_test",), marks=pytest.mark.slow),
     ],
