@@ -46,6 +46,12 @@ _CONSTANTS = {
     "caution": 0.0,
     "scale_power": 0.3,
 }
+# Gradients are sparse if, of the coordinates that have had one, fewer have one
+# in a step.
+_SPARSE = 0.5
+# The slow momentum of a row that is seldom read is of its last gradients: with
+# less of it, the row hardly follows what they have in common.
+_LEAST_SLOW = -0.3
 _DECAYS = {"fast": 0.9, "slow": 0.98, "square": 0.99}
 # Of the share of coordinates that have a gradient.
 _ACTIVE_DECAY = 0.99
@@ -75,16 +81,17 @@ class MomentumMixture(blockwise.BlockwiseRule):
 
     `rms` is the root mean square over the coordinates of a tensor that have had
     a gradient. `slow_weight`, `rate` and `decay` are, for each tensor, a linear
-    function of its signals or the exponential of a bounded one. Signals are the
-    length of the training in steps and in epochs, what is over of it; how much
-    gradients agree with each other, which is the RMS of normalized momenta; the
-    tensor's scale at the first step, its growth since, its shape; the share of
-    its coordinates that have had a gradient, and of these the share that has
-    one in a step; and how far gradients have fallen from their peak, as they do
-    where a network has learned its examples by heart. For a known length,
-    `schedule` is a warmup and a power of a cosine that ends at 0; of unknown
-    length, a slow decay. Tensors with fewer than two axes have no weight decay,
-    and a size that does not depend on their scale.
+    function of its signals or the exponential of a bounded one; `slow_weight`
+    is at least -0.3 where gradients are sparse, as those of an embedding.
+    Signals are the length of the training in steps and in epochs, what is over
+    of it; how much gradients agree with each other, which is the RMS of
+    normalized momenta; the tensor's scale at the first step, its growth since,
+    its shape; the share of its coordinates that have had a gradient, and of
+    these the share that has one in a step; and how far gradients have fallen
+    from their peak, as they do where a network has learned its examples by
+    heart. For a known length, `schedule` is a warmup and a power of a cosine
+    that ends at 0; of unknown length, a slow decay. Tensors with fewer than two
+    axes have no weight decay, and a size that does not depend on their scale.
 
     All numbers are meta-parameters, also the decays of the EMAs. The state has
     three floats per coordinate and three per tensor.
@@ -185,9 +192,14 @@ class MomentumMixture(blockwise.BlockwiseRule):
             meta_params["controls"],
             _signals(blocks, t, steps, per_epoch, measured),
         )
+        slow = ops.where(
+            measured["active"] < _SPARSE * measured["moving"],
+            ops.maximum(told["slow"], _LEAST_SLOW),
+            told["slow"],
+        )
         constants = meta_params["constants"]
         direction = _direction(
-            constants, told["slow"], blocks, gradient, unbiased, root, measured
+            constants, slow, blocks, gradient, unbiased, root, measured
         )
         norm = blocks.means(lambda: ops.square(direction)) / measured["moving"]
         norm = ops.rsqrt(norm + 1e-12)

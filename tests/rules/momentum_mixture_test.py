@@ -136,6 +136,35 @@ def test_the_rate_follows_the_share_of_gradients_that_are_not_0():
         )
 
 
+def test_sparse_gradients_do_not_go_against_the_slow_momentum():
+    def moved(slow, rows):
+        """Returns the last update, if a step has gradients of some rows."""
+        weights = {**META_PARAMS["controls"]}
+        weights["slow"] = slow * np.eye(len(weights["slow"]))[0]
+        gradients = [np.zeros((8, 4), "float32") for _ in range(40)]
+        for t, gradient in enumerate(gradients):
+            for i in range(rows):
+                gradient[(t + i) % 8] = 1 + 0.1 * normal(4, seed=t)
+        meta_params = {
+            **META_PARAMS,
+            "controls": keras.tree.map_structure(
+                lambda w: ops.cast(w, "float32"), weights
+            ),
+        }
+        found = steps(
+            [[g] for g in gradients],
+            [np.zeros((8, 4), "float32")],
+            meta_params=meta_params,
+        )
+        return found[-1][0]
+
+    least = momentum_mixture._LEAST_SLOW
+    np.testing.assert_array_equal(moved(-0.9, rows=1), moved(least, rows=1))
+    assert abs(moved(-0.9, rows=6) - moved(least, rows=6)).max() > 1e-5
+    # More of it than the least is a matter of learning.
+    assert abs(moved(0.5, rows=1) - moved(least, rows=1)).max() > 1e-5
+
+
 def test_vectors_have_no_weight_decay():
     gradients = [
         [np.full((8, 4), 1e-3, "float32"), np.full(4, 1e-3, "float32")]

@@ -2,8 +2,9 @@
 
 Every optimizer trains the same Keras models with `compile` and `fit`. Each run
 is a file in --output_dir/runs: the same command goes on where it was stopped,
-and a new optimizer is run beside the old ones. Writes --output_dir/suite.json
-and prints its tables. A worker has one core. Needs pip install
+and a new optimizer is run beside the old ones. Writes --output_dir/suite.json,
+of all runs of these optimizers that are in the folder, and prints its tables. A
+worker has one core. Needs pip install
 keras_l2l[suite]. Examples:
 
   python -m train.suite --output_dir=runs/suite
@@ -100,7 +101,7 @@ def main():
         output,
         {
             "benchmark": "suite",
-            "repeats": values.seeds,
+            "repeats": max(row["seeds"] for row in rows),
             **benchmark.machine(),
             "versions": versions(),
             "rows": rows,
@@ -127,7 +128,7 @@ def run(tasks, optimizers, presets, folder, seeds, workers, replace):
     Raises:
         ValueError: if a run in the folder is of another configuration.
     """
-    table, paths, jobs, different = opponents.table(presets), {}, [], []
+    table, jobs, different = opponents.table(presets), [], []
     configs = {
         (task, name): training.config_of(tasks[task], table[name])
         for task in tasks
@@ -139,7 +140,6 @@ def run(tasks, optimizers, presets, folder, seeds, workers, replace):
             if config is None:
                 continue
             path = folder / "runs" / task / f"{name}_{seed}.json"
-            paths.setdefault((task, name), []).append(path)
             if path.exists():
                 if files.read_json(path)["config"] == config:
                     continue
@@ -153,9 +153,15 @@ def run(tasks, optimizers, presets, folder, seeds, workers, replace):
             "or choose another folder."
         )
     _run_jobs(jobs, workers)
+    # Also of seeds that another command has run.
     return {
-        key: [files.read_json(path) for path in of_key]
-        for key, of_key in paths.items()
+        (task, name): [
+            found
+            for path in sorted((folder / "runs" / task).glob(f"{name}_*.json"))
+            if (found := files.read_json(path))["config"] == config
+        ]
+        for (task, name), config in configs.items()
+        if config is not None
     }
 
 

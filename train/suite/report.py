@@ -49,6 +49,7 @@ def summarize(runs):
         row = {
             "task": task,
             "optimizer": optimizer,
+            "seeds": len(found),
             "params": found[0]["params"],
             "num_steps": found[0]["steps"][-1],
             "metric_name": found[0]["metric_name"],
@@ -122,7 +123,20 @@ def figures(rows):
         ]
         if shown:
             lines.append(f"{title}: {', '.join(shown)}")
+    if lines:
+        lines.append(_seeds(rows))
     return [f"- {line}" for line in lines]
+
+
+def _seeds(rows):
+    """Returns one line on how many runs each optimizer has on each task."""
+    names = {}
+    for name in dict.fromkeys(r["optimizer"] for r in rows):
+        of_name = {r["seeds"] for r in rows if r["optimizer"] == name}
+        counts = " or ".join(map(str, sorted(of_name)))
+        names.setdefault(counts, []).append(name)
+    found = [f"{n} of {', '.join(of_n)}" for n, of_n in names.items()]
+    return f"seeds: {'; '.join(found)}"
 
 
 def _against(learned, opponent, pairs):

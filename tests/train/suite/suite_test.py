@@ -82,6 +82,10 @@ def test_a_run_goes_on_and_refuses_another_configuration(run, tmp_path):
     assert {path: path.stat() for path in paths} == before
     (row,) = json.loads((tmp_path / "suite.json").read_text())["rows"]
     assert first[0]["valid_loss_ci95"] is None and row["valid_loss_ci95"] > 0
+    # Which counts from then on.
+    output = run(*given, "--seeds=1")
+    rows = json.loads((tmp_path / "suite.json").read_text())["rows"]
+    assert rows[0] == row and [r["seeds"] for r in rows] == [2, 1, 1]
 
     with pytest.raises(ValueError, match="3 of others, such as .*one/adam_0"):
         run(*given, "--num_steps=3")
@@ -306,6 +310,7 @@ def test_figures_count_tasks():
         "- default ends at or below adamw best on 0 of 1 tasks; more than 3 % "
         "above on t (+50.0 %); accuracy at its worst +0.00 points (t)",
         "- default diverges on u",
+        "- seeds: 2 of default, adam, adamw 0.003, adamw 0.01",
     ]
 
 
