@@ -73,6 +73,7 @@ TEST = ["dill", "hypothesis", "pytest>=8", "pytest-xdist", "ruff"]
 # Packages that make, clone and save optimizers: it must work in them.
 INTEGRATIONS = [
     "bayesflow>=2",
+    "gymnasium>=1",
     "keras-hub>=0.32",
     "keras-rs>=0.4",
     "keras-tuner>=1.4",

@@ -66,7 +66,11 @@ else:
             return getattr(importlib.import_module(_FUNCTIONS[name]), name)
         if name in _LAZY:
             return importlib.import_module(f"keras_l2l.{name}")
-        raise AttributeError(f"module 'keras_l2l' has no attribute {name!r}")
+        message = f"module 'keras_l2l' has no attribute {name!r}"
+        for module in (callbacks, presets, rules):
+            if name in module.__all__:
+                message += f". It is {module.__name__}.{name}"
+        raise AttributeError(message)
 
 
 def __dir__():

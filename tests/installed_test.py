@@ -30,5 +30,11 @@ import keras_l2l
 def test_completion_finds_what_is_public():
     assert dir(keras_l2l) == sorted(keras_l2l.__all__)
     assert {"meta_train", "tasks", "evaluation", "export"} <= {*dir(keras_l2l)}
+    with pytest.raises(
+        AttributeError, match=r"It is keras_l2l\.callbacks\.Upd"
+    ):
+        keras_l2l.UpdateMonitor  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'Updates'$"):
+        keras_l2l.Updates  # noqa: B018
     for name in keras_l2l.__all__:
         assert getattr(keras_l2l, name) is not None

@@ -1,5 +1,7 @@
 """In packages around Keras that make, clone and save optimizers."""
 
+import importlib.util
+import pathlib
 import pickle
 
 import keras
@@ -251,3 +253,21 @@ def test_posterior_of_bayesflow():
     assert isinstance(
         workflow.approximator.optimizer, keras_l2l.LearnedOptimizer
     )
+
+
+def test_reinforcement_learning_in_a_custom_loop(monkeypatch, capsys):
+    pytest.importorskip("gymnasium")
+    path = pathlib.Path(__file__).parent.parent / "examples/cartpole.py"
+    spec = importlib.util.spec_from_file_location("cartpole", path)
+    cartpole = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cartpole)
+    monkeypatch.setattr(cartpole, "UPDATES", 8)
+    monkeypatch.setattr(cartpole, "SEEDS", 1)
+    cartpole.main()
+    *_, line = (
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("LearnedOptimizer at 1.0")
+    )
+    first, *_, last = map(int, line.split()[3::2])
+    assert first < last

@@ -54,8 +54,8 @@ def _example(task):
     return task.example_optimizer and task.example_optimizer()
 
 
-def _default(task):
-    optimizer = keras_l2l.LearnedOptimizer()
+def _default(task, learning_rate=1.0):
+    optimizer = keras_l2l.LearnedOptimizer(learning_rate=learning_rate)
     optimizer.set_num_steps(task.num_steps, task.steps_per_epoch())
     return optimizer
 
@@ -76,6 +76,10 @@ def _converted(preset, options, task):
 OPPONENTS = {
     "default": _default,
     "default without length": lambda task: keras_l2l.LearnedOptimizer(),
+    **{
+        f"default at {rate}": functools.partial(_default, learning_rate=rate)
+        for rate in (0.3, 0.1)
+    },
     "fresh": _fresh,
     "adam": lambda task: keras.optimizers.Adam(),
     **{
