@@ -50,6 +50,10 @@ class Programs:
         """
         if not tracing.traces():
             return function(*args)
+        is_shared = self._programs is _programs
+        if not is_shared and keras.backend.backend() == "torch":
+            # Programs of its own would be dropped after each step.
+            return tracing.run(function, args)
         leaves = list(map(_as_tensor, nests.leaves_of(args)))
         key = (
             self._key,
@@ -63,7 +67,7 @@ class Programs:
             args = nests.pack_leaves(args, leaves)
             program = tracing.traced(function, args, jit_compile)
             self._programs[key] = program
-        if self._programs is _programs:
+        if is_shared:
             _programs.move_to_end(key)
             while len(_programs) > _KEPT:
                 _programs.popitem(last=False)

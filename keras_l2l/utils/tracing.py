@@ -1,6 +1,7 @@
 """Functions as graphs that hold no variables, on TensorFlow and PyTorch."""
 
 import sys
+import threading
 import warnings
 
 import keras
@@ -42,18 +43,35 @@ def traced(function, args, jit_compile):
         `nests.leaves_of`.
     """
     if keras.backend.backend() == "torch":
-        return _traced_by_torch(function, args)
+        return _TorchProgram(function, args, trace=True)
     return _traced_by_tensorflow(function, args, jit_compile)
 
 
+def run(function, args):
+    """Returns `function(*args)`, without a graph.
+
+    Args:
+        function, args: As for `traced`.
+    """
+    if keras.backend.backend() == "torch":
+        program = _TorchProgram(function, args, trace=False)
+        return program(*nests.leaves_of(args))
+    return function(*args)
+
+
 def context():
-    """Returns what graphs belong to.
+    """Returns what graphs belong to, hashable.
 
     On TensorFlow, this is its context, which a reset replaces, as in its own
     tests and those of Keras.
     """
-    if keras.backend.backend() != "tensorflow":
-        return None
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return tuple(
+            (torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
+            for kind in ("cpu", "cuda")
+        )
     from tensorflow.python.eager import context
 
     return context.context()
@@ -132,86 +150,110 @@ class _TorchVariable:
         self.value, self.dtype, self.shape = value, value.dtype, value.shape
 
     def assign(self, value):
-        self.value = ops.cast(value, self.dtype)
+        value = ops.cast(value, self.dtype)
+        if value.shape != self.shape:
+            raise ValueError(
+                "A variable must be assigned a value of its shape, "
+                f"{tuple(self.shape)}. Received: {tuple(value.shape)}."
+            )
+        self.value = value
 
 
-def _traced_by_torch(function, args):
-    """Returns a function that calls the operations of another alone.
+class _TorchProgram:
+    """Calls a function of nests, which assigns to variables, as a whole.
 
-    Of a step of hundreds of operations on small tensors, what Keras and Python
-    do around them takes most of the time.
+    Args:
+        function, args: As for `traced`.
+        trace: Bool, whether to run a program of its operations. Of a step of
+            hundreds of operations on small tensors, what Keras and Python do
+            around them takes most of the time.
+    """
+
+    def __init__(self, function, args, trace):
+        leaves = nests.leaves_of(args)
+        self._function, self._pack = function, nests.packer(args)
+        self._number = len(leaves)
+        self._present = [i for i, v in enumerate(leaves) if v is not None]
+        self._variables = [
+            i for i in self._present if hasattr(leaves[i], "assign")
+        ]
+        self._program = self._of_tensors
+        # What has no arguments would be a constant, each time the same tensor.
+        if trace and leaves:
+            # A copy of each: PyTorch knows tensors of a trace by identity.
+            tensors = [t.detach() for t in self._tensors(leaves)]
+            self._program = _torch_program(self._of_tensors, tensors)
+
+    def __call__(self, *leaves):
+        import torch
+
+        with torch.no_grad():
+            found = iter(self._program(*self._tensors(leaves)))
+            result = [next(found) if given else None for given in self._given]
+            if self._variables:
+                values = [leaves[i].value.detach() for i in self._variables]
+                held = {v.untyped_storage().data_ptr() for v in values}
+                after = [
+                    # Not of a variable that is written before it is read.
+                    v.clone() if v.untyped_storage().data_ptr() in held else v
+                    for v in found
+                ]
+                torch._foreach_copy_(values, after)
+        return self._pack_result(result)
+
+    def _tensors(self, leaves):
+        # A program takes tensors of one layout.
+        return [backends.read(leaves[i]).contiguous() for i in self._present]
+
+    def _of_tensors(self, *tensors):
+        leaves = [None] * self._number
+        for i, tensor in zip(self._present, tensors, strict=True):
+            is_variable = i in self._variables
+            leaves[i] = _TorchVariable(tensor) if is_variable else tensor
+        result = self._function(*self._pack(leaves))
+        found, self._pack_result = nests.leaves_of(result), nests.packer(result)
+        self._given = [leaf is not None for leaf in found]
+        assigned = [leaves[i].value for i in self._variables]
+        return tuple(t for t in [*found, *assigned] if t is not None)
+
+
+# `make_fx` is of one thread.
+_lock = threading.RLock()
+
+
+def _torch_program(function, tensors):
+    """Returns a function of tensors as a program of PyTorch, if it can be one.
+
+    What looks at values, as `ops.cond` does, cannot.
     """
     import torch
 
-    leaves, pack = nests.leaves_of(args), nests.packer(args)
-    present = [i for i, leaf in enumerate(leaves) if leaf is not None]
-    variables = [i for i in present if hasattr(leaves[i], "assign")]
-    pack_result, is_given = None, []
-
-    def of_plain_tensors(*tensors):
-        nonlocal pack_result, is_given
-        leaves_now = [None] * len(leaves)
-        for i, tensor in zip(present, tensors, strict=True):
-            leaves_now[i] = _TorchVariable(tensor) if i in variables else tensor
-        result = function(*pack(leaves_now))
-        found, pack_result = nests.leaves_of(result), nests.packer(result)
-        is_given = [leaf is not None for leaf in found]
-        assigned = [leaves_now[i].value for i in variables]
-        return tuple(t for t in [*found, *assigned] if t is not None)
-
-    def values(leaves):
-        return [
-            leaves[i].value.detach() if i in variables else leaves[i]
-            for i in present
-        ]
-
-    def as_it_is(*leaves):
-        return function(*pack(leaves))
-
-    if not leaves:
-        # What it returned would be constants, each time the same tensors.
-        return as_it_is
-    with torch.no_grad():
+    with _lock, torch.no_grad(), warnings.catch_warnings():
+        # Of `torch.jit.trace`.
+        warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            program = _program(of_plain_tensors, values(leaves))
-        except RuntimeError:
-            # What looks at values, as `ops.cond` does, has no graph. Any other
-            # error will be raised again.
-            return as_it_is
-
-    def run(*leaves):
-        with torch.no_grad():
-            found = iter(program(*values(leaves)))
-            result = [next(found) if given else None for given in is_given]
-            if variables:
-                torch._foreach_copy_(
-                    [leaves[i].value.detach() for i in variables], list(found)
-                )
-        return pack_result(result)
-
-    return run
+            return _traced_by_torch(function, tensors)
+        except Exception:
+            # If it is an error of the function, it will be raised again.
+            return function
 
 
-def _program(function, tensors):
-    """Returns a function of tensors as a program of PyTorch."""
+def _traced_by_torch(function, tensors):
     import torch
     from torch.fx.experimental import proxy_tensor
 
-    graph = proxy_tensor.make_fx(function)(*tensors)
+    # With tensors that have no values: what reads them raises.
+    make = proxy_tensor.make_fx(function, tracing_mode="fake")
+    graph = make(*tensors)
     for node in graph.graph.nodes:
-        # A copy of a constant, which nobody changes.
-        if node.target == torch.ops.aten.lift_fresh_copy.default:
-            node.replace_all_uses_with(node.args[0])
+        if torch.Tag.dynamic_output_shape in getattr(node.target, "tags", ()):
+            raise ValueError(f"the shape depends on values: {node}")
     graph.graph.eliminate_dead_code()
     graph.recompile()
     if sys.version_info >= (3, 14) or not hasattr(torch.jit, "trace"):
         return graph
     # Deprecated, and three times as fast as the graph, which is Python. It is
     # not for the function itself: it would follow one branch of a condition on
-    # values, where `make_fx` raises.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        program = torch.jit.trace(
-            graph.eval(), tuple(tensors), check_trace=False
-        )
-        return torch.jit.freeze(program)
+    # values.
+    program = torch.jit.trace(graph.eval(), tuple(tensors), check_trace=False)
+    return torch.jit.freeze(program)

@@ -1,5 +1,7 @@
 """What PyTorch runs as one program; backends_test starts it there."""
 
+import concurrent.futures
+
 import keras
 import numpy as np
 import pytest
@@ -106,3 +108,108 @@ def test_the_next_model_of_the_same_shapes_traces_nothing(rule, traced):
             optimizer.apply([ops.ones(s) for s in shapes], variables)
         counts.append(len(traced))
     assert 0 < counts[0] == counts[1]
+
+
+def apply(rule, gradients, shape=(2,)):
+    """Returns the variables after some steps, each of a list of gradients."""
+    optimizer = keras_l2l.LearnedOptimizer(rule=rule)
+    variables = [keras.Variable(np.zeros(shape)) for _ in gradients[0]]
+    for of_step in gradients:
+        optimizer.apply(of_step, variables)
+    return [ops.convert_to_numpy(v) for v in variables]
+
+
+def test_the_same_tensor_twice_is_two_arguments(traced):
+    once, other = ops.ones((2,)), ops.full((2,), 3.0)
+    for _ in range(2):
+        first, second = apply(rules.SGD(1.0), [[once, once], [once, other]])
+        np.testing.assert_array_equal(first, [-2, -2])
+        np.testing.assert_array_equal(second, [-4, -4])
+
+
+def test_the_layout_of_tensors_does_not_matter(traced):
+    gradient = ops.convert_to_tensor(np.arange(6.0, dtype="float32") - 2.5)
+    square = ops.reshape(gradient, (2, 3))
+    mixed = ops.transpose(ops.reshape(gradient, (3, 2)))
+    for gradients in ([square, mixed], [mixed, square]):
+        found = apply(None, [[g] for g in gradients], (2, 3))[0]
+        expected = apply(
+            None, [[ops.copy(g.contiguous())] for g in gradients], (2, 3)
+        )[0]
+        np.testing.assert_array_equal(found, expected)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Delayed(base.UpdateRule):
+    """Moves against the gradient of two steps before."""
+
+    def init_meta_params(self, seed):
+        return {}
+
+    def init_state(self, shapes):
+        zeros = [ops.zeros(shape) for shape in shapes]
+        return {"now": zeros, "before": [ops.copy(z) for z in zeros]}
+
+    def step(self, meta_params, inputs, state):
+        # What is added in place is the rule's own, and new in each step.
+        total = ops.convert_to_tensor(0.0)
+        total += 1.0
+        return [-total * g for g in state["before"]], {
+            "now": list(inputs.gradients),
+            "before": state["now"],
+        }
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OfItsOwn(Delayed):
+    """The same, with an attribute that is not plain data."""
+
+    def __init__(self):
+        self.function = lambda: None
+
+
+@pytest.mark.parametrize("rule", [Delayed, OfItsOwn])
+def test_a_state_may_become_another(rule, traced):
+    gradients = [[ops.full((2,), float(i))] for i in (1, 2, 4, 8, 16)]
+    np.testing.assert_array_equal(apply(rule(), gradients)[0], [-7, -7])
+    # One program for all steps, or none.
+    assert len(traced) <= 3
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: ops.cast(ops.shape(ops.nonzero(x > 0)[0])[0], "float32"),
+        lambda x: ops.full((), float(np.mean(ops.convert_to_numpy(x)))),
+        lambda x: x + 1 if x[0] > 0 else x - 1,
+    ],
+    ids=["nonzero", "numpy", "branch"],
+)
+def test_values_are_never_constants(function, traced):
+    for x in ([1.0, 1.0], [-1.0, 2.0], [3.0, -3.0]):
+        tensor = ops.convert_to_tensor(x)
+        np.testing.assert_array_equal(run(function, tensor), function(tensor))
+
+
+def test_the_precision_of_autocast_stays_there(traced):
+    import torch
+
+    def product(x):
+        return ops.matmul(x, x)
+
+    x = ops.full((2, 2), 1.001)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(run(product, x)[0, 0]) == 2.0
+    assert float(run(product, x)[0, 0]) > 2.003
+
+
+def test_threads_trace_one_after_the_other(traced):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(
+            pool.map(
+                lambda n: apply(rules.SGD(1.0), [[ops.ones((n,))]], (n,))[0],
+                range(1, 5),
+            )
+        )
+    assert [len(v) for v in found] == [1, 2, 3, 4]
+    assert all((v == -1).all() for v in found)
