@@ -15,21 +15,8 @@ import keras_l2l
 from keras_l2l import rules
 from keras_l2l.optimizer import execution
 from keras_l2l.optimizer import programs
-from keras_l2l.utils import tracing
 
-
-@pytest.fixture
-def traced(monkeypatch):
-    """Whether XLA compiles it, of each program that is traced from here on."""
-    monkeypatch.setattr(programs, "_programs", type(programs._programs)())
-    found, trace = [], tracing.traced
-
-    def counted(function, args, jit_compile):
-        found.append(jit_compile)
-        return trace(function, args, jit_compile)
-
-    monkeypatch.setattr(tracing, "traced", counted)
-    return found
+pytest_plugins = ["counted_traces"]
 
 
 def train(optimizer, units=5, **arguments):

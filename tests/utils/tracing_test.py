@@ -11,25 +11,11 @@ import keras_l2l
 from keras_l2l import rules
 from keras_l2l.optimizer import programs
 from keras_l2l.rules import base
-from keras_l2l.utils import tracing
 
+pytest_plugins = ["counted_traces"]
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="of PyTorch"
 )
-
-
-@pytest.fixture
-def traced(monkeypatch):
-    """The functions that are traced from here on."""
-    monkeypatch.setattr(programs, "_programs", type(programs._programs)())
-    found, trace = [], tracing.traced
-
-    def noted(function, args, jit_compile):
-        found.append(function)
-        return trace(function, args, jit_compile)
-
-    monkeypatch.setattr(tracing, "traced", noted)
-    return found
 
 
 def run(function, *args):
