@@ -58,6 +58,9 @@ def summarize(runs):
             last = inf_if_diverged([run[name][-1] for run in found])
             row[name], row[f"{name}_ci95"] = _mean_ci95(last)
         last = [run["metric"] and run["metric"][-1] for run in found]
+        first = inf_if_diverged(found[0]["valid_loss"][-1])
+        row["valid_loss_of_first"] = float(first)
+        row["metric_of_first"] = last[0]
         row["metric"], row["metric_ci95"] = (
             (None, None) if None in last else _mean_ci95(last)
         )
@@ -97,7 +100,7 @@ def figures(rows):
     for opponent in (ADAM, fixed, ADAMW_BEST, "celo", "celo2", "muon"):
         for learned in (LEARNED, WITHOUT_LENGTH):
             pairs = [
-                (t, grid[t, learned], grid[t, opponent])
+                (t, *_of_same_seeds(grid[t, learned], grid[t, opponent]))
                 for t in tasks
                 if {(t, learned), (t, opponent)} <= grid.keys()
             ]
@@ -126,6 +129,16 @@ def figures(rows):
     if lines:
         lines.append(_seeds(rows))
     return [f"- {line}" for line in lines]
+
+
+def _of_same_seeds(*rows):
+    """Returns the rows, of the first seed alone if others are not of all."""
+    if len({row["seeds"] for row in rows}) == 1:
+        return rows
+    return [
+        {**row, **{n: row[f"{n}_of_first"] for n in ("valid_loss", "metric")}}
+        for row in rows
+    ]
 
 
 def _seeds(rows):

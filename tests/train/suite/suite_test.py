@@ -314,6 +314,15 @@ def test_figures_count_tasks():
     ]
 
 
+def test_optimizers_are_compared_on_the_same_seeds():
+    runs = {
+        ("t", "default"): [finished(4, 2), finished(4, 9), finished(4, 9)],
+        ("t", "adam"): [finished(4, 3)],
+    }
+    line, *_ = suite_report.figures(suite_report.summarize(runs))
+    assert "at or below adam on 1 of 1" in line
+
+
 def test_a_committed_suite_is_shown_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(committed, "RESULTS", tmp_path / "results")
     rows = suite_report.summarize(RUNS)
