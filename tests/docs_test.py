@@ -93,6 +93,10 @@ assert again.history["meta_loss"] == result.history["meta_loss"]
 for curves in (learned, adam):
     assert curves[:, -1].mean() < curves[:, 0].mean()
 """,
+    "docs/recipes.md": """
+assert model.optimizer.iterations == 5 * 45
+assert model.evaluate(x / 16, y, verbose=0) < 0.5
+""",
     "docs/writing_a_rule.md": """
 before, *_, after = result.history["validation"]
 assert after["final_loss"] < before["final_loss"]
