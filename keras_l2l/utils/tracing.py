@@ -188,17 +188,17 @@ class _TorchProgram:
         import torch
 
         with torch.no_grad():
-            found = iter(self._program(*self._tensors(leaves)))
+            found = self._program(*self._tensors(leaves))
+            values = [leaves[i].value.detach() for i in self._variables]
+            held = {v.untyped_storage().data_ptr() for v in values}
+            found = iter(
+                # Not a variable itself, which is written before it is read.
+                t.clone() if t.untyped_storage().data_ptr() in held else t
+                for t in found
+            )
             result = [next(found) if given else None for given in self._given]
-            if self._variables:
-                values = [leaves[i].value.detach() for i in self._variables]
-                held = {v.untyped_storage().data_ptr() for v in values}
-                after = [
-                    # Not of a variable that is written before it is read.
-                    v.clone() if v.untyped_storage().data_ptr() in held else v
-                    for v in found
-                ]
-                torch._foreach_copy_(values, after)
+            if values:
+                torch._foreach_copy_(values, list(found))
         return self._pack_result(result)
 
     def _tensors(self, leaves):

@@ -147,6 +147,15 @@ class Delayed(base.UpdateRule):
 
 
 @keras.saving.register_keras_serializable(package="tests")
+class Climbs(Delayed):
+    """The same, with a part of the old state as its update."""
+
+    def step(self, meta_params, inputs, state):
+        _, after = super().step(meta_params, inputs, state)
+        return state["before"], after
+
+
+@keras.saving.register_keras_serializable(package="tests")
 class OfItsOwn(Delayed):
     """The same, with an attribute that is not plain data."""
 
@@ -154,10 +163,13 @@ class OfItsOwn(Delayed):
         self.function = lambda: None
 
 
-@pytest.mark.parametrize("rule", [Delayed, OfItsOwn])
-def test_a_state_may_become_another(rule, traced):
+@pytest.mark.parametrize(
+    ("rule", "expected"), [(Delayed, -7), (Climbs, 7), (OfItsOwn, -7)]
+)
+def test_a_state_may_become_another(rule, expected, traced):
     gradients = [[ops.full((2,), float(i))] for i in (1, 2, 4, 8, 16)]
-    np.testing.assert_array_equal(apply(rule(), gradients)[0], [-7, -7])
+    found = apply(rule(), gradients)[0]
+    np.testing.assert_array_equal(found, [expected, expected])
     # One program for all steps, or none.
     assert len(traced) <= 3
 

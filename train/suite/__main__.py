@@ -4,8 +4,7 @@ Every optimizer trains the same Keras models with `compile` and `fit`. Each run
 is a file in --output_dir/runs: the same command goes on where it was stopped,
 and a new optimizer is run beside the old ones. Writes --output_dir/suite.json,
 of all runs of these optimizers that are in the folder, and prints its tables. A
-worker has one core. Needs pip install
-keras_l2l[suite]. Examples:
+worker has one core. Needs pip install keras_l2l[suite]. Examples:
 
   python -m train.suite --output_dir=runs/suite
   python -m train.suite --output_dir=runs/suite --task=gpt --optimizer=default
