@@ -1,7 +1,7 @@
 """Reinforcement learning in a custom loop: REINFORCE on CartPole.
 
 Trains a policy with Adam and with the default, each at three learning rates and
-with three seeds, and prints the mean return of the episodes in between. The
+with ten seeds, and prints the mean return of the episodes in between. The
 number of updates is told to the default. Needs gymnasium:
 
   pip install gymnasium
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import keras_l2l
 
-UPDATES, EPISODES, SEEDS = 100, 4, 3
+UPDATES, EPISODES, SEEDS = 100, 4, 10
 DISCOUNT = 0.99
 OPTIMIZERS = {
     # Keras' example "Actor Critic Method" has 0.01.
@@ -97,7 +97,7 @@ def train(make_optimizer, seed):
 
 def main():
     parts = 4
-    print("mean return of updates, and the least and the most of three seeds:")
+    print("mean return of updates, and the least and the most of ten seeds:")
     header = [
         f"{UPDATES // parts * i + 1}-{UPDATES // parts * (i + 1)}"
         for i in range(parts)

@@ -18,6 +18,7 @@ _SIGNALS = (
     "progress",
     "epochs",
     "unknown_epochs",
+    "per_epoch",
     "agreement_fast",
     "agreement_slow",
     "scale",
@@ -51,7 +52,7 @@ _CONSTANTS = {
 _SPARSE = 0.5
 # The slow momentum of a row that is seldom read is of its last gradients: with
 # less of it, the row hardly follows what they have in common.
-_LEAST_SLOW = -0.3
+_LEAST_SLOW = 0.6
 _DECAYS = {"fast": 0.9, "slow": 0.98, "square": 0.99}
 # Of the share of coordinates that have a gradient.
 _ACTIVE_DECAY = 0.99
@@ -82,16 +83,22 @@ class MomentumMixture(blockwise.BlockwiseRule):
     `rms` is the root mean square over the coordinates of a tensor that have had
     a gradient. `slow_weight`, `rate` and `decay` are, for each tensor, a linear
     function of its signals or the exponential of a bounded one; `slow_weight`
-    is at least -0.3 where gradients are sparse, as those of an embedding.
-    Signals are the length of the training in steps and in epochs, what is over
-    of it; how much gradients agree with each other, which is the RMS of
-    normalized momenta; the tensor's scale at the first step, its growth since,
-    its shape; the share of its coordinates that have had a gradient, and of
-    these the share that has one in a step; and how far gradients have fallen
-    from their peak, as they do where a network has learned its examples by
+    is at least 0.6 where gradients are sparse, as those of an embedding.
+    Signals are the length of the training in steps and in epochs, the steps of
+    an epoch, what is over of the training; how much gradients agree with each
+    other, which is the RMS of normalized momenta; the tensor's scale at the
+    first step, its growth since, its shape; the share of its coordinates that
+    have had a gradient, and of these the share that has one in a step; and how
+    far gradients have fallen from their peak, as they do where a network has
+    learned its examples by
     heart. For a known length, `schedule` is a warmup and a power of a cosine
     that ends at 0; of unknown length, a slow decay. Tensors with fewer than two
     axes have no weight decay, and a size that does not depend on their scale.
+
+    In the shipped meta-parameters, `decay` is large where an epoch has few
+    steps and gradients hardly agree, as where a network has learned its
+    examples by heart. It gets smaller as gradients agree, as they do where it
+    keeps a network from learning: it limits itself.
 
     All numbers are meta-parameters, also the decays of the EMAs. The state has
     three floats per coordinate and three per tensor.
@@ -111,7 +118,8 @@ class MomentumMixture(blockwise.BlockwiseRule):
         Normalized directions with weight decay and a schedule from outside:
         Celo2 (arXiv 2602.19142). Steps that grow with the scale: LAMB
         (arXiv 1904.00962). Caution: arXiv 2411.16085. Two momenta: AdEMAMix
-        (arXiv 2409.03137).
+        (arXiv 2409.03137). Weight decay that gets smaller with the steps of an
+        epoch: arXiv 2405.13698.
     """
 
     rests_without_gradient = True
@@ -330,6 +338,7 @@ def _signals(blocks, t, steps, per_epoch, measured):
         # The square: few epochs do not matter, and many the more.
         "epochs": epochs_known * ops.square(ops.log1p(longest / per_epoch) / 3),
         "unknown_epochs": 1 - epochs_known,
+        "per_epoch": epochs_known * ops.log1p(per_epoch / 40),
         "agreement_fast": 0.5 * ops.log(measured["fast"] + 1e-8) + 1,
         "agreement_slow": 0.5 * ops.log(measured["slow"] + 1e-8) + 1.5,
         "scale": ops.log(scale) + 2,

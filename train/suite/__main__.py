@@ -42,9 +42,9 @@ def define_flags():
     flags.DEFINE_multi_enum(
         "optimizer",
         _OPTIMIZERS,
-        _OPTIMIZERS,
+        [*_OPTIMIZERS, *opponents.ABLATIONS],
         "Optimizer. Can be repeated. Default: all that need no weights, and "
-        "those whose weights are given.",
+        "those whose weights are given, without ablations.",
     )
     flags.DEFINE_integer("seeds", 3, "Runs of each.", lower_bound=1)
     flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)

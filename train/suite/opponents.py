@@ -7,6 +7,7 @@ and returns a new optimizer, or `None` if the task has none of this kind.
 import functools
 
 import keras
+import numpy as np
 
 import keras_l2l
 from keras_l2l.evaluation.compare import warmup_cosine
@@ -67,6 +68,43 @@ def _fresh(task):
     )
 
 
+def _changed(change, task):
+    """Returns the default with other meta-parameters, of which it is one."""
+    optimizer = keras_l2l.LearnedOptimizer()
+    params = keras.tree.map_structure(np.array, optimizer.meta_params)
+    change(params)
+    changed = keras_l2l.LearnedOptimizer(
+        rule=optimizer.rule, meta_params=params
+    )
+    changed.set_num_steps(task.num_steps, task.steps_per_epoch())
+    return changed
+
+
+def _no_decay(params):
+    params["controls"]["decay"][:] = 0
+    params["controls"]["decay"][0] = -30.0  # A logarithm.
+
+
+def _one_for_all(control):
+    def change(params):
+        # The first is that of the signal 1.
+        params["controls"][control][1:] = 0
+
+    return change
+
+
+def _no_slow(params):
+    params["controls"]["slow"][:] = 0
+
+
+def _no_scale(params):
+    params["constants"]["scale_power"][...] = 0
+
+
+def _no_limit(params):
+    params["constants"]["limit"][...] = 10.0  # A logarithm.
+
+
 def _converted(preset, options, task):
     return keras_l2l.LearnedOptimizer.from_preset(
         preset, num_steps=task.num_steps, **options
@@ -90,6 +128,19 @@ OPPONENTS = {
     "schedule-free": _schedule_free,
     "example": _example,
 }
+# The default without one of its parts: what it is worth.
+ABLATIONS = {
+    name: functools.partial(_changed, change)
+    for name, change in {
+        "no weight decay": _no_decay,
+        "one weight decay": _one_for_all("decay"),
+        "one rate": _one_for_all("rate"),
+        "no slow momentum": _no_slow,
+        "one slow weight": _one_for_all("slow"),
+        "no scale": _no_scale,
+        "no limit": _no_limit,
+    }.items()
+}
 # With published weights: the flag for the preset's folder, and the arguments of
 # the rule. Their rates are those of their meta-training; Celo2 has warmup and a
 # cosine, too.
@@ -112,4 +163,4 @@ def table(presets):
         for name, (flag, options) in CONVERTED.items()
         if flag in presets
     }
-    return {**OPPONENTS, **converted}
+    return {**OPPONENTS, **ABLATIONS, **converted}

@@ -34,6 +34,8 @@ _TABLES = {
     ),
     "Steps to it": ("steps_to_adam", None),
 }
+# With ablations, it is the only table.
+_TITLE = "Percent by which the validation loss ends above that of the default"
 
 
 def summarize(runs):
@@ -82,6 +84,9 @@ def format_tables(rows):
     Args:
         rows: List of dicts as from `summarize`.
     """
+    names = {row["optimizer"] for row in rows}
+    if names.intersection(opponents.ABLATIONS) and LEARNED in names:
+        return f"{_TITLE}:\n\n{_relative(rows)}"
     (first, columns), *others = _TABLES.items()
     parts = [f"{first}:\n\n{_grid(rows, *columns)}\n"]
     if found := figures(rows):
@@ -196,6 +201,29 @@ def _with_best(rows):
             best = min(rates, key=_loss)
             found.append({**best, "optimizer": ADAMW_BEST})
     return found
+
+
+def _relative(rows):
+    """Returns a table of tasks by optimizers, and their geometric means."""
+    names = list(dict.fromkeys(row["optimizer"] for row in rows))
+    names.remove(LEARNED)
+    losses = {(row["task"], row["optimizer"]): _loss(row) for row in rows}
+    ratios, table = [], []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        default = losses[task, LEARNED]
+        ratios.append([losses[task, name] / default for name in names])
+        table.append([task, *map(_percent, ratios[-1])])
+    means = np.exp(np.mean(np.log(ratios), axis=0))
+    table.append(["geometric mean", *map(_percent, means)])
+    return tabulate.tabulate(
+        [["task", *names], *table],
+        tablefmt="plain",
+        disable_numparse=True,
+    )
+
+
+def _percent(ratio):
+    return f"{100 * (ratio - 1):+.0f}" if np.isfinite(ratio) else "diverges"
 
 
 def _grid(rows, name, interval):

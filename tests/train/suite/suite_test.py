@@ -171,6 +171,33 @@ def test_learned_optimizers_know_the_length_but_for_one():
         assert rules["default without length"].num_steps is None
 
 
+def test_an_ablation_is_the_default_without_a_part():
+    x = np.random.default_rng(0).normal(size=(2, 20, 10)).astype("float32")
+    found = {}
+    for name in ("default", *opponents.ABLATIONS):
+        optimizer = opponents.table({})[name](tiny("one"))
+        variable = keras.Variable(x[0])
+        optimizer.build([variable])
+        optimizer.apply([keras.ops.convert_to_tensor(x[1])])
+        assert optimizer.rule.num_steps == 4
+        found[name] = variable.numpy().tobytes()
+    assert len({*found.values()}) == len(found)
+
+
+def test_ablations_are_shown_against_the_default(run, tmp_path):
+    output = run(
+        *("--optimizer=default", "--optimizer=one rate", "--seeds=1"),
+        "--num_steps=20",
+    )
+    assert "the validation loss ends above that of the default" in output
+    assert "geometric mean" in output and "diverges" not in output
+    rows = json.loads((tmp_path / "suite.json").read_text())["rows"]
+    loss = {(r["task"], r["optimizer"]): r["valid_loss"] for r in rows}
+    percent = 100 * (loss["one", "one rate"] / loss["one", "default"] - 1)
+    (line,) = [x for x in output.splitlines() if x.startswith("one ")]
+    assert line.split() == ["one", f"{percent:+.0f}"]
+
+
 def test_warmup_and_cosine():
     schedule = opponents.warmup_cosine(0.01, 200)
     found = [float(schedule(step)) for step in (0, 5, 10, 105, 200)]
