@@ -90,10 +90,10 @@ class MomentumMixture(blockwise.BlockwiseRule):
     first step, its growth since, its shape; the share of its coordinates that
     have had a gradient, and of these the share that has one in a step; and how
     far gradients have fallen from their peak, as they do where a network has
-    learned its examples by
-    heart. For a known length, `schedule` is a warmup and a power of a cosine
-    that ends at 0; of unknown length, a slow decay. Tensors with fewer than two
-    axes have no weight decay, and a size that does not depend on their scale.
+    learned its examples by heart. For a known length, `schedule` is a warmup
+    and a power of a cosine that ends at 0; of unknown length, a slow decay.
+    Tensors with fewer than two axes have no weight decay, and a size that does
+    not depend on their scale.
 
     In the shipped meta-parameters, `decay` is large where an epoch has few
     steps and gradients hardly agree, as where a network has learned its

@@ -181,11 +181,10 @@ def shipped_decay(gradients, steps_per_epoch=None):
     """Returns the weight decay of the default, relative to its step."""
     preset = keras_l2l.presets.load_preset("l2l_varied")
     rule = preset.rule.for_num_steps(1000, steps_per_epoch)
-    shape, size = gradients[0][0].shape, 1.0
-    zero, large = np.zeros(shape, "float32"), np.full(shape, size, "float32")
+    shape = gradients[0][0].shape
     without, with_decay = (
         steps(gradients, [p], rule, meta_params=preset.meta_params)[-1][0]
-        for p in (zero, large)
+        for p in (np.zeros(shape, "float32"), np.ones(shape, "float32"))
     )
     # Of a large tensor, both are larger.
     scale = np.sqrt(np.mean(with_decay**2) / np.mean(without**2))

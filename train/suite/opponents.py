@@ -69,7 +69,7 @@ def _fresh(task):
 
 
 def _changed(change, task):
-    """Returns the default with other meta-parameters, of which it is one."""
+    """Returns the default after a change of its meta-parameters."""
     optimizer = keras_l2l.LearnedOptimizer()
     params = keras.tree.map_structure(np.array, optimizer.meta_params)
     change(params)
@@ -128,7 +128,7 @@ OPPONENTS = {
     "schedule-free": _schedule_free,
     "example": _example,
 }
-# The default without one of its parts: what it is worth.
+# The default without one of its parts, which shows what the part is worth.
 ABLATIONS = {
     name: functools.partial(_changed, change)
     for name, change in {

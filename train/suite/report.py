@@ -208,12 +208,17 @@ def _relative(rows):
     names = list(dict.fromkeys(row["optimizer"] for row in rows))
     names.remove(LEARNED)
     losses = {(row["task"], row["optimizer"]): _loss(row) for row in rows}
-    ratios, table = [], []
+    found = {name: [] for name in names}
+    table = []
     for task in dict.fromkeys(row["task"] for row in rows):
-        default = losses[task, LEARNED]
-        ratios.append([losses[task, name] / default for name in names])
-        table.append([task, *map(_percent, ratios[-1])])
-    means = np.exp(np.mean(np.log(ratios), axis=0))
+        table.append([task])
+        for name in names:
+            if not {(task, name), (task, LEARNED)} <= losses.keys():
+                table[-1].append("")
+                continue
+            found[name].append(losses[task, name] / losses[task, LEARNED])
+            table[-1].append(_percent(found[name][-1]))
+    means = [np.exp(np.mean(np.log(ratios))) for ratios in found.values()]
     table.append(["geometric mean", *map(_percent, means)])
     return tabulate.tabulate(
         [["task", *names], *table],

@@ -185,9 +185,10 @@ def test_an_ablation_is_the_default_without_a_part():
 
 
 def test_ablations_are_shown_against_the_default(run, tmp_path):
+    names = ("default", "one rate", "example")
     output = run(
-        *("--optimizer=default", "--optimizer=one rate", "--seeds=1"),
-        "--num_steps=20",
+        *(f"--optimizer={name}" for name in names),
+        *("--seeds=1", "--num_steps=20"),
     )
     assert "the validation loss ends above that of the default" in output
     assert "geometric mean" in output and "diverges" not in output
@@ -195,6 +196,7 @@ def test_ablations_are_shown_against_the_default(run, tmp_path):
     loss = {(r["task"], r["optimizer"]): r["valid_loss"] for r in rows}
     percent = 100 * (loss["one", "one rate"] / loss["one", "default"] - 1)
     (line,) = [x for x in output.splitlines() if x.startswith("one ")]
+    # The first task has no optimizer of an example.
     assert line.split() == ["one", f"{percent:+.0f}"]
 
 
