@@ -69,7 +69,7 @@ def _table(name):
             }
         )
     content = committed.read(name)
-    if content.get("benchmark") == "suite":
+    if content.get("benchmark") in ("suite", "ablations_of_default"):
         return format_tables(content["rows"])
     if "benchmark" in content:
         return benchmark.format_table(content["rows"])

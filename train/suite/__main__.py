@@ -3,12 +3,14 @@
 Every optimizer trains the same Keras models with `compile` and `fit`. Each run
 is a file in --output_dir/runs: the same command goes on where it was stopped,
 and a new optimizer is run beside the old ones. Writes --output_dir/suite.json,
-of all runs of these optimizers that are in the folder, and prints its tables. A
-worker has one core. Needs pip install keras_l2l[suite]. Examples:
+or ablations_of_default.json, of all runs of these optimizers that are in the
+folder, and prints its tables. A worker has one core. Needs
+pip install keras_l2l[suite]. Examples:
 
   python -m train.suite --output_dir=runs/suite
   python -m train.suite --output_dir=runs/suite --task=gpt --optimizer=default
   python -m train.suite --output_dir=runs/suite --celo=runs/celo
+  python -m train.suite --output_dir=runs/suite --ablations
 """
 
 import concurrent.futures
@@ -42,9 +44,15 @@ def define_flags():
     flags.DEFINE_multi_enum(
         "optimizer",
         _OPTIMIZERS,
-        [*_OPTIMIZERS, *opponents.ABLATIONS],
+        _OPTIMIZERS,
         "Optimizer. Can be repeated. Default: all that need no weights, and "
-        "those whose weights are given, without ablations.",
+        "those whose weights are given.",
+    )
+    flags.DEFINE_bool(
+        "ablations",
+        False,
+        "Compare the default without one of its parts with the default, "
+        "instead of with other optimizers.",
     )
     flags.DEFINE_integer("seeds", 3, "Runs of each.", lower_bound=1)
     flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
@@ -85,9 +93,15 @@ def main():
             f"{', '.join(sorted(absent.intersection(values.optimizer)))} "
             "without one. Convert the weights with train.convert_celo."
         )
+    name, optimizers = "suite", [n for n in table if n in values.optimizer]
+    if values.ablations:
+        name, optimizers = (
+            "ablations_of_default",
+            [report.LEARNED, *opponents.ABLATIONS],
+        )
     found = run(
         tasks,
-        [n for n in table if n in values.optimizer],
+        optimizers,
         presets,
         pathlib.Path(values.output_dir),
         values.seeds,
@@ -95,11 +109,11 @@ def main():
         values.replace,
     )
     rows = report.summarize(found)
-    output = pathlib.Path(values.output_dir, "suite.json")
+    output = pathlib.Path(values.output_dir, f"{name}.json")
     files.write_json(
         output,
         {
-            "benchmark": "suite",
+            "benchmark": name,
             "repeats": max(row["seeds"] for row in rows),
             **benchmark.machine(),
             "versions": versions(),

@@ -85,7 +85,7 @@ def format_tables(rows):
         rows: List of dicts as from `summarize`.
     """
     names = {row["optimizer"] for row in rows}
-    if names.intersection(opponents.ABLATIONS) and LEARNED in names:
+    if names.intersection(opponents.ABLATIONS):
         return f"{_TITLE}:\n\n{_relative(rows)}"
     (first, columns), *others = _TABLES.items()
     parts = [f"{first}:\n\n{_grid(rows, *columns)}\n"]
@@ -208,18 +208,17 @@ def _relative(rows):
     names = list(dict.fromkeys(row["optimizer"] for row in rows))
     names.remove(LEARNED)
     losses = {(row["task"], row["optimizer"]): _loss(row) for row in rows}
-    found = {name: [] for name in names}
-    table = []
-    for task in dict.fromkeys(row["task"] for row in rows):
-        table.append([task])
-        for name in names:
-            if not {(task, name), (task, LEARNED)} <= losses.keys():
-                table[-1].append("")
-                continue
-            found[name].append(losses[task, name] / losses[task, LEARNED])
-            table[-1].append(_percent(found[name][-1]))
-    means = [np.exp(np.mean(np.log(ratios))) for ratios in found.values()]
-    table.append(["geometric mean", *map(_percent, means)])
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    ratios = np.array(
+        [[losses[t, n] / losses[t, LEARNED] for n in names] for t in tasks]
+    )
+    means = np.exp(np.log(ratios).mean(axis=0))
+    table = [
+        [task, *map(_percent, of_task)]
+        for task, of_task in zip(
+            [*tasks, "geometric mean"], [*ratios, means], strict=True
+        )
+    ]
     return tabulate.tabulate(
         [["task", *names], *table],
         tablefmt="plain",

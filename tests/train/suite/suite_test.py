@@ -185,19 +185,18 @@ def test_an_ablation_is_the_default_without_a_part():
 
 
 def test_ablations_are_shown_against_the_default(run, tmp_path):
-    names = ("default", "one rate", "example")
-    output = run(
-        *(f"--optimizer={name}" for name in names),
-        *("--seeds=1", "--num_steps=20"),
-    )
+    output = run("--ablations", "--seeds=1", "--num_steps=20")
     assert "the validation loss ends above that of the default" in output
     assert "geometric mean" in output and "diverges" not in output
-    rows = json.loads((tmp_path / "suite.json").read_text())["rows"]
+    path = tmp_path / "ablations_of_default.json"
+    rows = json.loads(path.read_text())["rows"]
     loss = {(r["task"], r["optimizer"]): r["valid_loss"] for r in rows}
-    percent = 100 * (loss["one", "one rate"] / loss["one", "default"] - 1)
+    percent = [
+        f"{100 * (loss['one', name] / loss['one', 'default'] - 1):+.0f}"
+        for name in opponents.ABLATIONS
+    ]
     (line,) = [x for x in output.splitlines() if x.startswith("one ")]
-    # The first task has no optimizer of an example.
-    assert line.split() == ["one", f"{percent:+.0f}"]
+    assert line.split() == ["one", *percent]
 
 
 def test_warmup_and_cosine():
