@@ -47,6 +47,18 @@ def compiled(function, jit_compile=True):
     return function
 
 
+def as_written(function):
+    """Decorator: the `tf.function` of a user's training loop runs it as it is.
+
+    AutoGraph would take seconds to convert what is called in it.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(function)
+
+
 def outside_graphs():
     """Returns the context in which variables are created immediately.
 

@@ -1,3 +1,5 @@
+import traceback
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +16,25 @@ from keras_l2l.utils import backends
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
 Y = np.random.default_rng(1).integers(0, 3, size=64)
+
+
+class Looking(rules.SGD):
+    """Keeps the names of the files that call it."""
+
+    def coordinate_step(self, *args):
+        self.callers = [f.filename for f in traceback.extract_stack()]
+        return super().coordinate_step(*args)
+
+
+def test_autograph_converts_nothing_of_an_update():
+    optimizer = keras_l2l.LearnedOptimizer(rule=Looking(0.1))
+    variable = keras.Variable([1.0, 2.0])
+    optimizer.build([variable])
+    tf.function(lambda: optimizer.apply([tf.ones(2)], [variable]))()
+    np.testing.assert_allclose(variable, [0.9, 1.9])
+    callers = optimizer.rule.callers
+    own = next(i for i, f in enumerate(callers) if "keras_l2l" in f)
+    assert not any("autograph_generated" in f for f in callers[own:])
 
 
 def classifier(optimizer, dropout=0.2, **compile_arguments):
