@@ -13,6 +13,7 @@ import pytest  # noqa: E402
 
 import keras_l2l  # noqa: E402
 from keras_l2l import rules  # noqa: E402
+from keras_l2l.optimizer import chunks  # noqa: E402
 
 X, Y = np.ones((8, 3)), np.ones((8, 1))
 # A rule that JAX compiles quickly, where the rule does not matter.
@@ -20,6 +21,10 @@ LSTM = "l2l_fashion_mnist_mlp"
 
 on_jax = pytest.mark.skipif(
     keras.backend.backend() != "jax", reason="of JAX's stateless calls"
+)
+
+on_torch = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="of how PyTorch is called"
 )
 
 
@@ -138,3 +143,55 @@ def test_a_loss_is_not_accumulated():
     with pytest.raises(ValueError, match=message):
         optimizer.scale_loss(keras.ops.convert_to_tensor(9.0))
         optimizer.apply([keras.ops.ones(())], [keras.Variable(3.0)])
+
+
+def trained(gradients, slice_size, monkeypatch, **kwargs):
+    """Returns what steps make of a variable, and the optimizer."""
+    monkeypatch.setattr(chunks, "SLICE", slice_size)
+    variable = keras.Variable(np.full(gradients[0].shape, 0.5, "float32"))
+    optimizer = keras_l2l.LearnedOptimizer(**kwargs)
+    optimizer.build([variable])
+    for gradient in gradients:
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+    return [
+        np.array(keras.ops.convert_to_numpy(v))
+        for v in (variable, *optimizer.variables)
+    ], optimizer
+
+
+@on_torch
+@pytest.mark.parametrize("size", [40_000, 20_001, 7_000])
+@pytest.mark.parametrize("bad", [False, True])
+def test_slices_are_updated_as_the_whole(size, bad, monkeypatch):
+    rng = np.random.default_rng(0)
+    gradients = rng.normal(size=(3, 200, 251)).astype("float32")
+    if bad:
+        gradients[1, 0, :5] = np.nan
+        gradients[1, -1, -5:] = np.inf
+    expected, _ = trained(gradients, 10**6, monkeypatch)
+    received, optimizer = trained(gradients, size, monkeypatch)
+    for a, b in zip(received, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+    assert int(optimizer.skipped_steps) == bad
+    (told,) = optimizer.remarks() or [""]
+    assert told.startswith("Steps with" if bad else "")
+
+
+@on_torch
+def test_what_is_not_finite_is_masked(monkeypatch):
+    gradients = np.ones((2, 3), "float32")
+    gradients[1] = [1.0, np.nan, 1.0]
+    steps = [
+        trained(gradients[:n], 10**6, monkeypatch, learning_rate=0.5)[0][0]
+        for n in (1, 2)
+    ]
+    assert ((steps[1] != steps[0]) == [True, False, True]).all()
+    assert np.isfinite(steps[1]).all()
+
+
+@on_torch
+def test_large_gradients_are_finite(monkeypatch):
+    # Their sum is not.
+    gradients = np.full((1, 4), 3e38, "float32")
+    (value, *_), optimizer = trained(gradients, 10**6, monkeypatch)
+    assert (value != 0.5).all() and int(optimizer.skipped_steps) == 0

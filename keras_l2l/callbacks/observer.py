@@ -91,9 +91,9 @@ class Observer:
         steps = ops.cast(self._steps, "float32")
         rate = _RATE * ops.sqrt(1 - _BETA_2**steps) / (1 - _BETA_1**steps)
         adams = rate * self._first / (ops.sqrt(self._second) + _EPSILON)
-        rows = []
+        rows, masks = [], received.mask or [True] * len(updates)
         for variable, (start, end), update, mask in zip(
-            self.observed, self._bounds, updates, received.mask, strict=True
+            self.observed, self._bounds, updates, masks, strict=True
         ):
             value = ops.cast(backends.read(variable), "float32")
             squares = [

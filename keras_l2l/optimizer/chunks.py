@@ -6,10 +6,14 @@ import keras
 from keras import ops
 
 from keras_l2l.utils import backends
+from keras_l2l.utils import nests
 
 # Coordinates. For the paper's LSTM a chunk takes about 1 kB each, in caches
 # or nearly; smaller chunks cost more in overhead than caches bring.
 CHUNK = 8192
+# Coordinates of a slice on PyTorch, where the next operation then reads from a
+# cache what each writes. Smaller ones are not computed by several threads.
+SLICE = 2**17
 # Parts that run in parallel: while one waits for a core or for memory, another
 # runs. More take longer to compile.
 PARTS = 2
@@ -68,6 +72,62 @@ def map_in_chunks(function, vector, state, mask=None):
     results = _loop(run, results, waiting, None, 0, split)
     waiting = _slice(results, n - CHUNK)
     return _loop(run, results, waiting, mask, split, chunks)
+
+
+def has_slices(tensors):
+    """Returns whether `run_in_slices` divides one of these tensors."""
+    return any(math.prod(t.shape) > SLICE for t in tensors)
+
+
+def run_in_slices(step, *args):
+    """Returns `step(*args)` on PyTorch, a slice at a time.
+
+    Args:
+        step: Function that updates each coordinate by itself: it returns a
+            tensor `[n]`, and assigns to variables.
+        *args: Nests of `None`, and of tensors and variables, each `[n]` or the
+            same for all coordinates. The first is a tensor `[n]`.
+    """
+    import torch
+
+    leaves, pack = nests.leaves_of(args), nests.packer(args)
+    n = len(leaves[0])
+    # Slices have one size, and so one program: the last two may overlap.
+    size = math.ceil(n / math.ceil(n / SLICE))
+    if size == n:
+        return step(*args)
+
+    def sliced(start, copies=False):
+        found = []
+        for leaf in leaves:
+            if leaf is not None and tuple(leaf.shape) == (n,):
+                value = backends.read(leaf)[start : start + size]
+                if hasattr(leaf, "assign"):
+                    value = _TorchSlice(value.clone() if copies else value)
+                leaf = value
+            found.append(leaf)
+        return found
+
+    update = torch.empty_like(leaves[0])
+    last = sliced(n - size, copies=True)
+    of_last = step(*pack(last))
+    for start in range(0, n - size, size):
+        update[start : start + size] = step(*pack(sliced(start)))
+    update[n - size :] = of_last
+    for leaf, piece in zip(leaves, last, strict=True):
+        if isinstance(piece, _TorchSlice):
+            backends.read(leaf)[n - size :] = piece.value
+    return update
+
+
+class _TorchSlice:
+    """Stands for a part of a variable, which is written in place."""
+
+    def __init__(self, value):
+        self.value, self.dtype, self.shape = value, value.dtype, value.shape
+
+    def assign(self, value):
+        self.value.copy_(value)
 
 
 def _loop(run, results, waiting, mask, start, stop):

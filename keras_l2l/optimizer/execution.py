@@ -244,7 +244,7 @@ class BlockExecution(Execution):
         match keras.backend.backend():
             case "tensorflow":
                 join = blockwise.Joining.concatenate
-            case "torch" if not blockwise.is_large(inputs.gradients):
+            case "torch" if not chunks.has_slices(inputs.gradients):
                 # What Keras does around each operation costs most.
                 return super().step(meta_params, inputs, variables)
         updates, _ = self.rule.step_groups(
@@ -271,12 +271,17 @@ class BlockExecution(Execution):
         known = self._compiled(
             self._sample_step, meta_params, *sample, blocks, inputs
         )
-        update = self._compiled(
-            self._assign_known_step,
-            *(meta_params, gradient, param, mask),
-            *(variables, known, blocks, inputs),
-        )
-        return update, None
+
+        def step(gradient, param, mask, variables):
+            return self._compiled(
+                self._assign_known_step,
+                *(meta_params, gradient, param, mask),
+                *(variables, known, blocks, inputs),
+            )
+
+        if keras.backend.backend() == "torch":
+            step = functools.partial(chunks.run_in_slices, step)
+        return step(gradient, param, mask, variables), None
 
     def _compiled(self, function, *args):
         shared = programs.Programs(

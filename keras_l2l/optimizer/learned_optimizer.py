@@ -398,9 +398,12 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
 
     def count_step(
         self, counter: typing.Any, grads: Sequence[typing.Any]
-    ) -> None:
+    ) -> bool:
+        if skipped_steps.are_surely_finite(grads):
+            return True
         skips = programs.if_eager("skips", skipped_steps.skips, grads)
         self.assign_add(counter, ops.cast(skips, counter.dtype))
+        return False
 
     def update(
         self,
@@ -408,6 +411,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         variables: Sequence[typing.Any],
         learning_rate: typing.Any,
         device: str | None,
+        finite: bool = False,
     ) -> None:
         updated = self._updated_variables()
         shapes = [tuple(v.shape) for v in updated]
@@ -416,30 +420,33 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             self._var_key(v): g for g, v in zip(grads, variables, strict=True)
         }
         received = programs.if_eager(
-            ["received", shapes],
-            lambda grads, seen: gradients_lib.received(grads, shapes, seen),
+            ["received", shapes, finite],
+            lambda grads, seen: gradients_lib.received(
+                grads, shapes, seen, finite=finite
+            ),
             [by_variable.get(self._var_key(v)) for v in updated],
             list(map(backends.read, self._seen)),
         )
         for variable, value in zip(self._seen, received.seen, strict=True):
             self.assign(variable, value)
-        parts = zip(
-            self._division.split(received.gradients),
-            self._division.split(received.mask),
-            strict=True,
-        )
+        gradients = self._division.split(received.gradients)
+        masks = [None] * len(gradients)
+        if received.mask is not None:
+            masks = self._division.split(received.mask)
         step = self._eager_step(device)
         if backends.is_tracing():
             step = functools.partial(self._step, device)
-        rate = ops.cast(learning_rate, "float32")
         updates = self._division.join(
             [
-                [rate * update for update in step(part, self._loss, *inputs)]
-                for part, inputs in enumerate(parts)
+                step(part, self._loss, *inputs)
+                for part, inputs in enumerate(
+                    zip(gradients, masks, strict=True)
+                )
             ]
         )
-        self.observe(received, updates, updated)
-        self.add_to(updated, updates)
+        rate = ops.cast(learning_rate, "float32")
+        self.observe(received, rate, updates, updated)
+        self.add_to(updated, rate, updates)
         for state in self._pack_state(list(map(backends.read, self._state))):
             self.replace_values(updated, self.rule.replacements(state) or [])
 

@@ -1,5 +1,6 @@
 """The count of steps that NaN or infinite gradients spoil."""
 
+import keras
 from keras import ops
 
 from keras_l2l.utils import backends
@@ -18,6 +19,29 @@ def skips(gradients):
         if g is not None
     ]
     return ops.logical_not(ops.all(ops.stack(finite)))
+
+
+def are_surely_finite(gradients):
+    """Returns whether all gradients are finite, if a look is cheap; or `False`.
+
+    On PyTorch without a GPU nothing has to be waited for. To know that there is
+    nothing to mask then saves a third of the update.
+
+    Args:
+        gradients: As for `skips`.
+    """
+    if keras.backend.backend() != "torch":
+        return False
+    import torch
+
+    found = [g for g in gradients if g is not None]
+    if torch.compiler.is_compiling() or any(
+        g.device.type != "cpu" for g in found
+    ):
+        return False
+    # A sum takes one pass, and is not finite if any of it is not.
+    sums = torch.stack([g.detach().sum(dtype=torch.float32) for g in found])
+    return bool(torch.isfinite(sums).all())
 
 
 def remarks(optimizer, skipped_steps):

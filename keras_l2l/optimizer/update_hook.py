@@ -21,8 +21,9 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
 
     Subclasses implement `count_step(counter, grads)`, which is called before
     each update with their variable `skipped_steps`, and
-    `update(grads, variables, learning_rate, device)`. `device` is a string on
-    TensorFlow, the replica's, and `None` elsewhere.
+    `update(grads, variables, learning_rate, device, finite=False)`. `device` is
+    a string on TensorFlow, the replica's, and `None` elsewhere; `finite` is
+    what `count_step` returned: whether all gradients are known to be finite.
     """
 
     observer = None
@@ -63,15 +64,17 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
     def observe(
         self,
         received: typing.Any,
+        rate: typing.Any,
         updates: list[typing.Any],
         variables: Sequence[typing.Any],
     ) -> None:
-        """Shows an update to the observer, if there is one."""
+        """Shows `rate * updates` to the observer, if there is one."""
         if self.observer is None:
             return
         if not self.observer.variables:
             with backends.outside_graphs():
                 self._make_observer(variables)
+        updates = [rate * update for update in updates]
         self.observer(received, updates, backends.read(self.iterations))
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
@@ -119,21 +122,21 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
         )
 
     def add_to(
-        self, variables: Sequence[typing.Any], updates: Sequence[typing.Any]
+        self,
+        variables: Sequence[typing.Any],
+        rate: typing.Any,
+        updates: Sequence[typing.Any],
     ) -> None:
-        """Adds to each variable its update, a tensor of the same shape."""
-        if keras.backend.backend() == "torch":
-            import torch
-
-            # As Keras' optimizers: one call for all.
-            values = [v.value.detach() for v in variables]
-            torch._foreach_add_(
-                values,
-                [u.to(v.dtype) for u, v in zip(updates, values, strict=True)],
-            )
-            return
+        """Adds to each variable `rate` times its update, of the same shape."""
         for variable, update in zip(variables, updates, strict=True):
-            self.assign_add(variable, ops.cast(update, variable.dtype))
+            if (
+                keras.backend.backend() == "torch"
+                and variable.value.dtype == update.dtype
+            ):
+                # In one pass over the elements.
+                variable.value.detach().addcmul_(update, rate)
+                continue
+            self.assign_add(variable, ops.cast(rate * update, variable.dtype))
 
     def replace_values(
         self,
@@ -159,8 +162,8 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
                 grads, trainable_variables, learning_rate
             )
             return
-        self.count_step(self.skipped_steps, grads)
-        self.update(grads, trainable_variables, learning_rate, None)
+        finite = self.count_step(self.skipped_steps, grads)
+        self.update(grads, trainable_variables, learning_rate, None, finite)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         # TensorFlow registers a gradient of the sum, which holds the graph and

@@ -35,11 +35,6 @@ def groups(shapes):
     return [*([small] if small else []), *([i] for i in large)]
 
 
-def is_large(tensors):
-    """Returns whether these are one tensor that is computed by itself."""
-    return len(tensors) == 1 and math.prod(tensors[0].shape) >= _LARGE
-
-
 class Blocks(typing.NamedTuple):
     """What a rule is told of the tensors in an array.
 

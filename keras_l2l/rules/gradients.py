@@ -15,14 +15,14 @@ class Received(typing.NamedTuple):
     Attributes:
         gradients: List of dense tensors of the variables' shapes.
         mask: List of bool tensors of these shapes, False where the value and
-            the state of a coordinate must not change.
+            the state of a coordinate must not change; or `None` if all may.
         seen: List of bool tensors of these shapes, for the next step: whether
             a coordinate has had a gradient other than 0. Empty if the `seen`
             that was passed in is empty.
     """
 
     gradients: list
-    mask: list
+    mask: list | None
     seen: list
 
 
@@ -42,7 +42,7 @@ def init_seen(rule, shapes):
     return [ops.zeros(shape, "bool") for shape in shapes]
 
 
-def received(gradients, shapes, seen, dtype="float32"):
+def received(gradients, shapes, seen, dtype="float32", finite=False):
     """Returns what a rule sees of gradients.
 
     A coordinate is masked if its gradient is `None`, NaN or infinite, or if
@@ -57,13 +57,18 @@ def received(gradients, shapes, seen, dtype="float32"):
         shapes: List of tuples of ints, the variables' shapes.
         seen: As from `init_seen`, or as returned by the step before.
         dtype: String, dtype of the gradients that the rule sees.
+        finite: Bool, whether all gradients are known to be finite.
 
     Returns:
         `Received`.
     """
-    result = Received([], [], [])
+    masks = not finite or seen or any(g is None for g in gradients)
+    result = Received([], [] if masks else None, [])
     for i, (gradient, shape) in enumerate(zip(gradients, shapes, strict=True)):
         value = dense(gradient, shape, dtype)
+        result.gradients.append(value)
+        if not masks:
+            continue
         mask = ops.isfinite(value)
         if gradient is None:
             mask = ops.zeros(shape, "bool")
@@ -71,7 +76,6 @@ def received(gradients, shapes, seen, dtype="float32"):
             new = ops.logical_and(mask, value != 0)
             result.seen.append(ops.logical_or(seen[i], new))
             mask = ops.logical_and(mask, result.seen[i])
-        result.gradients.append(value)
         result.mask.append(mask)
     return result
 

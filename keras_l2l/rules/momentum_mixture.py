@@ -189,11 +189,11 @@ class MomentumMixture(blockwise.BlockwiseRule):
     def block_step(self, meta_params, gradient, param, state, blocks, inputs):
         t = ops.cast(inputs.iteration, gradient.dtype) + 1
         gradient = ops.clip(gradient, -_LARGEST, _LARGEST)
-        emas, unbiased = _averages(meta_params["decays"], gradient, state, t)
-        root = ops.sqrt(unbiased["square"] + _TINY)
+        emas, unbias = _averages(meta_params["decays"], gradient, state, t)
+        root = ops.sqrt(unbias["square"] * emas["square"] + _TINY)
         moves = emas["square"] > 0
         measured, of_tensors = _measure(
-            blocks, gradient, param, state, moves, unbiased, root, t
+            blocks, gradient, param, state, moves, emas, unbias, root, t
         )
         steps, per_epoch = self._length(inputs, gradient.dtype)
         told = _controls(
@@ -207,7 +207,7 @@ class MomentumMixture(blockwise.BlockwiseRule):
         )
         constants = meta_params["constants"]
         direction = _direction(
-            constants, slow, blocks, gradient, unbiased, root, measured
+            constants, slow, blocks, gradient, emas, unbias, root, measured
         )
         norm = blocks.means(lambda: ops.square(direction)) / measured["moving"]
         norm = ops.rsqrt(norm + 1e-12)
@@ -218,10 +218,10 @@ class MomentumMixture(blockwise.BlockwiseRule):
         )
         size = ops.where(is_matrix, size * relative, size)
         decay = ops.where(is_matrix, size * told["decay"], 0.0)
-        update = blocks.spread(size * norm) * direction + ops.where(
-            moves, blocks.spread(decay) * param, 0.0
+        update = blocks.spread(-size * norm) * direction + ops.where(
+            moves, blocks.spread(-decay) * param, 0.0
         )
-        return -update, {**emas, **of_tensors}
+        return update, {**emas, **of_tensors}
 
     def _length(self, inputs, dtype):
         """Returns `num_steps` and `steps_per_epoch`, 0 where not known."""
@@ -234,14 +234,14 @@ class MomentumMixture(blockwise.BlockwiseRule):
 
 
 def _averages(decays, gradient, state, t):
-    """Returns the EMAs after one more gradient, and without their bias."""
+    """Returns the EMAs after one more gradient, and factors without bias."""
     values = {
         "fast": gradient,
         "slow": gradient,
         "square": ops.square(gradient),
     }
     is_first = state["square"] == 0
-    emas, unbiased = {}, {}
+    emas, unbias = {}, {}
     for name, value in values.items():
         # The decay is 1 - exp(-x).
         complement = ops.exp(-decays[name])
@@ -250,15 +250,15 @@ def _averages(decays, gradient, state, t):
         # an embedding's row.
         weight = ops.where(is_first, correction, complement)
         emas[name] = state[name] + weight * (value - state[name])
-        unbiased[name] = emas[name] * (1 / correction)
-    return emas, unbiased
+        unbias[name] = 1 / correction
+    return emas, unbias
 
 
-def _measure(blocks, gradient, param, state, moves, unbiased, root, t):
+def _measure(blocks, gradient, param, state, moves, emas, unbias, root, t):
     """Returns what is known of each tensor, and its parts of the next state."""
     dtype = gradient.dtype
     moving = blocks.means(lambda: ops.cast(moves, dtype)) + 1e-6
-    square = blocks.means(lambda: unbiased["square"])
+    square = unbias["square"] * blocks.means(lambda: emas["square"])
     active = blocks.means(lambda: ops.cast(gradient != 0, dtype))
     active = state["active"] + (1 - _ACTIVE_DECAY) * (active - state["active"])
     rms = blocks.means(lambda: ops.square(param))
@@ -277,22 +277,26 @@ def _measure(blocks, gradient, param, state, moves, unbiased, root, t):
     for name in ("fast", "slow"):
         normalized = blocks.means(
             lambda name=name: ops.where(
-                moves, ops.square(unbiased[name] / root), 0.0
+                moves, ops.square(emas[name] / root), 0.0
             )
         )
-        measured[name] = normalized / moving
+        measured[name] = ops.square(unbias[name]) * normalized / moving
     return measured, {"scale": scale, "active": active, "peak": peak}
 
 
-def _direction(constants, slow, blocks, gradient, unbiased, root, measured):
+def _direction(constants, slow, blocks, gradient, emas, unbias, root, measured):
     """Returns the mixture of normalized momenta, limited."""
     damping = ops.exp(constants["damping"]) * ops.sqrt(
         measured["square"] + _TINY
     )
+    # Of tensors first: a product with all elements is a pass on PyTorch.
+    fast, slow = (
+        blocks.spread(weight * unbias[name] * ops.rsqrt(measured[name] + 1e-12))
+        for name, weight in (("fast", 1.0), ("slow", slow))
+    )
     mixture = (
-        blocks.spread(ops.rsqrt(measured["fast"] + 1e-12)) * unbiased["fast"]
-        + blocks.spread(slow * ops.rsqrt(measured["slow"] + 1e-12))
-        * unbiased["slow"]
+        fast * emas["fast"]
+        + slow * emas["slow"]
         + constants["gradient"] * gradient
     )
     # The limit of `mixture / root`, in one division: XLA stores the result
