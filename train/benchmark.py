@@ -14,6 +14,8 @@ the machine affects all of it. Benchmarks:
       Adam, time of the first two updates, and size of the state.
   frameworks: time of an update of 1,048,576 coordinates, compared with the same
       LSTM in JAX and PyTorch (if installed), and with its matrix products.
+  backends: time of an update of three networks, and of the first, compared with
+      Adam, on TensorFlow, JAX and PyTorch (if installed).
   overhead: share of the optimizer in a train step, for three kinds of models.
   meta_training: inner steps per second, compared with JAX; seconds of the first
       meta-step, and memory, by horizon and unroll length.
@@ -34,6 +36,7 @@ from absl import flags
 from keras_l2l.utils import files
 from keras_l2l.utils.versions import versions
 from train import cli
+from train.benchmarks import backends
 from train.benchmarks import meta_training
 from train.benchmarks import overhead
 from train.benchmarks import scaling
@@ -47,6 +50,7 @@ BENCHMARKS = {
     "update": update.update,
     "rules": update.rules,
     "frameworks": update.frameworks,
+    "backends": backends.backends,
     "overhead": overhead.overhead,
     "meta_training": meta_training.meta_training,
     "scaling": scaling.scaling,

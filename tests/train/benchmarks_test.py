@@ -12,6 +12,7 @@ from keras_l2l import rules
 from keras_l2l.optimizer import chunks
 from keras_l2l.optimizer.execution import execution_of
 from keras_l2l.utils import nests
+from train.benchmarks import backends
 from train.benchmarks import meta_training
 from train.benchmarks import other_frameworks
 from train.benchmarks import scaling
@@ -69,6 +70,15 @@ def test_every_framework_is_in_the_table(monkeypatch):
     shares = {row["who"]: row["share_of_matrix_rate"] for row in rows}
     assert shares["matrix products alone"] == 1
     assert shares["keras_l2l"] == pytest.approx(rows[0]["ns"] / rows[1]["ns"])
+
+
+def test_the_default_is_beside_adam_on_a_backend(monkeypatch):
+    monkeypatch.setattr(backends, "MODELS", {"small": [(3, 2), (2,)]})
+    (row,) = backends.measure(1)
+    assert (row["backend"], row["model"]) == ("tensorflow", "small")
+    ratio = row["default_ms"] / row["adam_ms"]
+    assert row["times_adam"] == pytest.approx(ratio)
+    assert row["default_first_s"] > row["default_ms"] / 1e3
 
 
 def test_every_rule_is_beside_adam(monkeypatch):
