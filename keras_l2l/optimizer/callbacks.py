@@ -11,10 +11,10 @@ from keras_l2l.optimizer.learned_optimizer import LearnedOptimizer
 class TrainingLength(keras.callbacks.Callback):
     """Tells the learned optimizer how many steps a `fit` will take.
 
-    Use it with rules that depend on the length, such as
-    `keras_l2l.rules.Celo`, if `num_steps` is not given to them. The length is
-    `steps_per_epoch * epochs` of the first `fit`. An epoch is supposed to have
-    every example once: where it has not, pass `num_steps` to the optimizer.
+    The default ends with a lower loss if it knows the length; rules such as
+    `keras_l2l.rules.Celo` must know it. It is `steps_per_epoch * epochs` of the
+    first `fit`, unless `num_steps` was given. An epoch is supposed to have every
+    example once: where it has not, pass `num_steps` to the optimizer.
 
     Raises:
         ValueError: if the model has no learned optimizer, or the data are of
@@ -22,8 +22,7 @@ class TrainingLength(keras.callbacks.Callback):
 
     Example:
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    >>> rule = keras_l2l.rules.CeloAdam()
-    >>> model.compile(keras_l2l.LearnedOptimizer(rule=rule), loss="mse")
+    >>> model.compile(keras_l2l.LearnedOptimizer(), loss="mse")
     >>> history = model.fit(
     ...     np.ones((8, 3)),
     ...     np.ones((8, 1)),

@@ -331,7 +331,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         found = skipped_steps.remarks(self, self.skipped_steps)
         for part in self.state_parts():
             found += self.rule.remarks(part)
-        return found
+        return list(dict.fromkeys(found))
 
     def finalize_variable_values(
         self, var_list: Sequence[keras.Variable]

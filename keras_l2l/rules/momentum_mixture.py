@@ -148,6 +148,16 @@ class MomentumMixture(blockwise.BlockwiseRule):
             return self
         return type(self)(num_steps, self.steps_per_epoch or steps_per_epoch)
 
+    def remarks(self, state):
+        if self.num_steps:
+            return []
+        return [
+            "The optimizer was not told how long the training is, so its last "
+            "steps were not small. To end with a lower loss, train with "
+            "fit(..., callbacks=[keras_l2l.TrainingLength()]), or pass "
+            "num_steps to LearnedOptimizer."
+        ]
+
     def init_meta_params(self, seed):
         controls = {}
         for name, (value, _) in _CONTROLS.items():

@@ -108,3 +108,17 @@ def test_skipped_steps_of_replicas_are_counted_once(strategy):
     assert "so far: 1. " in remark
     assert model.optimizer.iterations.numpy() == 11
     assert np.isfinite(model.get_weights()[0]).all()
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_the_default_says_once_that_it_does_not_know_the_length(told, caplog):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(200)])
+    # Of two parts.
+    model.add(keras.layers.Dense(200))
+    model.compile(keras_l2l.LearnedOptimizer(), "mse")
+    callbacks = [keras_l2l.TrainingLength()] if told else []
+    with caplog.at_level("WARNING"):
+        for _ in range(2):
+            model.fit(X, model(X), verbose=0, callbacks=callbacks)
+    found = [m for m in caplog.messages if "TrainingLength()" in m]
+    assert len(found) == (0 if told else 1)
