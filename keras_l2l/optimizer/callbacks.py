@@ -13,8 +13,8 @@ class TrainingLength(keras.callbacks.Callback):
 
     The default ends with a lower loss if it knows the length; rules such as
     `keras_l2l.rules.Celo` must know it. It is `steps_per_epoch * epochs` of the
-    first `fit`, unless `num_steps` was given. An epoch is supposed to have every
-    example once: where it has not, pass `num_steps` to the optimizer.
+    first `fit`, unless `num_steps` was given. An epoch is supposed to have
+    every example once: where it has not, pass `num_steps` to the optimizer.
 
     Raises:
         ValueError: if the model has no learned optimizer, or the data are of
