@@ -10,7 +10,7 @@ from keras_l2l.rules import blockwise
 from keras_l2l.utils import checks
 
 # What a rule is told of a tensor; see `_signals`.
-_SIGNALS = (
+SIGNALS = (
     "one",
     "length",
     "unknown_length",
@@ -161,16 +161,16 @@ class MomentumMixture(blockwise.BlockwiseRule):
     def init_meta_params(self, seed):
         controls = {}
         for name, (value, _) in _CONTROLS.items():
-            weights = np.zeros(len(_SIGNALS), "float32")
+            weights = np.zeros(len(SIGNALS), "float32")
             weights[0] = value
             controls[name] = weights
         # Adam is normalized by second moments alone; this is half way there.
-        controls["rate"][_SIGNALS.index("agreement_fast")] = 0.5
+        controls["rate"][SIGNALS.index("agreement_fast")] = 0.5
         # With second moments of a long memory, Adam's steps get smaller, too.
-        controls["rate"][_SIGNALS.index("fall")] = 0.5
+        controls["rate"][SIGNALS.index("fall")] = 0.5
         # Examples that are seen often are learned by heart.
-        controls["rate"][_SIGNALS.index("epochs")] = -0.5
-        controls["rate"][_SIGNALS.index("unknown_epochs")] = -0.5
+        controls["rate"][SIGNALS.index("epochs")] = -0.5
+        controls["rate"][SIGNALS.index("unknown_epochs")] = -0.5
         values = {
             "controls": controls,
             "decays": {
@@ -364,7 +364,7 @@ def _signals(blocks, t, steps, per_epoch, measured):
         "active": 0.5 * ops.log(measured["active"] / moving + 1e-6),
         "fall": 0.5 * measured["fall"],
     }
-    return ops.stack([rows[name] for name in _SIGNALS])
+    return ops.stack([rows[name] for name in SIGNALS])
 
 
 def _log_size(size, is_matrix):

@@ -48,26 +48,68 @@ def varied_networks(split, data_dir=None, download=False):
         split: `"train"` or `"meta_valid"`.
         data_dir, download: Of Fashion-MNIST, as for `ImageClassification`.
     """
-    images = _images(data_dir, download)
-    data = {name: kind.data(images) for name, kind in _KINDS.items()}
+    data = {kind: data_of(kind, data_dir, download) for kind in _KINDS}
     return [
         Varied(
             KerasModelTask(
-                functools.partial(make, *arguments),
-                _KINDS[kind].loss,
-                data[kind],
-                batch_size,
-                name,
+                network.make_model,
+                network.loss,
+                data[network.kind],
+                network.batch_size,
+                network.name,
             ),
             fewest=_FEWEST,
-            classes=_KINDS[kind].classes,
+            classes=_KINDS[network.kind].classes,
             warm=_WARM,
             streams=_STREAMS,
+        )
+        for network in networks(split)
+    ]
+
+
+class Network(typing.NamedTuple):
+    """A small network, and what it learns.
+
+    Attributes:
+        name: String.
+        kind: String, of its data; see `data_of`.
+        batch_size: Int.
+        make_model: Function without arguments that returns a `keras.Model`.
+        loss: As for `keras.Model.compile`.
+    """
+
+    name: str
+    kind: str
+    batch_size: int
+    make_model: typing.Callable
+    loss: typing.Any
+
+
+def networks(split):
+    """Returns the list of `Network`s of `"train"` or `"meta_valid"`."""
+    return [
+        Network(
+            name,
+            kind,
+            batch_size,
+            functools.partial(make, *arguments),
+            _KINDS[kind].loss,
         )
         for name, kind, batch_size, make, *arguments in _NETWORKS[split]
     ]
 
 
+def data_of(kind, data_dir=None, download=False):
+    """Returns a dict from splits to pairs `(x, y)` of tensors.
+
+    Args:
+        kind: String, of a `Network`.
+        data_dir, download: As for `varied_networks`.
+    """
+    return _KINDS[kind].data(_images(data_dir, download))
+
+
+@functools.lru_cache(1)
 def _images(data_dir, download):
     """Returns a dict from splits to images in [-1, 1] and their labels."""
     found = {}

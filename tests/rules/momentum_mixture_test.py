@@ -93,9 +93,9 @@ def test_parameters_without_a_gradient_rest():
 def sensitive_to(signal, weight):
     """Returns meta-parameters whose rate depends on one signal alone."""
     meta_params = keras.tree.map_structure(ops.copy, META_PARAMS)
-    rate = np.zeros(len(momentum_mixture._SIGNALS), "float32")
+    rate = np.zeros(len(momentum_mixture.SIGNALS), "float32")
     rate[0] = np.log(0.001)
-    rate[momentum_mixture._SIGNALS.index(signal)] = weight
+    rate[momentum_mixture.SIGNALS.index(signal)] = weight
     meta_params["controls"]["rate"] = ops.convert_to_tensor(rate)
     # Squares are averaged over ten steps.
     meta_params["decays"]["square"] = ops.convert_to_tensor(np.float32(2.3))

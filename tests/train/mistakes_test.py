@@ -7,7 +7,10 @@ import pytest
 
 @pytest.mark.parametrize(
     "script",
-    ["benchmark", "evaluate", "export", "fit", "meta_train", "plot", "suite"],
+    [
+        *("benchmark", "choose", "evaluate", "export", "fit"),
+        *("meta_train", "plot", "suite"),
+    ],
 )
 def test_help_reads_well(script):
     done = forked.run(script, "--help")

@@ -141,9 +141,11 @@ def run(tasks, optimizers, presets, folder, seeds, workers, replace):
     Raises:
         ValueError: if a run in the folder is of another configuration.
     """
-    table, jobs, different = opponents.table(presets), [], []
+    jobs, different = [], []
     configs = {
-        (task, name): training.config_of(tasks[task], table[name])
+        (task, name): training.config_of(
+            tasks[task], opponents.find(name, presets)
+        )
         for task in tasks
         for name in optimizers
     }

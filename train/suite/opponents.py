@@ -11,6 +11,7 @@ import numpy as np
 
 import keras_l2l
 from keras_l2l.evaluation.compare import warmup_cosine
+from keras_l2l.rules import momentum_mixture
 
 # AdamW at its best rate is the one with the lowest validation loss at the end,
 # on the reported seeds: this favours it.
@@ -68,16 +69,54 @@ def _fresh(task):
     )
 
 
-def _changed(change, task):
-    """Returns the default after a change of its meta-parameters."""
+def changed(change, told, task):
+    """Returns the default after a change of its meta-parameters.
+
+    Args:
+        change: Function that changes a nest of arrays; or a string such as
+            `"decay.one=2 slow.fall=-1 schedule.power=1"`, new values of
+            controls by signals, and of other meta-parameters.
+        told: Bool, whether it is told the length of the training.
+        task: `SuiteTask`.
+
+    Raises:
+        ValueError: if a name in the string is none of a meta-parameter.
+    """
     optimizer = keras_l2l.LearnedOptimizer()
     params = keras.tree.map_structure(np.array, optimizer.meta_params)
+    if not callable(change):
+        change = functools.partial(_set, change)
     change(params)
-    changed = keras_l2l.LearnedOptimizer(
-        rule=optimizer.rule, meta_params=params
-    )
-    changed.set_num_steps(task.num_steps, task.steps_per_epoch())
-    return changed
+    found = keras_l2l.LearnedOptimizer(rule=optimizer.rule, meta_params=params)
+    if told:
+        found.set_num_steps(task.num_steps, task.steps_per_epoch())
+    return found
+
+
+def _set(change, params):
+    """Sets meta-parameters to what a string says; see `changed`."""
+    arrays = {
+        **params,
+        **{
+            control: {
+                # Views of an array's elements.
+                signal: weights[i : i + 1]
+                for i, signal in enumerate(momentum_mixture.SIGNALS)
+            }
+            for control, weights in params["controls"].items()
+        },
+    }
+    for part in change.split():
+        name, _, value = part.partition("=")
+        group, _, name_in_group = name.partition(".")
+        try:
+            arrays[group][name_in_group][...] = float(value)
+        except (KeyError, TypeError, ValueError) as error:
+            groups = ", ".join(k for k in arrays if k != "controls")
+            raise ValueError(
+                "A change must consist of parts such as decay.one=2, with one "
+                f"of {groups} and a name in it. Received: {part}."
+            ) from error
 
 
 def _no_decay(params):
@@ -130,7 +169,7 @@ OPPONENTS = {
 }
 # The default without one of its parts, which shows what the part is worth.
 ABLATIONS = {
-    name: functools.partial(_changed, change)
+    name: functools.partial(changed, change, True)
     for name, change in {
         "no weight decay": _no_decay,
         "one weight decay": _one_for_all("decay"),
@@ -164,3 +203,17 @@ def table(presets):
         if flag in presets
     }
     return {**OPPONENTS, **ABLATIONS, **converted}
+
+
+def find(name, presets):
+    """Returns the function of a task that makes an optimizer.
+
+    Args:
+        name: String in `table(presets)`, or `"default: CHANGE"` or `"default
+            without length: CHANGE"` with a change as for `changed`.
+        presets: As for `table`.
+    """
+    base, _, change = name.partition(": ")
+    if change:
+        return functools.partial(changed, change, base == "default")
+    return table(presets)[name]

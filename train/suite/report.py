@@ -34,8 +34,6 @@ _TABLES = {
     ),
     "Steps to it": ("steps_to_adam", None),
 }
-# With ablations, it is the only table.
-_TITLE = "Percent by which the validation loss ends above that of the default"
 
 
 def summarize(runs):
@@ -86,7 +84,7 @@ def format_tables(rows):
     """
     names = {row["optimizer"] for row in rows}
     if names.intersection(opponents.ABLATIONS):
-        return f"{_TITLE}:\n\n{_relative(rows)}"
+        return format_relative(rows, LEARNED)
     (first, columns), *others = _TABLES.items()
     parts = [f"{first}:\n\n{_grid(rows, *columns)}\n"]
     if found := figures(rows):
@@ -203,14 +201,20 @@ def _with_best(rows):
     return found
 
 
-def _relative(rows):
-    """Returns a table of tasks by optimizers, and their geometric means."""
+def format_relative(rows, reference):
+    """Returns a table of tasks by optimizers, and geometric means, a text.
+
+    Args:
+        rows: List of dicts as from `summarize`, of each task with each
+            optimizer.
+        reference: String, the optimizer that the others are compared with.
+    """
     names = list(dict.fromkeys(row["optimizer"] for row in rows))
-    names.remove(LEARNED)
+    names.remove(reference)
     losses = {(row["task"], row["optimizer"]): _loss(row) for row in rows}
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     ratios = np.array(
-        [[losses[t, n] / losses[t, LEARNED] for n in names] for t in tasks]
+        [[losses[t, n] / losses[t, reference] for n in names] for t in tasks]
     )
     means = np.exp(np.log(ratios).mean(axis=0))
     table = [
@@ -219,11 +223,11 @@ def _relative(rows):
             [*tasks, "geometric mean"], [*ratios, means], strict=True
         )
     ]
-    return tabulate.tabulate(
-        [["task", *names], *table],
-        tablefmt="plain",
-        disable_numparse=True,
+    table = tabulate.tabulate(
+        [["task", *names], *table], tablefmt="plain", disable_numparse=True
     )
+    title = "Percent by which the validation loss ends above that of"
+    return f"{title} {reference}:\n\n{table}"
 
 
 def _percent(ratio):

@@ -55,7 +55,7 @@ def run(task, optimizer, presets, seed, path):
         seed: Int.
         path: `Path` of a JSON file.
     """
-    make_optimizer = opponents.table(presets)[optimizer]
+    make_optimizer = opponents.find(optimizer, presets)
     config = config_of(task, make_optimizer)
     found = train(task, make_optimizer, seed)
     files.write_json(path, {"config": config, **found})

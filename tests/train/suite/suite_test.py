@@ -186,7 +186,7 @@ def test_an_ablation_is_the_default_without_a_part():
 
 def test_ablations_are_shown_against_the_default(run, tmp_path):
     output = run("--ablations", "--seeds=1", "--num_steps=20")
-    assert "the validation loss ends above that of the default" in output
+    assert "the validation loss ends above that of default:" in output
     assert "geometric mean" in output and "diverges" not in output
     path = tmp_path / "ablations_of_default.json"
     rows = json.loads(path.read_text())["rows"]

@@ -61,7 +61,8 @@ class SuiteTask(typing.NamedTuple):
 
     def get_config(self):
         """Returns all that a result depends on, JSON-able."""
-        source = pathlib.Path(inspect.getfile(self.model))
+        model = getattr(self.model, "func", self.model)
+        source = pathlib.Path(inspect.getfile(model))
         return {
             "name": self.name,
             "num_steps": self.num_steps,
