@@ -58,20 +58,21 @@ class Blocks(typing.NamedTuple):
     weights: typing.Any = None
     tensor_of_row: typing.Any = None
 
-    def means(self, compute):
-        """Returns the means over each tensor, `[tensors]`.
+    def means(self, *arrays):
+        """Returns the means over each tensor, a list of tensors `[tensors]`.
 
         Args:
-            compute: Function without arguments that returns an array. It is
+            *arrays: Functions without arguments that return an array. They are
                 not called where the means are known.
         """
-        array = compute()
         if self.weights is None:
-            return ops.mean(array, keepdims=True)[:1]
-        of_rows = ops.sum(array, axis=1)
-        # A product: XLA adds segments up one by one.
+            return [ops.mean(a(), keepdims=True)[:1] for a in arrays]
+        of_rows = ops.stack([ops.sum(a(), axis=1) for a in arrays], axis=1)
+        # A product: XLA adds segments up one by one. A single one, since XLA
+        # compiles each by itself.
         weights = ops.convert_to_tensor(self.weights, of_rows.dtype)
-        return ops.matmul(weights, of_rows[:, None])[:, 0]
+        found = ops.matmul(weights, of_rows)
+        return [found[:, i] for i in range(len(arrays))]
 
     def are_sampled(self, shape):
         """Returns whether means over an array of this shape are of a sample."""
@@ -90,12 +91,15 @@ class _SampleBlocks(Blocks):
     def __init__(self, *args):
         self.kept = []
 
-    def means(self, compute):
+    def means(self, *arrays):
+        lines = [ops.reshape(a(), (-1, _LINE)) for a in arrays]
         # A product first: XLA adds the elements of a row up one by one.
-        lines = ops.reshape(compute(), (-1, _LINE))
-        number = lines.shape[0]
-        ones = ops.full((1, number), 1 / number, dtype=lines.dtype)
-        return ops.mean(ops.matmul(ones, lines), keepdims=True)[0]
+        number = lines[0].shape[0]
+        ones = ops.full((1, number), 1 / number, dtype=lines[0].dtype)
+        sums = ops.matmul(ones, ops.concatenate(lines, axis=1))
+        sums = ops.reshape(sums, (len(lines), _LINE))
+        found = ops.mean(sums, axis=1)
+        return [found[i : i + 1] for i in range(len(lines))]
 
     def spread(self, values):
         self.kept.append(values)
@@ -112,9 +116,9 @@ class _KeptBlocks(Blocks):
     def __init__(self, *args):
         self.kept, self.dtype = [], None
 
-    def means(self, compute):
+    def means(self, *arrays):
         # Nothing depends on it: what is spread was kept.
-        return ops.zeros((1,), self.dtype)
+        return [ops.zeros((1,), self.dtype)] * len(arrays)
 
     def spread(self, values):
         return self.kept.pop(0)

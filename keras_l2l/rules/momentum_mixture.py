@@ -219,8 +219,8 @@ class MomentumMixture(blockwise.BlockwiseRule):
         direction = _direction(
             constants, slow, blocks, gradient, emas, unbias, root, measured
         )
-        norm = blocks.means(lambda: ops.square(direction)) / measured["moving"]
-        norm = ops.rsqrt(norm + 1e-12)
+        (norm,) = blocks.means(lambda: ops.square(direction))
+        norm = ops.rsqrt(norm / measured["moving"] + 1e-12)
         size = _factor(meta_params["schedule"], t, steps) * told["rate"]
         is_matrix = ops.convert_to_tensor(blocks.axes) > 1
         relative = ops.exp(
@@ -250,28 +250,39 @@ def _averages(decays, gradient, state, t):
         "slow": gradient,
         "square": ops.square(gradient),
     }
+    # All decays are 1 - exp(-x), in a vector: fewer operations.
+    complements = ops.exp(-ops.stack([decays[name] for name in values]))
+    corrections = -ops.expm1(t * ops.log1p(-complements))
+    factors = 1 / corrections
     is_first = state["square"] == 0
     emas, unbias = {}, {}
-    for name, value in values.items():
-        # The decay is 1 - exp(-x).
-        complement = ops.exp(-decays[name])
-        correction = -ops.expm1(t * ops.log1p(-complement))
+    for i, (name, value) in enumerate(values.items()):
         # The first gradient is its own average, whenever it comes, as that of
         # an embedding's row.
-        weight = ops.where(is_first, correction, complement)
+        weight = ops.where(is_first, corrections[i], complements[i])
         emas[name] = state[name] + weight * (value - state[name])
-        unbias[name] = 1 / correction
+        unbias[name] = factors[i]
     return emas, unbias
 
 
 def _measure(blocks, gradient, param, state, moves, emas, unbias, root, t):
     """Returns what is known of each tensor, and its parts of the next state."""
     dtype = gradient.dtype
-    moving = blocks.means(lambda: ops.cast(moves, dtype)) + 1e-6
-    square = unbias["square"] * blocks.means(lambda: emas["square"])
-    active = blocks.means(lambda: ops.cast(gradient != 0, dtype))
+
+    def normalized(name):
+        return ops.where(moves, ops.square(emas[name] / root), 0.0)
+
+    moving, square, active, rms, fast, slow = blocks.means(
+        lambda: ops.cast(moves, dtype),
+        lambda: emas["square"],
+        lambda: ops.cast(gradient != 0, dtype),
+        lambda: ops.square(param),
+        lambda: normalized("fast"),
+        lambda: normalized("slow"),
+    )
+    moving = moving + 1e-6
+    square = unbias["square"] * square
     active = state["active"] + (1 - _ACTIVE_DECAY) * (active - state["active"])
-    rms = blocks.means(lambda: ops.square(param))
     rms = ops.sqrt(rms + _SMALLEST_SCALE**2)
     scale = ops.where(state["scale"] > 0, state["scale"], rms)
     peak = ops.maximum(state["peak"], square / moving)
@@ -283,14 +294,9 @@ def _measure(blocks, gradient, param, state, moves, emas, unbias, root, t):
         "fall": ops.log(square / moving + _TINY) - ops.log(peak + _TINY),
         "rms": rms,
         "scale": scale,
+        "fast": ops.square(unbias["fast"]) * fast / moving,
+        "slow": ops.square(unbias["slow"]) * slow / moving,
     }
-    for name in ("fast", "slow"):
-        normalized = blocks.means(
-            lambda name=name: ops.where(
-                moves, ops.square(emas[name] / root), 0.0
-            )
-        )
-        measured[name] = ops.square(unbias[name]) * normalized / moving
     return measured, {"scale": scale, "active": active, "peak": peak}
 
 
@@ -322,14 +328,15 @@ def _direction(constants, slow, blocks, gradient, emas, unbias, root, measured):
 def _controls(weights, signals):
     """Returns a dict of what signals say, tensors `[tensors]`."""
     told = {}
-    for name, (_, reach) in _CONTROLS.items():
-        value = ops.matmul(weights[name][None], signals)[0]
-        if reach is None:
-            told[name] = value
-            continue
-        center = weights[name][0]
-        value = center + reach * ops.tanh((value - center) / reach)
-        told[name] = ops.exp(value)
+    # One product: XLA compiles each by itself.
+    values = ops.matmul(ops.stack([weights[n] for n in _CONTROLS]), signals)
+    for i, (name, (_, reach)) in enumerate(_CONTROLS.items()):
+        value = values[i]
+        if reach is not None:
+            center = weights[name][0]
+            value = center + reach * ops.tanh((value - center) / reach)
+            value = ops.exp(value)
+        told[name] = value
     return told
 
 

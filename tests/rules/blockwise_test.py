@@ -30,10 +30,12 @@ def test_means_and_spread_are_of_each_tensor():
     joining = blockwise.Joining(SHAPES)
     blocks, tensors = joining.blocks(), arrays(SHAPES)
     array = joining.join(list(map(ops.convert_to_tensor, tensors)))
-    means = ops.convert_to_numpy(blocks.means(lambda: array))
+    means, squares = blocks.means(lambda: array, lambda: array**2)
     expected = [t.mean() if t.size else 0 for t in tensors]
     np.testing.assert_allclose(means, expected, rtol=1e-5, atol=1e-7)
-    spread = blocks.spread(blocks.means(lambda: array)) * ops.ones_like(array)
+    expected = [np.square(t).mean() if t.size else 0 for t in tensors]
+    np.testing.assert_allclose(squares, expected, rtol=1e-5, atol=1e-7)
+    spread = blocks.spread(means) * ops.ones_like(array)
     for a, mean, t in zip(joining.split(spread), means, tensors, strict=True):
         np.testing.assert_array_equal(a, np.full(t.shape, mean))
 
