@@ -75,8 +75,13 @@ def map_in_chunks(function, vector, state, mask=None):
 
 
 def has_slices(tensors):
-    """Returns whether `run_in_slices` divides one of these tensors."""
-    return any(math.prod(t.shape) > SLICE for t in tensors)
+    """Returns whether `run_in_slices` divides one of these tensors.
+
+    A GPU starts each operation by itself, which costs more than a pass.
+    """
+    return any(
+        t.device.type == "cpu" and math.prod(t.shape) > SLICE for t in tensors
+    )
 
 
 def run_in_slices(step, *args):
@@ -91,11 +96,11 @@ def run_in_slices(step, *args):
     import torch
 
     leaves, pack = nests.leaves_of(args), nests.packer(args)
+    if not has_slices(leaves[:1]):
+        return step(*args)
     n = len(leaves[0])
     # Slices have one size, and so one program: the last two may overlap.
     size = math.ceil(n / math.ceil(n / SLICE))
-    if size == n:
-        return step(*args)
 
     def sliced(start, copies=False):
         found = []
