@@ -14,6 +14,7 @@ import pytest  # noqa: E402
 import keras_l2l  # noqa: E402
 from keras_l2l import rules  # noqa: E402
 from keras_l2l.optimizer import chunks  # noqa: E402
+from keras_l2l.utils import tracing  # noqa: E402
 
 X, Y = np.ones((8, 3)), np.ones((8, 1))
 # A rule that JAX compiles quickly, where the rule does not matter.
@@ -175,6 +176,14 @@ def test_slices_are_updated_as_the_whole(size, bad, monkeypatch):
     assert int(optimizer.skipped_steps) == bad
     told = " ".join(optimizer.remarks())
     assert ("NaN or infinite, so far: 1" in told) == bad
+
+
+@on_torch
+def test_what_torch_compiles_has_no_slices(monkeypatch):
+    tensors = [keras.ops.zeros((chunks.SLICE + 1,))]
+    assert chunks.has_slices(tensors)
+    monkeypatch.setattr(tracing, "traces", lambda: False)
+    assert not chunks.has_slices(tensors)
 
 
 @on_torch

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_l2l.utils import backends
 from keras_l2l.utils import nests
+from keras_l2l.utils import tracing
 
 # Coordinates. For the paper's LSTM a chunk takes about 1 kB each, in caches
 # or nearly; smaller chunks cost more in overhead than caches bring.
@@ -77,9 +78,10 @@ def map_in_chunks(function, vector, state, mask=None):
 def has_slices(tensors):
     """Returns whether `run_in_slices` divides one of these tensors.
 
-    A GPU starts each operation by itself, which costs more than a pass.
+    A GPU starts each operation by itself, which costs more than a pass, and
+    `torch.compile` joins operations.
     """
-    return any(
+    return tracing.traces() and any(
         t.device.type == "cpu" and math.prod(t.shape) > SLICE for t in tensors
     )
 
