@@ -29,6 +29,7 @@ from train.suite import training
 from train.suite.tasks import TASKS
 from train.suite.tasks.base import require_packages
 
+_RUNS_OF_A_PROCESS = 25
 _OPTIMIZERS = [*opponents.OPPONENTS, *opponents.CONVERTED]
 # The folders of presets that flags give.
 _PRESETS = sorted({flag for flag, _ in opponents.CONVERTED.values()})
@@ -187,25 +188,29 @@ def _run_jobs(jobs, workers):
             training.run(*job)
             print(f"{number}/{len(jobs)}: {job[-1]}", flush=True)
         return
-    with concurrent.futures.ProcessPoolExecutor(
-        workers,
-        multiprocessing.get_context("spawn"),
-        training.use_one_core,
-        # TensorFlow frees little of what it has compiled.
-        max_tasks_per_child=50,
-    ) as pool:
-        running = {pool.submit(training.run, *job): job for job in jobs}
-        try:
-            for number, done in enumerate(
-                concurrent.futures.as_completed(running), start=1
-            ):
-                failed = "failed: " * (done.exception() is not None)
-                path = running[done][-1]
-                print(f"{number}/{len(jobs)}: {failed}{path}", flush=True)
-                done.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    # TensorFlow frees little of what it has compiled: new processes from time
+    # to time. With `max_tasks_per_child`, a pool of Python 3.11 can wait for
+    # ever (github.com/python/cpython/issues/115634).
+    size = _RUNS_OF_A_PROCESS * workers
+    for first in range(0, len(jobs), size):
+        with concurrent.futures.ProcessPoolExecutor(
+            workers,
+            multiprocessing.get_context("spawn"),
+            training.use_one_core,
+        ) as pool:
+            some = jobs[first : first + size]
+            running = {pool.submit(training.run, *job): job for job in some}
+            try:
+                for number, done in enumerate(
+                    concurrent.futures.as_completed(running), start=first + 1
+                ):
+                    failed = "failed: " * (done.exception() is not None)
+                    path = running[done][-1]
+                    print(f"{number}/{len(jobs)}: {failed}{path}", flush=True)
+                    done.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
 if __name__ == "__main__":

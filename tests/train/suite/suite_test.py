@@ -107,6 +107,17 @@ def test_two_workers(tmp_path):
     assert [row["optimizer"] for row in rows] == ["adam", "muon"]
 
 
+@pytest.mark.slow
+def test_processes_are_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, "_RUNS_OF_A_PROCESS", 1)
+    task = suite.TASKS["pinn"]._replace(num_steps=2)
+    paths = [tmp_path / f"{seed}.json" for seed in range(3)]
+    suite._run_jobs(
+        [(task, "adam", {}, i, path) for i, path in enumerate(paths)], workers=2
+    )
+    assert all(files.read_json(path)["steps"] == [0, 1, 2] for path in paths)
+
+
 def test_a_run_says_what_was_trained(tmp_path):
     path = tmp_path / "run.json"
     training.run(tiny("one"), "default", {}, 0, path)
