@@ -202,7 +202,7 @@ def _with_best(rows):
 
 
 def format_relative(rows, reference):
-    """Returns a table of tasks by optimizers, and geometric means, a text.
+    """Returns a table of tasks by optimizers, with their means, a text.
 
     Args:
         rows: List of dicts as from `summarize`, of each task with each
@@ -216,11 +216,16 @@ def format_relative(rows, reference):
     ratios = np.array(
         [[losses[t, n] / losses[t, reference] for n in names] for t in tasks]
     )
-    means = np.exp(np.log(ratios).mean(axis=0))
     table = [
-        [task, *map(_percent, of_task)]
-        for task, of_task in zip(
-            [*tasks, "geometric mean"], [*ratios, means], strict=True
+        [title, *map(_percent, found)]
+        for title, found in zip(
+            [*tasks, "geometric mean", "median"],
+            [
+                *ratios,
+                np.exp(np.log(ratios).mean(axis=0)),
+                np.median(ratios, axis=0),
+            ],
+            strict=True,
         )
     ]
     table = tabulate.tabulate(
