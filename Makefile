@@ -40,7 +40,7 @@ lint: setup
 	$(VENV)/bin/ruff format --check .
 
 test: setup
-	$(PY) -m pytest --numprocesses 3 --dist worksteal --durations 40 \
+	$(PY) -m pytest --numprocesses 2 --dist worksteal --durations 40 \
 		-m "not slow"
 
 test-slow: setup
