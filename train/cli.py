@@ -38,17 +38,21 @@ def define_data_flags():
     flags.DEFINE_string(
         "dataset", "l2l_digits", "TFDS data set of images and labels."
     )
-    flags.DEFINE_string(
-        "data_dir", None, "Folder of prepared TFDS data. Default: TFDS' own."
-    )
-    flags.DEFINE_bool(
-        "download", False, "Let TFDS download a data set that is missing."
-    )
+    define_folder_flags()
     flags.DEFINE_string(
         "vgg_weights",
         None,
         "Weights of VGG19 in style transfer: a file, or imagenet, which Keras "
         "downloads. Default: random weights.",
+    )
+
+
+def define_folder_flags():
+    flags.DEFINE_string(
+        "data_dir", None, "Folder of prepared TFDS data. Default: TFDS' own."
+    )
+    flags.DEFINE_bool(
+        "download", False, "Let TFDS download a data set that is missing."
     )
 
 

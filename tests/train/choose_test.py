@@ -1,5 +1,6 @@
 """Choosing meta-parameters, on networks of no suite's task."""
 
+import forked
 import numpy as np
 import pytest
 from absl import flags
@@ -58,19 +59,21 @@ def test_a_wrong_change_is_refused(change):
 
 
 def test_networks_are_of_validation_and_not_of_the_suite():
-    assert len(validation.TASKS) == 16
-    assert not {*validation.TASKS} & {*TASKS}
-    for found in validation.TASKS.values():
+    tasks = validation.tasks()
+    assert len(tasks) == 16 and not {*tasks} & {*TASKS}
+    for found in tasks.values():
         assert found.get_config()["code"]
 
 
 def test_examples_are_disjoint(monkeypatch):
     data = {"meta_valid": (np.arange(4000), np.arange(4000))}
     monkeypatch.setattr(
-        validation.varied_networks, "data_of", lambda kind: data
+        validation.varied_networks, "data_of", lambda *args: data
     )
     for number, expected in ((600, 600), (3000, 3000), (9000, 3000)):
-        (x, y), (held_x, _) = validation._data.__wrapped__("images", number)
+        (x, y), (held_x, _) = validation._data.__wrapped__(
+            "images", number, None, False
+        )
         assert (x == y).all() and len(x) == expected
         assert not {*x} & {*held_x} and len(held_x) == 1000
 
@@ -78,10 +81,10 @@ def test_examples_are_disjoint(monkeypatch):
 def test_a_table_of_changes(tmp_path, monkeypatch, capsys):
     tiny = {
         name: found._replace(data=lines)
-        for name, found in validation.TASKS.items()
+        for name, found in validation.tasks().items()
         if name == "autoencoder_wide_600"
     }
-    monkeypatch.setattr(validation, "TASKS", tiny)
+    monkeypatch.setattr(validation, "tasks", lambda *args: tiny)
     with flagsaver.flagsaver():
         choose.define_flags()
         given = ["--num_steps=2", "--workers=1", "--untold"]
@@ -96,6 +99,16 @@ def test_a_table_of_changes(tmp_path, monkeypatch, capsys):
     header = "default without length  default without length: rate.one=-9"
     assert header in output
     assert len(list(tmp_path.glob("runs/*/*.json"))) == 3
+
+
+def test_missing_data_are_named_with_the_way_out(tmp_path):
+    folder = f"--data_dir={tmp_path}/data"
+    done = forked.run("choose", f"--output_dir={tmp_path}/runs", folder)
+    assert done.returncode == 1
+    message = done.stderr.splitlines()[-1]
+    assert "'fashion_mnist' must be prepared" in message
+    assert "--download" in message and "--data_dir" in message
+    assert not (tmp_path / "runs").exists()
 
 
 def lines():
