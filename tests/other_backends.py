@@ -204,3 +204,31 @@ def test_large_gradients_are_finite(monkeypatch):
     gradients = np.full((1, 4), 3e38, "float32")
     (value, *_), optimizer = trained(gradients, 10**6, monkeypatch)
     assert (value != 0.5).all() and int(optimizer.skipped_steps) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_rate_scales_an_update(dtype):
+    moved = []
+    for rate in (1.0, 0.25):
+        optimizer = keras_l2l.LearnedOptimizer(learning_rate=rate)
+        variable = keras.Variable(np.zeros((3, 2)), dtype=dtype)
+        optimizer.build([variable])
+        optimizer.apply([keras.ops.ones((3, 2), dtype)], [variable])
+        value = keras.ops.cast(variable, "float32")
+        moved.append(keras.ops.convert_to_numpy(value))
+    assert (moved[0] < 0).all()
+    np.testing.assert_allclose(moved[1], 0.25 * moved[0], rtol=1e-2)
+
+
+def test_a_variable_without_a_gradient_rests():
+    optimizer = keras_l2l.LearnedOptimizer()
+    variables = [keras.Variable(np.ones((2, 3), "float32")) for _ in range(2)]
+    optimizer.build(variables)
+    ones = keras.ops.ones((2, 3))
+    optimizer.apply([ones, ones], variables)
+    before = [keras.ops.convert_to_numpy(v).copy() for v in variables]
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        optimizer.apply([None, ones], variables)
+    after = [keras.ops.convert_to_numpy(v) for v in variables]
+    np.testing.assert_array_equal(after[0], before[0])
+    assert (after[1] != before[1]).all()

@@ -201,6 +201,7 @@ def test_ablations_are_shown_against_the_default(run, tmp_path, monkeypatch):
     output = run("--ablations", "--task=one", "--seeds=1", "--num_steps=20")
     assert "the validation loss ends above that of default:" in output
     assert "geometric mean" in output and "median" in output
+    assert "diverges" not in output
     path = tmp_path / "ablations_of_default.json"
     rows = json.loads(path.read_text())["rows"]
     loss = {(r["task"], r["optimizer"]): r["valid_loss"] for r in rows}
