@@ -93,13 +93,12 @@ def run_in_slices(step, *args):
         step: Function that updates each coordinate by itself: it returns a
             tensor `[n]`, and assigns to variables.
         *args: Nests of `None`, and of tensors and variables, each `[n]` or the
-            same for all coordinates. The first is a tensor `[n]`.
+            same for all coordinates. The first is a tensor `[n]`, of which
+            `has_slices` is true.
     """
     import torch
 
     leaves, pack = nests.leaves_of(args), nests.packer(args)
-    if not has_slices(leaves[:1]):
-        return step(*args)
     n = len(leaves[0])
     # Slices have one size, and so one program: the last two may overlap.
     size = math.ceil(n / math.ceil(n / SLICE))

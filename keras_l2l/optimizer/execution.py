@@ -280,6 +280,7 @@ class BlockExecution(Execution):
             )
 
         if keras.backend.backend() == "torch":
+            # Others come as one program, see `step`.
             step = functools.partial(chunks.run_in_slices, step)
         return step(gradient, param, mask, variables), None
 

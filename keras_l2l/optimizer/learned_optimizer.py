@@ -386,7 +386,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         """Shows the optimizer a loss that is not scaled, and returns it."""
         return self._losses.see(loss)
 
-    @backends.as_written
+    @backends.without_autograph
     def apply(
         self,
         grads: Sequence[typing.Any],

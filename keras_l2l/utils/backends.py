@@ -47,7 +47,7 @@ def compiled(function, jit_compile=True):
     return function
 
 
-def as_written(function):
+def without_autograph(function):
     """Decorator: the `tf.function` of a user's training loop runs it as it is.
 
     AutoGraph would take seconds to convert what is called in it.
