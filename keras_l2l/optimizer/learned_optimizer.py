@@ -164,8 +164,12 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         )
         # Flat lists only: Keras wraps nested containers in tracked ones.
         self._meta_params = [
+            # A copy on JAX, which gives the arrays of variables away.
             self.add_leaf(
-                f"meta_params/{path}", v.shape, lambda v=v: v, "float32"
+                f"meta_params/{path}",
+                v.shape,
+                functools.partial(ops.array, v),
+                "float32",
             )
             for path, v in nests.named_leaves(preset.meta_params)
         ]
@@ -249,7 +253,8 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         newer = [np.zeros((), "int32")]
         if not self.rule.rests_without_gradient:
             newer = [*(np.broadcast_to(True, s) for s in shapes), *newer]
-        number = len(keras.tree.flatten(spec[0]))
+        # A frozen model has no parts.
+        number = len(keras.tree.flatten(spec[:1]))
         self.saved_variables.set_layout(divided, number, newer)
         self._division = divided
         self._pack_state = nests.packer(spec)

@@ -200,3 +200,28 @@ def test_adam_is_keras_adam_on_absent_rows_too():
         weights.append(model.get_weights())
     for a, b in zip(*weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@every_rule
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable")
+def test_a_model_without_trainable_variables(rule, tmp_path):
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    model.trainable = False
+    model.compile(keras_l2l.LearnedOptimizer(rule=make(rule)), LOSS)
+    model.fit(FEATURES, LABELS, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.built
+    for a, b in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_model_from_hdf5(tmp_path):
+    # Keras builds the optimizer without the variables of layers.
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    model.compile(keras_l2l.LearnedOptimizer(), LOSS)
+    model.fit(FEATURES, LABELS, verbose=0)
+    model.save(tmp_path / "model.h5")
+    loaded = keras.models.load_model(tmp_path / "model.h5")
+    for a, b in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
