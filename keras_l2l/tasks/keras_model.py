@@ -1,6 +1,6 @@
 """`KerasModelTask`: any Keras model, with any loss and data."""
 
-import inspect
+import logging
 import typing
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -13,11 +13,13 @@ from keras import ops
 from keras_l2l.tasks import base
 from keras_l2l.tasks import examples
 from keras_l2l.tasks import isolation
-from keras_l2l.tasks.model_loss import ModelLoss
+from keras_l2l.tasks import model_loss
 from keras_l2l.utils import checks
 from keras_l2l.utils.descriptions import NOTE
 from keras_l2l.utils.descriptions import described
 from keras_l2l.utils.descriptions import of_keras
+
+_logger = logging.getLogger(__name__)
 
 
 class KerasModelTask(base.Task):
@@ -25,15 +27,17 @@ class KerasModelTask(base.Task):
 
     The loss is that of `model.fit`: `loss(y, model(x, training=True))`, with
     sample weights and the weights of several losses, plus the model's own
-    losses (regularizers, `add_loss`). Dropout seeds and batch-norm statistics
-    advance with every inner step. A `train_step` or `compute_loss` that the
-    model overrides is not used.
+    losses (regularizers, `add_loss`). A model that overrides `compute_loss`
+    computes its loss itself, as in `fit`. One that overrides `train_step` is
+    trained without it, and a warning says so. Dropout seeds and batch-norm
+    statistics advance with every inner step.
 
     Args:
         make_model: Function without arguments that returns a new, built
             `keras.Model`, of the same structure each time.
         loss: As for `compile`: a name, a `keras.losses.Loss`, a function
-            `(y_true, y_pred) -> loss`, or a list or dict of these.
+            `(y_true, y_pred) -> loss`, or a list or dict of these. `None` for
+            a model whose own `compute_loss` needs none.
         data: The examples, `(x, y)` or `(x, y, sample_weight)`, each an array
             or a list or dict of arrays; or a finite `tf.data.Dataset` or
             `keras.utils.PyDataset` of these. They are held in memory, shuffled
@@ -97,15 +101,15 @@ class KerasModelTask(base.Task):
         if not _have_equal_weights(self._model, again):
             self._seed_tensorflow = True
             self._model = self._new_model(seed=0)
-        # Like `fit`: `call` gets `training` only if it accepts it.
-        has_training = (
-            "training" in inspect.signature(self._model.call).parameters
-        )
-        self._has_training = has_training
         self._latest = (0, self._model)
-        self._loss = ModelLoss(
-            loss, loss_weights, getattr(self._model, "output_names", None)
-        )
+        if model_loss.overrides(self._model, "train_step"):
+            _logger.warning(
+                "The train_step of %s is not used: the loss is that of `loss` "
+                "and the model's outputs. For another loss, override "
+                "compute_loss, which is used.",
+                type(self._model).__name__,
+            )
+        self._loss = model_loss.model_loss(self._model, loss, loss_weights)
         self._from_dataset = isinstance(data, tf.data.Dataset)
         self.data = examples.divide(data, getattr(self._model, "inputs", None))
         self.batch_size = batch_size
@@ -118,9 +122,7 @@ class KerasModelTask(base.Task):
         batch = self.batches("train", 0)(tf.constant(0, tf.int64))
         params, non_trainable = self.init_params(0), self.init_non_trainable(0)
         try:
-            x, *others = batch
-            outputs, *_ = self._call(params, non_trainable, x)
-            self._loss.build(outputs, *others)
+            self._loss.build(params, non_trainable, batch)
             loss = self.loss(params, batch)
         except Exception as error:
             shapes = checks.shown(examples.shapes(batch))
@@ -207,24 +209,10 @@ class KerasModelTask(base.Task):
         return self.stateful_loss(params, non_trainable, batch)[0]
 
     def stateful_loss(self, params, non_trainable, batch):
-        x, *others = batch
-        outputs, non_trainable, losses = self._call(params, non_trainable, x)
-        loss = self._loss(outputs, *others)
-        for own in losses:
-            loss += tf.cast(tf.reduce_sum(own), loss.dtype)
-        return loss, list(non_trainable)
+        return self._loss(params, non_trainable, batch, training=True)
 
     def evaluation_loss(self, params, non_trainable, batch):
-        # Without the model's own losses, which regularize the training.
-        x, *others = batch
-        outputs, *_ = self._call(params, non_trainable, x, training=False)
-        return self._loss(outputs, *others)
-
-    def _call(self, params, non_trainable, x, training=True):
-        mode = {"training": training} if self._has_training else {}
-        return self._model.stateless_call(
-            params, non_trainable, x, return_losses=True, **mode
-        )
+        return self._loss(params, non_trainable, batch, training=False)[0]
 
     def metrics(self, params, non_trainable, split):
         if self._metrics is None:

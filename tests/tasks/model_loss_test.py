@@ -66,6 +66,22 @@ def with_own_losses():
     )
 
 
+class OwnComputeLoss(keras.Model):
+    """A functional model that computes its loss from its inputs, too."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+        found = keras.ops.mean(x**2 * y_pred)
+        found += keras.ops.mean(keras.ops.abs(self.layers[-1].kernel))
+        if self._compile_loss is None:
+            return found
+        return found + super().compute_loss(x, y, y_pred, sample_weight)
+
+
+def with_own_compute_loss():
+    x = keras.Input((3,))
+    return OwnComputeLoss(x, keras.layers.Dense(1)(OwnLosses()(x)))
+
+
 def absolute(y, prediction):
     return tf.abs(y - prediction)
 
@@ -173,6 +189,8 @@ FORMS = {
         None,
     ),
     "losses of a layer": (with_own_losses, {"loss": "mse"}, X, Y, WEIGHTS),
+    "compute_loss": (with_own_compute_loss, {"loss": "mse"}, X, Y, WEIGHTS),
+    "compute_loss alone": (with_own_compute_loss, {"loss": None}, X, Y, None),
 }
 
 
@@ -295,3 +313,65 @@ def test_replicas_have_the_same_losses(strategy, tmp_path, name):
 def test_no_loss(loss):
     with pytest.raises(ValueError, match="`loss` must be "):
         tasks.KerasModelTask(one_output, loss, (X, Y))
+
+
+def test_compute_loss_sees_variables_and_whether_it_is_training():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+            self.dropout = keras.layers.Dropout(0.5)
+            self.tracker = keras.metrics.Mean(name="tracker")
+            self.build((None, 3))
+
+        def build(self, input_shape):
+            self.dense.build(input_shape)
+            self.built = True
+
+        def call(self, x, training=False):
+            return self.dense(self.dropout(x, training=training))
+
+        def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+            kernel = keras.ops.sum(self.dense.kernel)
+            self.tracker.update_state(kernel)
+            return keras.ops.where(training, kernel, 0.0) + keras.ops.mean(
+                keras.ops.square(y - y_pred)
+            )
+
+    task = tasks.KerasModelTask(Model, None, (X, Y), 8, metrics=[])
+    params, state = task.init_params(0), task.init_non_trainable(0)
+    batch = task.batches("train", 0)(tf.constant(0))
+    other = [p + 1.0 for p in params]
+    of_both = [
+        float(task.evaluation_loss(values, state, batch))
+        for values in (params, other)
+    ]
+    outputs = [batch[0] @ kernel + bias for kernel, bias in (params, other)]
+    np.testing.assert_allclose(
+        of_both, [np.mean((batch[1] - o) ** 2) for o in outputs], rtol=1e-5
+    )
+    losses = []
+    for _ in range(2):
+        loss, state = task.stateful_loss(params, state, batch)
+        losses.append(float(loss))
+    # Dropout draws anew.
+    assert losses[0] != losses[1]
+    found = task.metrics(leaves(params), leaves(state), "test")
+    assert found["tracker"] == pytest.approx(float(tf.reduce_sum(params[0])))
+
+
+def test_an_own_train_step_is_not_used(caplog):
+    class Model(keras.Sequential):
+        def train_step(self, data):
+            raise AssertionError
+
+    def make_model():
+        return Model([keras.Input((3,)), keras.layers.Dense(1)])
+
+    tasks.KerasModelTask(make_model, "mse", (X, Y))
+    (record,) = caplog.records
+    assert "train_step of Model is not used" in record.message
+    caplog.clear()
+    tasks.KerasModelTask(one_output, "mse", (X, Y))
+    tasks.KerasModelTask(with_own_compute_loss, "mse", (X, Y))
+    assert not caplog.records
