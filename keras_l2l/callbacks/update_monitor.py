@@ -54,8 +54,7 @@ class UpdateMonitor(keras.callbacks.Callback):
             of each epoch.
 
     Raises:
-        ValueError: in `fit`, if the model has no learned optimizer, has
-            several, or trains on several replicas.
+        ValueError: in `fit`, if the model has no learned optimizer or several.
 
     Example:
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
@@ -152,13 +151,6 @@ class UpdateMonitor(keras.callbacks.Callback):
                 "the callback out."
             )
         (optimizer,) = found
-        strategy = getattr(optimizer, "_distribution_strategy", None)
-        if getattr(strategy, "num_replicas_in_sync", 1) > 1:
-            raise ValueError(
-                "UpdateMonitor must watch one device. Received: a strategy of "
-                f"{strategy.num_replicas_in_sync} replicas. Leave it out, or "
-                "train a few steps on one of them."
-            )
         return optimizer
 
     def _record(self):

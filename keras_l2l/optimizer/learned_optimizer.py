@@ -239,6 +239,8 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         # Variables that are made while a train step is traced take longer.
         with backends.outside_graphs():
             self._build(variables)
+            if self.observer is not None:
+                self.make_observer()
 
     def _build(self, variables):
         self.saved_variables.start_build()
@@ -450,7 +452,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             ]
         )
         rate = ops.cast(learning_rate, "float32")
-        self.observe(received, rate, updates, updated)
+        self.observe(received, rate, updates)
         self.add_to(updated, rate, updates)
         for state in self._pack_state(list(map(backends.read, self._state))):
             self.replace_values(updated, self.rule.replacements(state) or [])

@@ -40,7 +40,7 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
         self.detach()
         self.observer = observer
         if self.built:
-            self._make_observer(self._updated_variables())
+            self.make_observer()
 
     def detach(self) -> None:
         """Ends what `attach` began."""
@@ -56,8 +56,14 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
         others = set(map(id, others))
         return [v for v in self.variables if id(v) not in others]
 
-    def _make_observer(self, variables):
-        self.observer.make(variables)
+    def make_observer(self) -> None:
+        """Makes the variables of an observer, once this optimizer is built."""
+        variables = self._updated_variables()
+        strategy = getattr(self, "_distribution_strategy", None)
+        # A callback runs in no scope.
+        scope = strategy.scope() if strategy else contextlib.nullcontext()
+        with scope, self.colocated(variables):
+            self.observer.make(variables)
         for variable in self.observer.variables:
             self._track_variable(variable)
 
@@ -66,14 +72,10 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
         received: typing.Any,
         rate: typing.Any,
         updates: list[typing.Any],
-        variables: Sequence[typing.Any],
     ) -> None:
         """Shows `rate * updates` to the observer, if there is one."""
         if self.observer is None:
             return
-        if not self.observer.variables:
-            with backends.outside_graphs():
-                self._make_observer(variables)
         updates = [rate * update for update in updates]
         self.observer(received, updates, backends.read(self.iterations))
 

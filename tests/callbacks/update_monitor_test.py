@@ -1,5 +1,7 @@
 """On every backend: backends_test.py runs it on the others."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -245,8 +247,18 @@ def test_half_precision():
 
 
 @on_tensorflow
-def test_replicas_are_refused(strategy):
-    with strategy.scope():
-        model = dense_model(keras_l2l.LearnedOptimizer(rule=rules.SGD(0.01)))
-    with pytest.raises(ValueError, match="must watch one device"):
-        fit(model, keras_l2l.callbacks.UpdateMonitor())
+@pytest.mark.parametrize("rule", ["l2l_digits_mlp", "l2l_varied"])
+def test_replicas_measure_what_one_device_does(strategy, rule):
+    histories = []
+    for scope in (contextlib.nullcontext(), strategy.scope()):
+        with scope:
+            model = dense_model(keras_l2l.LearnedOptimizer(rule=rule))
+        monitor = keras_l2l.callbacks.UpdateMonitor(3)
+        fit(model, monitor)
+        histories.append(monitor.history)
+    one, two = histories
+    assert two["step"] == one["step"] == [1, 4, 7, 10]
+    assert len(one["variables"]) == len(two["variables"]) > 1
+    for a, b in zip(*(h["variables"].values() for h in histories), strict=True):
+        for name, values in a.items():
+            np.testing.assert_allclose(b[name], values, rtol=1e-4)
