@@ -46,6 +46,8 @@ class Blocks(typing.NamedTuple):
         inputs: Of each the number of elements in all axes but the last,
             `[tensors]`.
         outputs: Of each the number of elements in the last axis, `[tensors]`.
+        model_size: The number of elements of all tensors of the model, a
+            scalar.
         weights: What makes a tensor's mean of the sums of rows, `[tensors,
             rows]`; `None` for a single tensor.
         tensor_of_row: The index of the tensor that a row is of, `[rows]`;
@@ -55,6 +57,7 @@ class Blocks(typing.NamedTuple):
     axes: typing.Any
     inputs: typing.Any
     outputs: typing.Any
+    model_size: typing.Any
     weights: typing.Any = None
     tensor_of_row: typing.Any = None
 
@@ -177,13 +180,17 @@ class Joining:
         if self._is_single:
             self.shape = (self._sizes[0],)
 
-    def blocks(self):
-        """Returns the `Blocks` that describe the tensors."""
+    def blocks(self, model_size):
+        """Returns the `Blocks` that describe the tensors.
+
+        Args:
+            model_size: Int, the number of elements of all tensors.
+        """
         sizes = [
             (len(shape), math.prod(shape[:-1]), math.prod(shape[-1:]))
             for shape in self.shapes
         ]
-        found = Blocks(*np.array(sizes, "float32").T)
+        found = Blocks(*np.array(sizes, "float32").T, np.float32(model_size))
         if self._is_single:
             return found
         number = len(self._sizes)
@@ -424,6 +431,7 @@ class BlockwiseRule(base.UpdateRule):
         """
         shapes = [tuple(g.shape) for g in inputs.gradients]
         updates, after = [None] * len(shapes), []
+        model_size = sum(math.prod(shape) for shape in shapes)
         rest = inputs._replace(gradients=None, params=None, mask=None)
         for group, of_group in zip(groups(shapes), state, strict=True):
             joining = Joining([shapes[i] for i in group])
@@ -444,7 +452,7 @@ class BlockwiseRule(base.UpdateRule):
                 param,
                 mask,
                 of_group,
-                joining.blocks(),
+                joining.blocks(model_size),
                 rest,
             )
             after.append(of_group)

@@ -29,6 +29,8 @@ SIGNALS = (
     "moving",
     "active",
     "fall",
+    "capacity",
+    "unknown_fall",
 )
 
 
@@ -88,17 +90,21 @@ class MomentumMixture(blockwise.BlockwiseRule):
     an epoch, what is over of the training; how much gradients agree with each
     other, which is the RMS of normalized momenta; the tensor's scale at the
     first step, its growth since, its shape; the share of its coordinates that
-    have had a gradient, and of these the share that has one in a step; and how
-    far gradients have fallen from their peak, as they do where a network has
-    learned its examples by heart. For a known length, `schedule` is a warmup
-    and a power of a cosine that ends at 0; of unknown length, a slow decay.
+    have had a gradient, and of these the share that has one in a step; how far
+    gradients have fallen from their peak, as they do where a network has
+    learned its examples by heart, once for all trainings and once for those of
+    unknown length; and the number of parameters for each step of an epoch, if
+    it is small. For a known length, `schedule` is a warmup and a power of a
+    cosine that ends at 0; of unknown length, a slow decay.
     Tensors with fewer than two axes have no weight decay, and a size that does
     not depend on their scale.
 
     In the shipped meta-parameters, `decay` is large where an epoch has few
     steps and gradients hardly agree, as where a network has learned its
     examples by heart. It gets smaller as gradients agree, as they do where it
-    keeps a network from learning: it limits itself.
+    keeps a network from learning: it limits itself. It is close to 0 for a
+    network that is too small to learn its examples by heart. Where the length
+    is unknown, `rate` falls with the gradients.
 
     All numbers are meta-parameters, also the decays of the EMAs. The state has
     three floats per coordinate and three per tensor.
@@ -370,6 +376,11 @@ def _signals(blocks, t, steps, per_epoch, measured):
         "moving": 0.5 * ops.log(moving),
         "active": 0.5 * ops.log(measured["active"] / moving + 1e-6),
         "fall": 0.5 * measured["fall"],
+        # Only where parameters are few: of many, nothing follows.
+        "capacity": epochs_known
+        * ops.minimum(ops.log(blocks.model_size / per_epoch) - 5.5, 0.0)
+        / 2,
+        "unknown_fall": (1 - is_known) * 0.5 * measured["fall"],
     }
     return ops.stack([rows[name] for name in SIGNALS])
 

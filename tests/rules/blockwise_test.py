@@ -28,7 +28,8 @@ def test_tensors_come_back(shapes):
 
 def test_means_and_spread_are_of_each_tensor():
     joining = blockwise.Joining(SHAPES)
-    blocks, tensors = joining.blocks(), arrays(SHAPES)
+    blocks, tensors = joining.blocks(model_size=99), arrays(SHAPES)
+    assert blocks.model_size == 99
     array = joining.join(list(map(ops.convert_to_tensor, tensors)))
     means, squares = blocks.means(lambda: array, lambda: array**2)
     expected = [t.mean() if t.size else 0 for t in tensors]

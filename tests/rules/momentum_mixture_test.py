@@ -192,13 +192,37 @@ def shipped_decay(gradients, steps_per_epoch=None):
 
 
 def test_shipped_decay_is_for_few_examples_and_gradients_that_disagree():
-    noise = [[normal(20, 10, seed=t)] for t in range(60)]
-    agreeing = [[normal(20, 10, seed=99) + 0.1 * n[0]] for n in noise]
+    noise = [[normal(100, 60, seed=t)] for t in range(60)]
+    agreeing = [[normal(100, 60, seed=99) + 0.1 * n[0]] for n in noise]
     few, many = shipped_decay(noise, 10), shipped_decay(noise, 1000)
     assert few < 3 * many < 0
     assert few < 3 * shipped_decay(agreeing, 10)
     # What is not known is not taken for few examples.
     assert few < 3 * shipped_decay(noise)
+    # A small network cannot learn its examples by heart.
+    small = [[normal(10, 60, seed=t)] for t in range(60)]
+    assert few < 3 * shipped_decay(small, 10)
+
+
+def test_capacity_is_that_of_all_tensors():
+    def signal(shapes, steps_per_epoch):
+        """Returns the logarithm of the rate, if it is that signal's."""
+        rule = rules.MomentumMixture(1000, steps_per_epoch)
+        gradients = [[normal(*shape) for shape in shapes]]
+        with_signal, without = (
+            steps(gradients, gradients[0], rule, meta_params=m)[0][0]
+            for m in (sensitive_to("capacity", 0.1), sensitive_to("one", -6.9))
+        )
+        return np.log(np.abs(with_signal).mean() / np.abs(without).mean())
+
+    few = signal([(4, 8), (8,)], 10)
+    # The logarithm of parameters by steps, of which 5.5 is enough.
+    np.testing.assert_allclose(
+        few - signal([(40, 80)], 10), 0.05 * (np.log(4) - 5.5), rtol=1e-2
+    )
+    # The first tensor is a part of more, or the epoch is not known.
+    for enough in (signal([(4, 8), (40, 80)], 10), signal([(4, 8)], None)):
+        np.testing.assert_allclose(enough, signal([(40, 80)], 10), atol=1e-5)
 
 
 def test_examples_that_are_seen_often_are_learned_more_slowly():
