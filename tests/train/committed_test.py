@@ -169,6 +169,29 @@ def test_benchmarks_are_tables(add, tmp_path):
     assert text.splitlines()[1] == '"a, b",10000,0.1,,,,2,keras 3.0,7e5,y'
 
 
+def test_the_suite_is_measured_in_parts(add, tmp_path):
+    def measure(values, commit):
+        rows = [
+            {"task": task, "optimizer": optimizer, "loss": loss}
+            for (task, optimizer), loss in values.items()
+        ]
+        content = {"benchmark": "suite", "cores": 2, "rows": rows}
+        content["versions"] = {"keras": "3.0", "commit": commit}
+        files.write_json(tmp_path / "suite.json", content)
+        committed.add(tmp_path / "suite.json", None, "run")
+
+    measure({("a", "x"): 1.0, ("a", "y"): 2.0, ("b", "x"): 3.0}, "old")
+    measure({("a", "x"): 4.0, ("b", "y"): 5.0}, "new")
+    path = committed.RESULTS / "benchmark" / "suite.csv"
+    _, *lines = path.read_text().splitlines()
+    assert [line.split(",")[:3] + line.split(",")[-2:-1] for line in lines] == [
+        ["a", "x", "4.0", "new"],
+        ["a", "y", "2.0", "old"],
+        ["b", "x", "3.0", "old"],
+        ["b", "y", "5.0", "new"],
+    ]
+
+
 def test_committed_baselines_are_of_what_is_tested():
     tests = experiments.EXPERIMENTS["long"].tests
     assert len(tests) == 7
