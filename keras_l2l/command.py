@@ -121,3 +121,7 @@ def _run_script(name, *flags):
         )
     sys.argv = [f"keras-l2l {name}", *flags]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

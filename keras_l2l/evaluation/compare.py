@@ -4,8 +4,8 @@ import functools
 import hashlib
 import os
 import pathlib
-import re
 import typing
+import urllib.parse
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_l2l.evaluation import summary
 from keras_l2l.evaluation.compared import Compared
 from keras_l2l.evaluation.trainer import Trainer
 from keras_l2l.evaluation.trainer import new_optimizer
@@ -140,6 +141,17 @@ def _checked(steps, seeds):
             "`seeds` must be a list or range of ints. Received: "
             f"seeds={seeds}. Pass range({seeds})."
         )
+    seeds = list(seeds)
+    if not seeds or not all(map(checks.is_int, seeds)):
+        raise ValueError(
+            "`seeds` must be ints, at least one. Received: "
+            f"seeds={checks.shown(seeds)}. Pass range(3), for example."
+        )
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(
+            "`seeds` must differ, or an interval would be of no use. "
+            f"Received: seeds={checks.shown(seeds)}. Pass each once."
+        )
     return steps, [int(seed) for seed in seeds]
 
 
@@ -152,11 +164,24 @@ def _check_forms(optimizers, metrics, validation_data):
             f"{type(optimizers).__name__}. Arrays x and y are one argument, "
             "data=(x, y)."
         )
+    if not all(isinstance(name, str) for name in optimizers or ()):
+        raise ValueError(
+            "The names of `optimizers` must be strings. Received: "
+            f"{checks.shown([*optimizers])}. Pass a dict such as "
+            '{"SGD": keras.optimizers.SGD}.'
+        )
     if isinstance(metrics, str):
         raise ValueError(
             f"`metrics` must be a list. Received: metrics={metrics!r}. Pass "
             f"[{metrics!r}]."
         )
+    for metric in metrics:
+        name = getattr(metric, "name", metric)
+        if name == "loss" or name in summary.CRITERIA:
+            raise ValueError(
+                "A metric must not be called as the losses of a comparison. "
+                f"Received: {name}. Give it another name."
+            )
     if checks.is_number(validation_data):
         raise ValueError(
             "`validation_data` must be examples, as `data`. Received: "
@@ -177,6 +202,11 @@ def _makers(optimizers, steps, steps_per_epoch):
         **(optimizers or {}),
     }
     makers = {name: make for name, make in makers.items() if make is not None}
+    if not makers:
+        raise ValueError(
+            "An optimizer must be left to compare. Received: None for each of "
+            f"{', '.join(optimizers)}. Leave one of them out of `optimizers`."
+        )
     for name, make in makers.items():
         require_function(make, f"optimizers[{name!r}]")
     return {
@@ -317,13 +347,20 @@ class _Runs:
         return run
 
     def _path(self, name, seed):
-        safe = re.sub(r"[^\w.-]+", "_", name)
+        # Different names are different files.
+        safe = urllib.parse.quote(name, safe=" ")
         return self._folder / f"{safe}-{seed}.json"
 
     def _read(self, name, seed, description):
         if self._folder is None or not self._path(name, seed).exists():
             return None
         found = files.read_json(self._path(name, seed))
+        if {*found} != {"name", "description", "run"}:
+            raise ValueError(
+                "A file of a run must be as it was written. Received: another "
+                f"content of {self._path(name, seed)}. Delete it, so that the "
+                "run is made again."
+            )
         of_now = files.from_json(files.to_json(description), name)
         if (found["name"], found["description"]) != (name, of_now):
             raise ValueError(

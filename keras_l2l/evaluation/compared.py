@@ -40,7 +40,9 @@ class Compared:
         """Returns the statistics of one optimizer over the seeds."""
         runs = self.results["optimizers"][name]["runs"]
         last = [run["validation"][-1] for run in runs]
-        others = [{k: v for k, v in m.items() if k != "loss"} for m in last]
+        others = [
+            {k: _number(v) for k, v in m.items() if k != "loss"} for m in last
+        ]
         validation = summary.summarize(
             _curves([[v["loss"] for v in r["validation"]] for r in runs]),
             others if others[0] else (),
@@ -199,6 +201,10 @@ class Compared:
 def _curves(losses):
     """Returns losses as an array; JSON has `None` for what is not finite."""
     return np.array(losses, dtype=float)
+
+
+def _number(value):
+    return float("nan") if value is None else value
 
 
 def _against(value, low):

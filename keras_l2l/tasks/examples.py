@@ -16,12 +16,12 @@ _FORMS = (
 )
 
 
-def divide(data, inputs):
+def divide(data, ranks):
     """Returns a dict from each split to its tensors, two or three nests.
 
     Args:
         data: As for `keras_l2l.tasks.KerasModelTask`.
-        inputs: The model's inputs, a nest of objects with a shape, or `None`.
+        ranks: List of ints, the axes of each of the model's inputs, or `None`.
             They distinguish a `tf.data.Dataset` of batches from one of
             examples.
 
@@ -34,8 +34,8 @@ def divide(data, inputs):
                 f"`data` must have the keys {', '.join(base.SPLITS)}. "
                 f"Received: {checks.shortened(', '.join(map(str, data)))}"
             )
-        return {split: _tensors(part, inputs) for split, part in data.items()}
-    data = _tensors(data, inputs)
+        return {split: _tensors(part, ranks) for split, part in data.items()}
+    data = _tensors(data, ranks)
     size = number(data)
     if size < 5:
         raise ValueError(
@@ -62,10 +62,10 @@ def sha256(data):
     return digest.hexdigest()
 
 
-def _tensors(data, inputs):
+def _tensors(data, ranks):
     """Returns a tuple of two or three nests of tensors."""
     if isinstance(data, tf.data.Dataset):
-        data = _of_dataset(data, inputs)
+        data = _of_dataset(data, ranks)
     elif isinstance(data, keras.utils.PyDataset):
         data = _of_batches(data)
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
@@ -95,7 +95,7 @@ def shapes(data):
     return tf.nest.map_structure(lambda t: t.shape.as_list(), data)
 
 
-def _of_dataset(data, inputs):
+def _of_dataset(data, ranks):
     """Returns all elements of a `tf.data.Dataset`, stacked."""
     if data.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
@@ -110,7 +110,7 @@ def _of_dataset(data, inputs):
             f"`data` must be {_FORMS}. Received: a tf.data.Dataset of "
             f"{checks.shown(first)}"
         )
-    if _is_batch(first[0], inputs):
+    if _is_batch(first[0], ranks):
         data = data.unbatch()
     try:
         return tf.nest.map_structure(lambda *t: tf.stack(t), *data)
@@ -122,11 +122,10 @@ def _of_dataset(data, inputs):
         ) from error
 
 
-def _is_batch(x, inputs):
+def _is_batch(x, ranks):
     """Returns whether `x` has a batch axis in front of the inputs' axes."""
-    if inputs is None:
+    if ranks is None:
         return False
-    ranks = [len(i.shape) for i in tf.nest.flatten(inputs)]
     return sum(ranks) == sum(t.shape.rank for t in tf.nest.flatten(x))
 
 

@@ -111,7 +111,7 @@ class KerasModelTask(base.Task):
             )
         self._loss = model_loss.model_loss(self._model, loss, loss_weights)
         self._from_dataset = isinstance(data, tf.data.Dataset)
-        self.data = examples.divide(data, getattr(self._model, "inputs", None))
+        self.data = examples.divide(data, _ranks(self._model))
         self.batch_size = batch_size
         self.name = name or self._model.name
         self._metrics, self._evaluated = metrics, None
@@ -124,14 +124,15 @@ class KerasModelTask(base.Task):
         try:
             self._loss.build(params, non_trainable, batch)
             loss = self.loss(params, batch)
+            self._evaluate(params, non_trainable, batch)
         except Exception as error:
             shapes = checks.shown(examples.shapes(batch))
             hint = ""
             if self._from_dataset:
                 hint = " If the elements of `data` are batches, unbatch() them."
             raise ValueError(
-                "Model and loss must accept a batch of the data. Received: one "
-                f"of shapes {shapes}, which failed with: "
+                "Model, loss and metrics must accept a batch of the data. "
+                f"Received: one of shapes {shapes}, which failed with: "
                 f"{type(error).__name__}: {checks.shortened(error)}{hint}"
             ) from error
         if loss.shape.rank != 0 or not tf.math.is_finite(loss):
@@ -151,7 +152,7 @@ class KerasModelTask(base.Task):
             raise ValueError(
                 "`make_model` must return a built keras.Model with trainable "
                 f"variables. Received: {checks.shown(model)}. Start the model "
-                "with keras.Input(shape), or call model.build(input_shape) "
+                "with keras.Input(shape), or call it on a batch of inputs "
                 "before returning it."
             )
         return model
@@ -182,7 +183,7 @@ class KerasModelTask(base.Task):
             seed: Int, of the model's initialization.
         """
         model = self._new_model(seed)
-        model.compile(optimizer, self._loss.loss, self._loss.loss_weights)
+        self._loss.compile(model, optimizer=optimizer)
         model.fit(
             x, y, self.batch_size, epochs=epochs, shuffle=False, verbose=0
         )
@@ -215,15 +216,14 @@ class KerasModelTask(base.Task):
         return self._loss(params, non_trainable, batch, training=False)[0]
 
     def metrics(self, params, non_trainable, split):
+        return self._evaluate(params, non_trainable, self.data[split])
+
+    def _evaluate(self, params, non_trainable, data):
         if self._metrics is None:
             return {}
         if self._evaluated is None:
             self._evaluated = self._new_model(seed=0)
-            self._evaluated.compile(
-                loss=self._loss.loss,
-                loss_weights=self._loss.loss_weights,
-                metrics=self._metrics,
-            )
+            self._loss.compile(self._evaluated, self._metrics)
         model = self._evaluated
         for variables, values in (
             (model.trainable_variables, params),
@@ -231,7 +231,7 @@ class KerasModelTask(base.Task):
         ):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
-        x, y, *weights = self.data[split]
+        x, y, *weights = data
         found = model.evaluate(
             x,
             y,
@@ -240,6 +240,13 @@ class KerasModelTask(base.Task):
             sample_weight=weights[0] if weights else None,
             return_dict=True,
         )
+        for name, value in found.items():
+            if np.ndim(value):
+                raise ValueError(
+                    "A metric must be a number. Received: an array of shape "
+                    f"{np.shape(value)} from {name!r}. Average it, or leave it "
+                    "out."
+                )
         # With a floatx of bfloat16 these are tensors.
         return {name: float(value) for name, value in found.items()}
 
@@ -276,3 +283,22 @@ def _describe(model):
         "class_name": type(model).__name__,
         "shapes": [list(v.shape) for v in model.trainable_variables],
     }
+
+
+def _ranks(model):
+    """Returns the numbers of axes of all inputs, or `None` if not known."""
+    inputs = getattr(model, "inputs", None)
+    if inputs is None:
+        # Of a subclass, if it has been called on one argument.
+        shape = (model.get_build_config() or {}).get("input_shape")
+        inputs = None if shape is None else _shapes(shape)
+    return inputs and [len(getattr(one, "shape", one)) for one in inputs]
+
+
+def _shapes(nest):
+    """Returns the shapes in a nest of tuples, a list."""
+    if isinstance(nest, dict):
+        nest = list(nest.values())
+    if all(isinstance(axis, (int, type(None))) for axis in nest):
+        return [nest]
+    return [shape for one in nest for shape in _shapes(one)]

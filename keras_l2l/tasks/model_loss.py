@@ -9,8 +9,10 @@ from keras_l2l.utils import checks
 
 
 def overrides(model, name):
-    """Returns whether a model's class overrides a method of `keras.Model`."""
-    return getattr(type(model), name) is not getattr(keras.Model, name)
+    """Returns whether a model has its own form of a method of `keras.Model`."""
+    method = getattr(model, name)
+    # A function that is set on the model itself is not bound.
+    return getattr(method, "__func__", method) is not getattr(keras.Model, name)
 
 
 def model_loss(model, loss, loss_weights):
@@ -39,7 +41,21 @@ class ModelLoss:
         # Like `fit`: a method gets `training` only if it accepts it.
         self._has_training = _has_training(model.call)
         self._compiled = self._new_compiled()
-        self._compiled.compile(loss=self.loss, loss_weights=loss_weights)
+        self.compile(self._compiled)
+
+    def compile(self, model, metrics=None, optimizer=None):
+        """Compiles a model with this loss.
+
+        Args:
+            model: `keras.Model`.
+            metrics, optimizer: As for `keras.Model.compile`.
+        """
+        model.compile(
+            **({} if optimizer is None else {"optimizer": optimizer}),
+            loss=self.loss,
+            loss_weights=self.loss_weights,
+            metrics=metrics,
+        )
 
     def _checked(self, loss):
         try:
@@ -109,7 +125,8 @@ class ModelLoss:
 class OwnLoss(ModelLoss):
     """The loss of a model that overrides `compute_loss`.
 
-    Its own losses count where that method adds them, as in `fit`.
+    Its own losses count where that method adds them, as in `fit`. A model that
+    comes compiled stays so if `loss` is `None`.
     """
 
     def _checked(self, loss):
@@ -119,6 +136,32 @@ class OwnLoss(ModelLoss):
     def _new_compiled(self):
         self._loss_has_training = _has_training(self._model.compute_loss)
         return self._model
+
+    def compile(self, model, metrics=None, optimizer=None):
+        arguments = {
+            "optimizer": optimizer,
+            "loss": self.loss,
+            "loss_weights": self.loss_weights,
+            "metrics": metrics or None,
+        }
+        given = {k: v for k, v in arguments.items() if v is not None}
+        if self.loss is None and model.compiled:
+            if given.keys() - {"optimizer"}:
+                raise ValueError(
+                    "A model that `make_model` compiles must be compiled with "
+                    f"all that belongs there. Received: {', '.join(given)}. "
+                    "Pass them to compile, in `make_model`."
+                )
+            model.optimizer = optimizer or model.optimizer
+            return
+        try:
+            model.compile(**given)
+        except TypeError as error:
+            raise ValueError(
+                f"The compile of {type(model).__name__} must accept "
+                f"{', '.join(given)}. Received: {checks.shortened(error)}. "
+                "Or compile the model in `make_model`, and pass loss=None."
+            ) from error
 
     def build(self, params, non_trainable, batch):
         variables = self._model.non_trainable_variables

@@ -188,6 +188,58 @@ def test_it_goes_on_where_it_stopped(tmp_path):
         compare({"a": lambda: make(0.2)}, seeds=[0], output_dir=folder, steps=4)
 
 
+def test_what_has_diverged_is_read_again(tmp_path):
+    def run():
+        return compare(
+            {"sane": sgd(0.1), "mad": sgd(1e38)},
+            seeds=[0, 1],
+            metrics=[
+                keras.metrics.SparseCategoricalCrossentropy(
+                    "entropy", from_logits=True
+                )
+            ],
+            output_dir=tmp_path / "compared",
+        )
+
+    first, again = run(), run()
+    assert "mad has diverged" in again.verdict()
+    assert "null" in (tmp_path / "compared/mad-0.json").read_text()
+    assert again.table() == first.table()
+    first.save(tmp_path / "result.json")
+    assert type(first).load(tmp_path / "result.json").table() == first.table()
+
+
+def test_names_that_look_alike_are_different_runs(tmp_path):
+    optimizers = {"SGD 0.1": sgd(0.1), "SGD_0.1": sgd(0.2), "SGD/0.1": sgd(0.3)}
+    first, again = (
+        compare(optimizers, seeds=[0], steps=4, output_dir=tmp_path)
+        for _ in range(2)
+    )
+    assert again.results == first.results
+    losses = [r["runs"][0]["loss"][-1] for r in runs_of(first)]
+    assert len(set(losses)) == 3
+
+
+def runs_of(result):
+    return result.results["optimizers"].values()
+
+
+def test_a_file_that_is_not_a_run(tmp_path):
+    compare({"a": sgd(0.1)}, seeds=[0], steps=4, output_dir=tmp_path)
+    (tmp_path / "a-0.json").write_text("{}")
+    with pytest.raises(ValueError, match="a-0.json. Delete it"):
+        compare({"a": sgd(0.1)}, seeds=[0], steps=4, output_dir=tmp_path)
+
+
+def test_metrics_are_tried_before_a_folder_is_made(tmp_path):
+    for metric in ("nope", keras.metrics.F1Score()):
+        with pytest.raises(ValueError, match="must accept|must be a number"):
+            compare(
+                {"a": sgd(0.1)}, metrics=[metric], output_dir=tmp_path / "new"
+            )
+    assert not (tmp_path / "new").exists()
+
+
 def test_validation_data_of_ones_own():
     given = compare({"a": sgd(0.1)}, validation_data=(X[:7], Y[:7]), steps=2)
     examples = given.results["task_config"]["examples"]
@@ -204,6 +256,15 @@ def test_progress_counts_steps(capsys):
     [
         ({"steps": 1}, "`steps` must be at least 2"),
         ({"seeds": 3}, r"Pass range\(3\)"),
+        ({"seeds": []}, "at least one"),
+        ({"seeds": [0.5]}, "must be ints"),
+        ({"seeds": [1, 1]}, "must differ"),
+        ({"optimizers": {3: keras.optimizers.SGD}}, "must be strings"),
+        ({"optimizers": {"a": None}}, "left to compare"),
+        (
+            {"metrics": [keras.metrics.MeanSquaredError(name="final_loss")]},
+            "another name",
+        ),
         ({"optimizers": {"a": 3}}, r"`optimizers\['a'\]` must be a function"),
         ({"metrics": "accuracy"}, r"Pass \['accuracy'\]"),
         ({"validation_data": 0.2}, "`validation_data` must be examples"),

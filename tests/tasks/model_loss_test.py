@@ -288,7 +288,7 @@ def test_a_weight_of_zero_is_an_example_less():
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sum", "lists"])
+@pytest.mark.parametrize("name", ["sum", "lists", "compute_loss"])
 def test_replicas_have_the_same_losses(strategy, tmp_path, name):
     # Keras divides losses by the number of replicas, but not all of them.
     losses = [
@@ -358,6 +358,102 @@ def test_compute_loss_sees_variables_and_whether_it_is_training():
     assert losses[0] != losses[1]
     found = task.metrics(leaves(params), leaves(state), "test")
     assert found["tracker"] == pytest.approx(float(tf.reduce_sum(params[0])))
+
+
+class Scaled(keras.Model):
+    """A subclass with a compile of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def compile(self, optimizer="sgd", scale=1.0, metrics=None):
+        super().compile(optimizer, metrics=metrics)
+        self.scale = scale
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        return self.scale * keras.ops.mean(keras.ops.square(y - y_pred))
+
+
+def scaled(**compiled):
+    model = Scaled()
+    model(X[:1])
+    if compiled:
+        model.compile(**compiled)
+    return model
+
+
+def test_what_make_model_compiles_stays():
+    batch = tuple(tf.constant(t, "float32") for t in (X, Y))
+
+    def loss(make_model, **arguments):
+        task = tasks.KerasModelTask(make_model, None, (X, Y), **arguments)
+        params = task.init_params(0)
+        return float(task.loss(params, batch)), task.metrics(params, [], "test")
+
+    once, _ = loss(scaled)
+    three_times, _ = loss(functools.partial(scaled, scale=3.0))
+    assert three_times == pytest.approx(3 * once)
+    assert "mae" in loss(scaled, metrics=["mae"])[1]
+    compiled = functools.partial(scaled, metrics=["mae"])
+    assert "mae" in loss(compiled, metrics=[])[1]
+    with pytest.raises(ValueError, match="Pass them to compile"):
+        loss(functools.partial(scaled, scale=3.0), metrics=["mae"])
+    with pytest.raises(ValueError, match="compile of Scaled must accept loss"):
+        tasks.KerasModelTask(scaled, "mse", (X, Y))
+
+
+def test_a_function_that_is_set_as_compute_loss_is_used():
+    def make_model():
+        model = one_output()
+        model.compute_loss = lambda x, y, y_pred, *args, **kwargs: (
+            7 * keras.ops.mean(y_pred**2)
+        )
+        return model
+
+    task = tasks.KerasModelTask(make_model, "mse", (X, Y))
+    kernel, bias = task.init_params(0)
+    batch = tuple(tf.constant(t, "float32") for t in (X, Y))
+    np.testing.assert_allclose(
+        task.loss([kernel, bias], batch),
+        7 * tf.reduce_mean((batch[0] @ kernel + bias) ** 2),
+        rtol=1e-5,
+    )
+
+
+def test_batches_of_a_subclass_are_batches():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, inputs):
+            if isinstance(inputs, dict):
+                inputs = inputs["a"] + inputs["b"]
+            return self.dense(inputs)
+
+    def make_model(x):
+        model = Model()
+        model(x)
+        return model
+
+    for x in (X, {"a": X, "b": X}):
+        examples = tf.data.Dataset.from_tensor_slices((x, Y))
+        first, batched = (
+            tasks.KerasModelTask(
+                functools.partial(
+                    make_model, tf.nest.map_structure(lambda t: t[:1], x)
+                ),
+                "mse",
+                data,
+            )
+            for data in (examples, examples.batch(8))
+        )
+        found, expected = (t.get_config()["examples"] for t in (batched, first))
+        assert found == expected == {"train": 24, "meta_valid": 8, "test": 8}
 
 
 def test_an_own_train_step_is_not_used(caplog):
