@@ -12,9 +12,11 @@ class TrainingLength(keras.callbacks.Callback):
     """Tells the learned optimizer how many steps a `fit` will take.
 
     The default ends with a lower loss if it knows the length; rules such as
-    `keras_l2l.rules.Celo` must know it. It is `steps_per_epoch * epochs` of the
-    first `fit`, unless `num_steps` was given. An epoch is supposed to have
-    every example once: where it has not, pass `num_steps` to the optimizer.
+    `keras_l2l.rules.Celo` must know it. It is `steps_per_epoch * epochs`, and
+    the steps taken before this `fit`: the end of the `fit` is that of the
+    training. Where `num_steps` was given, or came with a saved model, it stays.
+    An epoch is supposed to have every example once: where it has not, pass
+    `num_steps` to the optimizer.
 
     Raises:
         ValueError: if the model has no learned optimizer, or the data are of
@@ -35,23 +37,41 @@ class TrainingLength(keras.callbacks.Callback):
     """
 
     def on_train_begin(self, logs: dict[str, typing.Any] | None = None) -> None:
-        optimizers = wrappers.within(self.model.optimizer, LearnedOptimizer)
-        if not optimizers:
+        self._optimizers = wrappers.within(
+            self.model.optimizer, LearnedOptimizer
+        )
+        if not self._optimizers:
             raise ValueError(
                 "With TrainingLength, the model's optimizer must be a "
                 "LearnedOptimizer or hold one. Received: "
                 f"{self.model.optimizer!r}. Leave the callback out."
             )
-        steps, epochs = self.params["steps"], self.params["epochs"]
-        if steps is None:
+        if self.params["steps"] is None:
             raise ValueError(
                 "TrainingLength must know how many batches an epoch has. "
                 "Received: data of unknown length. Pass steps_per_epoch to "
                 "fit, or num_steps to the rule instead of the callback."
             )
-        for optimizer in optimizers:
+
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, typing.Any] | None = None
+    ) -> None:
+        # Once in a `fit`, where its first epoch is known.
+        before = [optimizer.rule for optimizer in self._optimizers]
+        for optimizer in self._optimizers:
             # As the optimizer counts them.
             batches = optimizer.gradient_accumulation_steps or 1
-            optimizer.set_num_steps(
-                max(1, steps * epochs // batches), steps / batches
-            )
+            steps, epochs = self.params["steps"], self.params["epochs"]
+            per_epoch, total = steps / batches, steps * epochs // batches
+            earlier = optimizer.steps_taken() - int(epoch * per_epoch)
+            # A run that is restored within an epoch is no other training.
+            if earlier >= per_epoch:
+                total += earlier
+            optimizer.set_num_steps(max(1, total), per_epoch)
+        if any(
+            rule is not optimizer.rule
+            for rule, optimizer in zip(before, self._optimizers, strict=True)
+        ):
+            # An earlier `fit` may have traced it without.
+            self.model.make_train_function(force=True)
+        self._optimizers = []

@@ -148,9 +148,12 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         if mistakes.is_learned(preset.rule, preset.meta_params):
             mistakes.warn_of_small_rate(learning_rate)
             mistakes.warn_of_strong_decay(weight_decay, learning_rate)
-        self.rule = preset.rule
+        # What `set_num_steps` tells anew, each time.
+        self._given_rule = preset.rule
         if num_steps is not None:
-            self.set_num_steps(num_steps)
+            num_steps = checks.require_int("num_steps", num_steps)
+            self._given_rule = preset.rule.for_num_steps(num_steps)
+        self.rule = self._given_rule
         self.preset = presets_lib.name_of(rule)
         self.horizon = horizon
         self.saved_variables = SavedVariables(self)
@@ -243,7 +246,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
                 self.make_observer()
 
     def _build(self, variables):
-        self.saved_variables.start_build()
+        self.saved_variables.start_build(variables)
         super().build(variables)
         variables = self._updated_variables()
         self.rule = self.rule.for_variables(variables)
@@ -312,10 +315,12 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
     ) -> None:
         """Tells a rule that depends on it how long the training is.
 
-        Nothing changes where the rule has been told.
+        It can be called again, for a longer training. Nothing changes where
+        `num_steps` was an argument of the optimizer or of the rule, or came
+        with a saved model. A function that has been traced keeps what it knew.
 
         Args:
-            num_steps: Int >= 1, steps of this optimizer.
+            num_steps: Int >= 1, steps of this optimizer, from its first.
             steps_per_epoch: Number > 0, those in which every example is seen
                 once, or `None`.
 
@@ -325,7 +330,12 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         num_steps = checks.require_int("num_steps", num_steps)
         if steps_per_epoch is not None:
             checks.require_positive("steps_per_epoch", steps_per_epoch)
-        self.rule = self.rule.for_num_steps(num_steps, steps_per_epoch)
+        rule = self._given_rule.for_num_steps(num_steps, steps_per_epoch)
+        if self.built:
+            rule = rule.for_variables(self._updated_variables())
+        if rule.get_config() != self.rule.get_config():
+            self.rule = rule
+            self._eager_step.cache_clear()
 
     def state_parts(self) -> list[typing.Any]:
         """Returns the rule's state: a nest of variables for each part."""
@@ -336,6 +346,15 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         if not self.built:
             return []
         found = skipped_steps.remarks(self, self.skipped_steps)
+        num_steps = getattr(self.rule, "num_steps", None)
+        if num_steps and self.steps_taken() > num_steps:
+            found.append(
+                f"The training was to take {num_steps} steps, which are over: "
+                "the steps after them hardly change anything. To train on, use "
+                "fit(..., callbacks=[keras_l2l.TrainingLength()]), or compile "
+                "with a new LearnedOptimizer where num_steps was given to this "
+                "one or the model comes from a file."
+            )
         for part in self.state_parts():
             found += self.rule.remarks(part)
         return list(dict.fromkeys(found))
@@ -348,8 +367,11 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             # An error has ended this `fit`, and is on its way to the user.
             return
         super().finalize_variable_values(var_list)
-        steps = int(ops.convert_to_numpy(backends.read(self.iterations)))
-        self._end_of_fit.tell(self.remarks(), steps)
+        self._end_of_fit.tell(self.remarks(), self.steps_taken())
+
+    def steps_taken(self) -> int:
+        """Returns the number of updates so far."""
+        return int(ops.convert_to_numpy(backends.read(self.iterations)))
 
     def estimate_memory(self, model: keras.Model) -> int:
         """Returns the bytes of state that training a model will take.

@@ -11,6 +11,8 @@ from keras_l2l.optimizer import state_parts
 
 # Variables of a LossScaleOptimizer: iterations, learning rate, steps, scale.
 _WRAPPER = 4
+# The key of the shapes of the variables that the optimizer updates.
+_SHAPES = "shapes"
 
 
 class SavedVariables:
@@ -21,7 +23,9 @@ class SavedVariables:
     of variables to come are kept until they are made; a real difference
     raises.
 
-    The state is saved as if it were in one part, and loaded in any parts.
+    The state is saved as if it were in one part, and loaded in any parts. That
+    of a model with other trainable variables, such as one of which layers have
+    been frozen since, is skipped with a warning, as by Keras' optimizers.
 
     Args:
         optimizer: `keras.optimizers.Optimizer`. Its `save_state` tells whether
@@ -36,10 +40,34 @@ class SavedVariables:
         self._division, self._number = state_parts.Whole([]), 0
         self._first, self._newer = None, []
         self._unbuilt_count = None
+        self._loaded_shapes = None
 
-    def start_build(self):
-        """Notes the variables that are there before `build` makes others."""
+    def start_build(self, variables):
+        """Notes the variables that are there before `build` makes others.
+
+        Args:
+            variables: List of the variables that will be updated.
+        """
         self._unbuilt_count = len(self._optimizer.variables)
+        if self._loaded and self._are_others(self._loaded_shapes, variables):
+            self._warn()
+            self._loaded = ()
+            self._optimizer.iterations.assign(0)
+
+    def _are_others(self, shapes, variables):
+        """Returns whether saved shapes are known, and not of these."""
+        return shapes is not None and not np.array_equal(
+            shapes, _encoded(variables)
+        )
+
+    def _warn(self):
+        warnings.warn(
+            "Skipping variable loading for optimizer "
+            f"'{self._optimizer.name}': the saved one is another, or of other "
+            "variables. The weights of the model are loaded, and this "
+            "optimizer starts afresh.",
+            stacklevel=4,
+        )
 
     def set_layout(self, divided, number, newer):
         """Sets the layout of the state, before its variables are made.
@@ -100,6 +128,8 @@ class SavedVariables:
             values = optimizer.variables[: self._unbuilt_count]
         for i, value in enumerate(values):
             store[str(i)] = ops.convert_to_numpy(value)
+        if optimizer.built:
+            store[_SHAPES] = _encoded(optimizer._trainable_variables)
 
     def joined(self):
         """Yields the values to save: those of all variables, in one part."""
@@ -137,13 +167,12 @@ class SavedVariables:
         if optimizer.built:
             first = variables[: self._unbuilt_count]
         values = _own_values(store, first)
-        if values is None:
-            warnings.warn(
-                f"Skipping variable loading for optimizer '{optimizer.name}': "
-                "the saved one is another, of other variables. The weights of "
-                "the model are loaded, and this optimizer starts afresh.",
-                stacklevel=3,
-            )
+        shapes = store[_SHAPES] if _SHAPES in store.keys() else None
+        if values is None or (
+            optimizer.built
+            and self._are_others(shapes, optimizer._trainable_variables)
+        ):
+            self._warn()
             return
         if not optimizer.built:
             values, later = values[: len(variables)], values[len(variables) :]
@@ -156,6 +185,7 @@ class SavedVariables:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         self._loaded = tuple(later)
+        self._loaded_shapes = shapes if shapes is None else np.array(shapes)
 
 
 def _own_values(store, first):
@@ -165,8 +195,9 @@ def _own_values(store, first):
         store: Dict of arrays by `"0"`, `"1"` and so on.
         first: List of variables, with which those that were saved begin.
     """
-    keys = [str(i) for i in range(len(store.keys()))]
-    if set(keys) != set(store.keys()):
+    found = {*store.keys()} - {_SHAPES}
+    keys = [str(i) for i in range(len(found))]
+    if set(keys) != found:
         return None
     values = [np.asarray(store[key]) for key in keys]
     expected = [_kind(v.shape, v.dtype) for v in first]
@@ -176,6 +207,12 @@ def _own_values(store, first):
         if [_kind(v.shape, v.dtype) for v in own[: len(first)]] == expected:
             return own
     return None
+
+
+def _encoded(variables):
+    """Returns a vector of the rank and the axes of each of the variables."""
+    pieces = [(len(v.shape), *v.shape) for v in variables]
+    return np.array([*itertools.chain(*pieces)], "int64")
 
 
 def _check(values, variables):

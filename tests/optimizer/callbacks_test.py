@@ -27,9 +27,7 @@ def test_length_of_a_fit(accumulation, steps):
     trained = model(optimizer)
     fit(trained, batch_size=4)
     assert optimizer.rule.num_steps == steps
-    # A second one changes nothing, and it is saved.
-    fit(trained, batch_size=1)
-    assert optimizer.rule.num_steps == steps
+    # It is saved, and as a loaded one stays.
     copy = keras_l2l.LearnedOptimizer.from_config(optimizer.get_config())
     assert copy.rule.num_steps == steps
 
@@ -42,10 +40,75 @@ def test_what_an_epoch_is(accumulation, steps):
     trained = model(optimizer)
     fit(trained, batch_size=4)
     assert optimizer.rule.steps_per_epoch == steps
-    fit(trained, batch_size=1)
-    assert optimizer.rule.steps_per_epoch == steps
     copy = keras_l2l.LearnedOptimizer.from_config(optimizer.get_config())
     assert copy.rule.steps_per_epoch == steps
+
+
+@pytest.mark.parametrize("accumulation, steps", [(None, 15), (3, 5)])
+def test_a_second_fit_is_the_end_of_a_longer_training(accumulation, steps):
+    optimizer = keras_l2l.LearnedOptimizer(
+        gradient_accumulation_steps=accumulation
+    )
+    trained = model(optimizer)
+    fit(trained, batch_size=4)
+    assert optimizer.rule.num_steps == steps
+    before = trained.get_weights()[0]
+    fit(trained, batch_size=4)
+    assert optimizer.rule.num_steps == 2 * steps
+    # It is over no sooner than it should be.
+    assert np.abs(trained.get_weights()[0] - before).max() > 0.001
+    assert not optimizer.remarks()
+    # Without being told of more steps, those after the end do nothing.
+    trained.fit(X, X[:, :1], batch_size=4, epochs=accumulation or 1, verbose=0)
+    (remark,) = optimizer.remarks()
+    assert f"was to take {2 * steps} steps, which are over" in remark
+
+
+@pytest.mark.parametrize("arguments", [{}, {"run_eagerly": True}])
+def test_a_fit_may_tell_what_an_earlier_one_did_not(arguments):
+    def trained(told):
+        keras.utils.set_random_seed(0)
+        found = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        found.compile(keras_l2l.LearnedOptimizer(), "mse", **arguments)
+        found.fit(X, X[:, :1], batch_size=4, verbose=0)
+        if told:
+            fit(found, batch_size=4, epochs=9)
+            assert found.optimizer.rule.num_steps == 30
+        else:
+            found.fit(X, X[:, :1], batch_size=4, epochs=9, verbose=0)
+        weights = found.get_weights()[0]
+        found.fit(X, X[:, :1], batch_size=4, verbose=0)
+        return np.abs(found.get_weights()[0] - weights).max()
+
+    assert trained(told=True) < 0.01 * trained(told=False)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_that_goes_on_is_no_other_training(epochs):
+    weights = []
+    for parts in ([(0, 4)], [(0, epochs), (epochs, 4)]):
+        keras.utils.set_random_seed(0)
+        trained = model(keras_l2l.LearnedOptimizer())
+        for first, last in parts:
+
+            class Stop(keras.callbacks.Callback):
+                def on_epoch_end(self, epoch, logs=None, last=last):
+                    self.model.stop_training = epoch + 1 == last
+
+            trained.stop_training = False
+            trained.fit(
+                X,
+                X[:, :1],
+                batch_size=4,
+                epochs=4,
+                initial_epoch=first,
+                shuffle=False,
+                callbacks=[keras_l2l.TrainingLength(), Stop()],
+                verbose=0,
+            )
+        assert trained.optimizer.rule.num_steps == 12
+        weights.append(trained.get_weights()[0])
+    np.testing.assert_array_equal(*weights)
 
 
 def test_what_the_rule_was_told_stays():

@@ -352,3 +352,26 @@ def test_memory_is_estimated_before_it_is_taken():
 def test_memory_of_an_unbuilt_model_is_unknown(model):
     with pytest.raises(ValueError, match="must be a built keras.Model"):
         keras_l2l.LearnedOptimizer().estimate_memory(model)
+
+
+def test_a_trainable_bool_stays():
+    class Layer(keras.layers.Layer):
+        def build(self, input_shape):
+            self.flag = self.add_weight(
+                shape=(2,), dtype="bool", initializer="ones"
+            )
+            self.number = self.add_weight(
+                shape=(2,), dtype="int32", initializer="ones"
+            )
+
+        def call(self, x):
+            return keras.ops.where(self.flag[0], x, 0.0) + 0.0 * x
+
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(2), Layer()]
+    )
+    model.compile(keras_l2l.LearnedOptimizer(), "mse")
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    np.testing.assert_array_equal(model.layers[1].flag, [True, True])
+    np.testing.assert_array_equal(model.layers[1].number, [1, 1])

@@ -218,6 +218,41 @@ def test_a_model_without_trainable_variables(rule, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable")
+@pytest.mark.parametrize("change", ["freeze", "freeze all", "unfreeze", "lora"])
+def test_a_model_saved_with_other_trainable_variables(change, tmp_path):
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(4), keras.layers.Dense(3)]
+    )
+    model.layers[0].trainable = change != "unfreeze"
+    model.compile(keras_l2l.LearnedOptimizer(), LOSS)
+    model.fit(FEATURES, LABELS, verbose=0)
+    if change == "lora":
+        model.layers[0].enable_lora(2)
+    else:
+        model.layers[0].trainable = change == "unfreeze"
+        model.layers[1].trainable = change != "freeze all"
+    model.save(tmp_path / "model.keras")
+    with pytest.warns(UserWarning, match="of other variables. The weights of"):
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    # Keras merges LoRA's weights when it saves.
+    np.testing.assert_allclose(
+        loaded.predict(FEATURES, verbose=0),
+        model.predict(FEATURES, verbose=0),
+        rtol=1e-5,
+    )
+    loaded.fit(FEATURES, LABELS, verbose=0)
+    assert loaded.optimizer.steps_taken() == (change != "freeze all")
+    # Not built when its state is loaded.
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded.compile(keras_l2l.LearnedOptimizer(), LOSS)
+    loaded.load_weights(tmp_path / "model.weights.h5")
+    if change != "freeze all":
+        with pytest.warns(UserWarning, match="of other variables"):
+            loaded.fit(FEATURES, LABELS, verbose=0)
+        assert loaded.optimizer.steps_taken() == 1
+
+
 def test_a_model_from_hdf5(tmp_path):
     # Keras builds the optimizer without the variables of layers.
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
