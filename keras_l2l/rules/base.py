@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_l2l.rules import updates
 from keras_l2l.rules import vectors
+from keras_l2l.utils import nests
 
 StepInputs = updates.StepInputs
 
@@ -240,13 +241,40 @@ class CoordinatewiseRule(UpdateRule):
     ) -> tuple[typing.Any, typing.Any]:
         """Computes `coordinate_step`; keeps what `mask` excludes."""
         if mask is None:
-            return self.coordinate_step(meta_params, gradient, state, iteration)
+            found = self.coordinate_step(
+                meta_params, gradient, state, iteration
+            )
+            return self._checked(found, gradient, state)
         zeros = ops.zeros_like(gradient)
         # A NaN must not enter the rule: it spreads by 0 * NaN.
-        update, new_state = self.coordinate_step(
+        found = self.coordinate_step(
             meta_params, ops.where(mask, gradient, zeros), state, iteration
         )
+        update, new_state = self._checked(found, gradient, state)
         return (
             ops.where(mask, update, zeros),
             vectors.where(mask, new_state, state),
         )
+
+    def _checked(self, found, gradient, state):
+        """Returns what `coordinate_step` did, or raises if it is wrong.
+
+        A shape that is too small would be broadcast.
+        """
+        if not isinstance(found, tuple) or len(found) != 2:
+            received = f"an object of type {type(found).__name__}"
+        elif tuple(found[0].shape) != tuple(gradient.shape):
+            received = f"an update of shape {tuple(found[0].shape)}"
+        elif _names(found[1]) != _names(state):
+            received = f"a state of {_names(found[1])}"
+        else:
+            return found
+        raise ValueError(
+            f"{type(self).__name__}.coordinate_step must return a pair of an "
+            f"update of shape {tuple(gradient.shape)} and a state of "
+            f"{_names(state)}. Received: {received}."
+        )
+
+
+def _names(state):
+    return [name for name, _ in nests.named_leaves(state)]

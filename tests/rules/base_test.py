@@ -1,6 +1,8 @@
+import keras
 import numpy as np
 import pytest
 
+import keras_l2l
 from keras_l2l import rules
 
 
@@ -69,3 +71,30 @@ def test_a_coordinatewise_rule_is_defined_by_its_coordinate_step():
         class Wrong(rules.SGD):
             def step(self, meta_params, inputs, state):
                 return inputs.gradients, state
+
+
+@pytest.mark.parametrize(
+    "found, message",
+    [
+        (lambda g: (g[:1], {"a": g}), r"an update of shape \(1,\)"),
+        (lambda g: (0.5 * g, {}), r"a state of \[\]"),
+        (lambda g: (g, {"a": g, "b": g}), r"a state of \['a', 'b'\]"),
+        (lambda g: g, "an object of type"),
+    ],
+    ids=["shape", "no state", "more state", "no pair"],
+)
+def test_what_a_coordinate_step_returns(found, message):
+    class Rule(rules.CoordinatewiseRule):
+        def init_meta_params(self, seed):
+            return {}
+
+        def init_coordinate_state(self, n):
+            return {"a": keras.ops.zeros((n,))}
+
+        def coordinate_step(self, meta_params, gradient, state, iteration):
+            return found(gradient)
+
+    variable = keras.Variable(np.zeros((3, 2)))
+    optimizer = keras_l2l.LearnedOptimizer(rule=Rule())
+    with pytest.raises(ValueError, match=f"coordinate_step must.*{message}"):
+        optimizer.apply([keras.ops.ones((3, 2))], [variable])
