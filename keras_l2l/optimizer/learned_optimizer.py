@@ -246,7 +246,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
                 self.make_observer()
 
     def _build(self, variables):
-        self.saved_variables.start_build(variables)
+        self.saved_variables.start_build()
         super().build(variables)
         variables = self._updated_variables()
         self.rule = self.rule.for_variables(variables)
@@ -482,18 +482,21 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
     def _step(self, device, part, loss, gradients, mask):
         """Moves the state of one part on, and returns its updates."""
         variables = self._updated_variables()
+        params = variables
         if not self.rule.uses_params:
-            variables = [None] * len(variables)
+            params = [None] * len(variables)
         inputs = base.StepInputs(
             gradients=gradients,
             # Of this part alone: a deep model has hundreds.
             params=[
-                v if v is None else ops.cast(backends.read(v), "float32")
-                for v in self._division.split(variables)[part]
+                p if p is None else ops.cast(backends.read(p), "float32")
+                for p in self._division.split(params)[part]
             ],
             loss=loss,
             iteration=backends.read(self.iterations),
             mask=mask,
+            # Not of this part alone.
+            model_size=np.float32(sum(math.prod(v.shape) for v in variables)),
         )
         state = [backends.of_device(v, device) for v in self._state]
         # Of the rule that it is now: `set_num_steps` may have replaced it.
@@ -507,8 +510,10 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
     def get_config(self) -> dict[str, typing.Any]:
         # With the values: Keras rebuilds an optimizer from this alone in
         # `from_config`, `clone` and `pickle`, and without saved variables.
+        saved_for = self.saved_variables.digest() if self.built else None
         return {
             **super().get_config(),
+            **({} if saved_for is None else {"saved_for": saved_for}),
             "preset": self.preset,
             "save_state": self.save_state,
             "horizon": self.horizon,
@@ -530,8 +535,11 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             config = {**config, "rule": rule, "meta_params": meta_params}
         # Without values, as from the optimizer's name, it is the default.
         named = {"preset": config.pop("preset")} if "preset" in config else {}
+        config = dict(config)
+        saved_for = config.pop("saved_for", None)
         optimizer = super().from_config(config, custom_objects)
         vars(optimizer).update(named)
+        optimizer.saved_variables.saved_for = saved_for
         return optimizer
 
 

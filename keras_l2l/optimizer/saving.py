@@ -1,5 +1,6 @@
 """Saved optimizer variables come back exactly, or with an error."""
 
+import hashlib
 import itertools
 import warnings
 
@@ -11,8 +12,6 @@ from keras_l2l.optimizer import state_parts
 
 # Variables of a LossScaleOptimizer: iterations, learning rate, steps, scale.
 _WRAPPER = 4
-# The key of the shapes of the variables that the optimizer updates.
-_SHAPES = "shapes"
 
 
 class SavedVariables:
@@ -23,13 +22,15 @@ class SavedVariables:
     of variables to come are kept until they are made; a real difference
     raises.
 
-    The state is saved as if it were in one part, and loaded in any parts. That
-    of a model with other trainable variables, such as one of which layers have
-    been frozen since, is skipped with a warning, as by Keras' optimizers.
+    The state is saved as if it were in one part, and loaded in any parts.
 
     Args:
         optimizer: `keras.optimizers.Optimizer`. Its `save_state` tells whether
             what `build` made is saved.
+
+    Attributes:
+        saved_for: String, `digest` of the optimizer that is loaded; `None` if
+            it is not known, as where weights alone are loaded.
     """
 
     def __init__(self, optimizer):
@@ -40,34 +41,16 @@ class SavedVariables:
         self._division, self._number = state_parts.Whole([]), 0
         self._first, self._newer = None, []
         self._unbuilt_count = None
-        self._loaded_shapes = None
+        self.saved_for = None
 
-    def start_build(self, variables):
-        """Notes the variables that are there before `build` makes others.
-
-        Args:
-            variables: List of the variables that will be updated.
-        """
+    def start_build(self):
+        """Notes the variables that are there before `build` makes others."""
         self._unbuilt_count = len(self._optimizer.variables)
-        if self._loaded and self._are_others(self._loaded_shapes, variables):
-            self._warn()
-            self._loaded = ()
-            self._optimizer.iterations.assign(0)
 
-    def _are_others(self, shapes, variables):
-        """Returns whether saved shapes are known, and not of these."""
-        return shapes is not None and not np.array_equal(
-            shapes, _encoded(variables)
-        )
-
-    def _warn(self):
-        warnings.warn(
-            "Skipping variable loading for optimizer "
-            f"'{self._optimizer.name}': the saved one is another, or of other "
-            "variables. The weights of the model are loaded, and this "
-            "optimizer starts afresh.",
-            stacklevel=4,
-        )
+    def digest(self):
+        """Returns a string that tells the shapes of what is updated."""
+        shapes = [tuple(v.shape) for v in self._optimizer._trainable_variables]
+        return hashlib.sha256(repr(shapes).encode()).hexdigest()
 
     def set_layout(self, divided, number, newer):
         """Sets the layout of the state, before its variables are made.
@@ -128,8 +111,6 @@ class SavedVariables:
             values = optimizer.variables[: self._unbuilt_count]
         for i, value in enumerate(values):
             store[str(i)] = ops.convert_to_numpy(value)
-        if optimizer.built:
-            store[_SHAPES] = _encoded(optimizer._trainable_variables)
 
     def joined(self):
         """Yields the values to save: those of all variables, in one part."""
@@ -152,7 +133,8 @@ class SavedVariables:
         What another optimizer has saved is skipped with a warning, as by
         Keras' optimizers: the weights of its model may be all that is wanted.
         Another is one whose first variables, up to the meta-parameters, have
-        other shapes.
+        other shapes; or, in a saved model, one of other trainable variables,
+        as where layers have been frozen since the last step.
 
         Args:
             store: Dict of arrays, not empty.
@@ -167,12 +149,16 @@ class SavedVariables:
         if optimizer.built:
             first = variables[: self._unbuilt_count]
         values = _own_values(store, first)
-        shapes = store[_SHAPES] if _SHAPES in store.keys() else None
-        if values is None or (
-            optimizer.built
-            and self._are_others(shapes, optimizer._trainable_variables)
-        ):
-            self._warn()
+        saved_for, self.saved_for = self.saved_for, None
+        if optimizer.built and saved_for not in (None, self.digest()):
+            values = None
+        if values is None:
+            warnings.warn(
+                f"Skipping variable loading for optimizer '{optimizer.name}': "
+                "the saved one is another, or of other variables. The weights "
+                "of the model are loaded, and this optimizer starts afresh.",
+                stacklevel=3,
+            )
             return
         if not optimizer.built:
             values, later = values[: len(variables)], values[len(variables) :]
@@ -185,7 +171,6 @@ class SavedVariables:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         self._loaded = tuple(later)
-        self._loaded_shapes = shapes if shapes is None else np.array(shapes)
 
 
 def _own_values(store, first):
@@ -195,9 +180,8 @@ def _own_values(store, first):
         store: Dict of arrays by `"0"`, `"1"` and so on.
         first: List of variables, with which those that were saved begin.
     """
-    found = {*store.keys()} - {_SHAPES}
-    keys = [str(i) for i in range(len(found))]
-    if set(keys) != found:
+    keys = [str(i) for i in range(len(store.keys()))]
+    if set(keys) != set(store.keys()):
         return None
     values = [np.asarray(store[key]) for key in keys]
     expected = [_kind(v.shape, v.dtype) for v in first]
@@ -207,12 +191,6 @@ def _own_values(store, first):
         if [_kind(v.shape, v.dtype) for v in own[: len(first)]] == expected:
             return own
     return None
-
-
-def _encoded(variables):
-    """Returns a vector of the rank and the axes of each of the variables."""
-    pieces = [(len(v.shape), *v.shape) for v in variables]
-    return np.array([*itertools.chain(*pieces)], "int64")
 
 
 def _check(values, variables):

@@ -131,7 +131,7 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         """Adds to each variable `rate` times its update, of the same shape."""
         for variable, update in zip(variables, updates, strict=True):
-            if "float" not in variable.dtype:
+            if "float" not in keras.backend.standardize_dtype(variable.dtype):
                 # It has no gradient, and TensorFlow adds nothing to a bool.
                 continue
             if (

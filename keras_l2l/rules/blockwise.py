@@ -184,13 +184,14 @@ class Joining:
         """Returns the `Blocks` that describe the tensors.
 
         Args:
-            model_size: Int, the number of elements of all tensors.
+            model_size: Scalar, the number of elements of all tensors of the
+                model.
         """
         sizes = [
             (len(shape), math.prod(shape[:-1]), math.prod(shape[-1:]))
             for shape in self.shapes
         ]
-        found = Blocks(*np.array(sizes, "float32").T, np.float32(model_size))
+        found = Blocks(*np.array(sizes, "float32").T, model_size)
         if self._is_single:
             return found
         number = len(self._sizes)
@@ -431,8 +432,9 @@ class BlockwiseRule(base.UpdateRule):
         """
         shapes = [tuple(g.shape) for g in inputs.gradients]
         updates, after = [None] * len(shapes), []
-        model_size = sum(math.prod(shape) for shape in shapes)
-        rest = inputs._replace(gradients=None, params=None, mask=None)
+        rest = inputs._replace(
+            gradients=None, params=None, mask=None, model_size=None
+        )
         for group, of_group in zip(groups(shapes), state, strict=True):
             joining = Joining([shapes[i] for i in group])
             gradient, param = (
@@ -452,7 +454,7 @@ class BlockwiseRule(base.UpdateRule):
                 param,
                 mask,
                 of_group,
-                joining.blocks(model_size),
+                joining.blocks(inputs.size()),
                 rest,
             )
             after.append(of_group)

@@ -267,6 +267,7 @@ def _choose(inputs, indices):
         gradients=choose(inputs.gradients),
         params=choose(inputs.params),
         mask=choose(inputs.mask),
+        model_size=inputs.size(),
     )
 
 

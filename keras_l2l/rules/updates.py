@@ -1,7 +1,9 @@
 """The inputs of a rule's step, and how its updates are applied."""
 
+import math
 import typing
 
+import numpy as np
 from keras import ops
 
 
@@ -25,6 +27,8 @@ class StepInputs(typing.NamedTuple):
         steps_per_epoch: Scalar float tensor, the steps in which every example
             is seen once; 0 or `None` if it is not known. Likewise `None` in
             `fit`.
+        model_size: Scalar, the number of elements of all tensors of the model.
+            `None` where `gradients` are those of all.
     """
 
     gradients: list
@@ -34,6 +38,13 @@ class StepInputs(typing.NamedTuple):
     mask: list | None = None
     num_steps: typing.Any = None
     steps_per_epoch: typing.Any = None
+    model_size: typing.Any = None
+
+    def size(self) -> typing.Any:
+        """Returns `model_size`, or the number of elements of `gradients`."""
+        if self.model_size is not None:
+            return self.model_size
+        return np.float32(sum(math.prod(g.shape) for g in self.gradients))
 
 
 class Replacement(typing.NamedTuple):

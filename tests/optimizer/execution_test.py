@@ -9,12 +9,15 @@ from reflection import make
 from rule_steps import SHAPES
 from rule_steps import random_step
 
+import keras_l2l
 from keras_l2l import rules
 from keras_l2l.optimizer import chunks
 from keras_l2l.optimizer import execution
 from keras_l2l.optimizer import programs
 from keras_l2l.optimizer import state_storage
 from keras_l2l.rules import blockwise
+from keras_l2l.rules import momentum_mixture
+from keras_l2l.utils import nests
 
 
 @every_rule
@@ -104,3 +107,36 @@ def test_the_state_is_described_as_it_is_made(rule):
         keras.tree.flatten(described), keras.tree.flatten(made), strict=True
     ):
         assert tuple(a.shape) == tuple(b.shape)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda rule: rule,
+        lambda rule: rules.Partition([("small", rule)], rule),
+    ],
+    ids=["alone", "partition"],
+)
+def test_parts_know_the_size_of_the_model(wrap):
+    # What a small kernel does depends on the parameters elsewhere.
+    rule = wrap(rules.MomentumMixture(100, 10))
+    variables = [
+        keras.Variable(np.ones(shape), name=name)
+        for name, shape in {"small": (8, 4), "large": (300, 200)}.items()
+    ]
+    rule = rule.for_variables(variables)
+    meta_params = keras.tree.map_structure(np.array, rule.init_meta_params(0))
+    for name, controls in nests.named_leaves(meta_params):
+        if name.endswith("controls/rate"):
+            controls[momentum_mixture.SIGNALS.index("capacity")] = 1.0
+    shapes = [tuple(v.shape) for v in variables]
+    rng = np.random.default_rng(0)
+    gradients = [tf.constant(rng.normal(size=s), "float32") for s in shapes]
+    inputs = rules.StepInputs(
+        gradients, [tf.ones(s) for s in shapes], None, tf.constant(0)
+    )
+    expected, _ = rule.step(meta_params, inputs, rule.init_state(shapes))
+    optimizer = keras_l2l.LearnedOptimizer(rule=rule, meta_params=meta_params)
+    optimizer.apply(gradients, variables)
+    for variable, update in zip(variables, expected, strict=True):
+        np.testing.assert_allclose(variable - 1.0, update, rtol=1e-4, atol=1e-7)
