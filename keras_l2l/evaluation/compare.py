@@ -175,8 +175,8 @@ def _check_forms(optimizers, metrics, validation_data):
             f"`metrics` must be a list. Received: metrics={metrics!r}. Pass "
             f"[{metrics!r}]."
         )
-    for metric in metrics:
-        name = getattr(metric, "name", metric)
+    for metric in keras.tree.flatten(metrics):
+        name = getattr(metric, "name", getattr(metric, "__name__", metric))
         if name == "loss" or name in summary.CRITERIA:
             raise ValueError(
                 "A metric must not be called as the losses of a comparison. "
@@ -347,7 +347,7 @@ class _Runs:
         return run
 
     def _path(self, name, seed):
-        # Different names are different files.
+        # Not one file for names that differ in other characters.
         safe = urllib.parse.quote(name, safe=" ")
         return self._folder / f"{safe}-{seed}.json"
 

@@ -4,6 +4,7 @@ import typing
 
 import keras
 
+from keras_l2l.optimizer import describe
 from keras_l2l.optimizer import wrappers
 from keras_l2l.optimizer.learned_optimizer import LearnedOptimizer
 
@@ -12,11 +13,11 @@ class TrainingLength(keras.callbacks.Callback):
     """Tells the learned optimizer how many steps a `fit` will take.
 
     The default ends with a lower loss if it knows the length; rules such as
-    `keras_l2l.rules.Celo` must know it. It is `steps_per_epoch * epochs`, and
-    the steps taken before this `fit`: the end of the `fit` is that of the
-    training. Where `num_steps` was given, or came with a saved model, it stays.
-    An epoch is supposed to have every example once: where it has not, pass
-    `num_steps` to the optimizer.
+    `keras_l2l.rules.Celo` must know it. It is the number of steps taken so far
+    plus those of this `fit`, whose end is that of the training. Another length
+    compiles the step anew. Where `num_steps` was given, or came with a saved
+    model, it stays. An epoch is supposed to have every example once: where it
+    has not, pass `num_steps` to the optimizer.
 
     Raises:
         ValueError: if the model has no learned optimizer, or the data are of
@@ -59,15 +60,11 @@ class TrainingLength(keras.callbacks.Callback):
         # Once in a `fit`, where its first epoch is known.
         before = [optimizer.rule for optimizer in self._optimizers]
         for optimizer in self._optimizers:
-            # As the optimizer counts them.
+            # As the optimizer counts them: one for several batches.
             batches = optimizer.gradient_accumulation_steps or 1
-            steps, epochs = self.params["steps"], self.params["epochs"]
-            per_epoch, total = steps / batches, steps * epochs // batches
-            earlier = optimizer.steps_taken() - int(epoch * per_epoch)
-            # A run that is restored within an epoch is no other training.
-            if earlier >= per_epoch:
-                total += earlier
-            optimizer.set_num_steps(max(1, total), per_epoch)
+            steps, left = self.params["steps"], self.params["epochs"] - epoch
+            total = (describe.steps(optimizer) + steps * left) // batches
+            optimizer.set_num_steps(max(1, total), steps / batches)
         if any(
             rule is not optimizer.rule
             for rule, optimizer in zip(before, self._optimizers, strict=True)

@@ -148,8 +148,8 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         if mistakes.is_learned(preset.rule, preset.meta_params):
             mistakes.warn_of_small_rate(learning_rate)
             mistakes.warn_of_strong_decay(weight_decay, learning_rate)
-        # What `set_num_steps` tells anew, each time.
-        self._given_rule = preset.rule
+        # `set_num_steps` tells a length to this one, each time.
+        self._given_rule, self._told = preset.rule, None
         if num_steps is not None:
             num_steps = checks.require_int("num_steps", num_steps)
             self._given_rule = preset.rule.for_num_steps(num_steps)
@@ -330,12 +330,14 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         num_steps = checks.require_int("num_steps", num_steps)
         if steps_per_epoch is not None:
             checks.require_positive("steps_per_epoch", steps_per_epoch)
-        rule = self._given_rule.for_num_steps(num_steps, steps_per_epoch)
+        told = num_steps, steps_per_epoch
+        if told == self._told:
+            return
+        self._told = told
+        self.rule = self._given_rule.for_num_steps(*told)
         if self.built:
-            rule = rule.for_variables(self._updated_variables())
-        if rule.get_config() != self.rule.get_config():
-            self.rule = rule
-            self._eager_step.cache_clear()
+            self.rule = self.rule.for_variables(self._updated_variables())
+        self._eager_step.cache_clear()
 
     def state_parts(self) -> list[typing.Any]:
         """Returns the rule's state: a nest of variables for each part."""
@@ -346,17 +348,8 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         if not self.built:
             return []
         found = skipped_steps.remarks(self, self.skipped_steps)
-        num_steps = getattr(self.rule, "num_steps", None)
-        if num_steps and self.steps_taken() > num_steps:
-            found.append(
-                f"The training was to take {num_steps} steps, which are over: "
-                "the steps after them hardly change anything. To train on, use "
-                "fit(..., callbacks=[keras_l2l.TrainingLength()]), or compile "
-                "with a new LearnedOptimizer where num_steps was given to this "
-                "one or the model comes from a file."
-            )
         for part in self.state_parts():
-            found += self.rule.remarks(part)
+            found += self.rule.remarks(part, self.steps_taken())
         return list(dict.fromkeys(found))
 
     def finalize_variable_values(
@@ -495,7 +488,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             loss=loss,
             iteration=backends.read(self.iterations),
             mask=mask,
-            # Not of this part alone.
+            # Of all parts.
             model_size=np.float32(sum(math.prod(v.shape) for v in variables)),
         )
         state = [backends.of_device(v, device) for v in self._state]

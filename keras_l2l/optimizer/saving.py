@@ -149,16 +149,8 @@ class SavedVariables:
         if optimizer.built:
             first = variables[: self._unbuilt_count]
         values = _own_values(store, first)
-        saved_for, self.saved_for = self.saved_for, None
-        if optimizer.built and saved_for not in (None, self.digest()):
-            values = None
         if values is None:
-            warnings.warn(
-                f"Skipping variable loading for optimizer '{optimizer.name}': "
-                "the saved one is another, or of other variables. The weights "
-                "of the model are loaded, and this optimizer starts afresh.",
-                stacklevel=3,
-            )
+            self._warn()
             return
         if not optimizer.built:
             values, later = values[: len(variables)], values[len(variables) :]
@@ -167,10 +159,35 @@ class SavedVariables:
             variables = variables[: len(values)]
         else:
             values = self.in_parts(values)
-        _check(values, [(v.path, v.shape, v.dtype) for v in variables])
+        if not self.are_for(values, variables):
+            return
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         self._loaded = tuple(later)
+
+    def are_for(self, values, variables):
+        """Returns whether saved values are those of these variables.
+
+        If they are not, because the saved model had other trainable variables,
+        it warns; otherwise it raises ValueError.
+        """
+        try:
+            _check(values, [(v.path, v.shape, v.dtype) for v in variables])
+        except ValueError:
+            if self.saved_for in (None, self.digest()):
+                raise
+            self._warn()
+            return False
+        return True
+
+    def _warn(self):
+        warnings.warn(
+            "Skipping variable loading for optimizer "
+            f"'{self._optimizer.name}': the saved one is another, or of other "
+            "variables. The weights of the model are loaded, and this "
+            "optimizer starts afresh.",
+            stacklevel=4,
+        )
 
 
 def _own_values(store, first):

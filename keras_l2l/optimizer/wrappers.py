@@ -67,7 +67,11 @@ def _save_joined(wrapper_class, optimizer_class):
         if isinstance(inner, optimizer_class) and inner.built:
             number = len(self._variables)
             values = [store[str(i)] for i in range(len(store.keys()))]
-            own = inner.saved_variables.in_parts(values[number:])
+            saved, variables = inner.saved_variables, inner.own_variables()
+            own = saved.in_parts(values[number:])
+            # Of another number Keras warns itself.
+            if len(own) == len(variables) and not saved.are_for(own, variables):
+                return None
             values = [*values[:number], *own]
             store = {str(i): value for i, value in enumerate(values)}
         return load(self, store)

@@ -4,6 +4,7 @@ import math
 import typing
 from collections.abc import Sequence
 
+import numpy as np
 from keras import ops
 
 from keras_l2l.rules import updates
@@ -157,8 +158,13 @@ class UpdateRule:
             "`sampled_coordinates` and `teacher`."
         )
 
-    def remarks(self, state: typing.Any) -> list[str]:
-        """Returns messages for the user after a training, a list of strings."""
+    def remarks(self, state: typing.Any, steps: int) -> list[str]:
+        """Returns messages for the user after a training, a list of strings.
+
+        Args:
+            state: Nest of tensors or variables, as from `init_state`.
+            steps: Int, that were taken.
+        """
         return []
 
     def get_config(self) -> dict[str, typing.Any]:
@@ -259,12 +265,14 @@ class CoordinatewiseRule(UpdateRule):
     def _checked(self, found, gradient, state):
         """Returns what `coordinate_step` did, or raises if it is wrong.
 
-        A shape that is too small would be broadcast.
+        An update that is too small would be broadcast.
         """
         if not isinstance(found, tuple) or len(found) != 2:
             received = f"an object of type {type(found).__name__}"
-        elif tuple(found[0].shape) != tuple(gradient.shape):
-            received = f"an update of shape {tuple(found[0].shape)}"
+            if isinstance(found, tuple):
+                received = f"{len(found)} values"
+        elif np.shape(found[0]) != tuple(gradient.shape):
+            received = f"an update of shape {np.shape(found[0])}"
         elif _names(found[1]) != _names(state):
             received = f"a state of {_names(found[1])}"
         else:

@@ -200,8 +200,8 @@ class Guarded(wrapper.WrapperRule):
         after = vectors.where(usable, after, before)
         return updates, {"state": after, "iteration": clock + 1}
 
-    def remarks(self, state):
-        inner = self.rule.remarks(state["rule"])
+    def remarks(self, state, steps):
+        inner = self.rule.remarks(state["rule"], steps)
         step, bad, kept = (
             int(ops.convert_to_numpy(value))
             for value in (
@@ -212,7 +212,7 @@ class Guarded(wrapper.WrapperRule):
         )
         if not step:
             return inner
-        inner = inner + self.fallback.remarks(state["fallback"]["state"])
+        inner = inner + self.fallback.remarks(state["fallback"]["state"], steps)
         where = "the start" if kept == 1 else "where the loss was lowest"
         why = "the loss had no new low for too long"
         if bad >= monitor.PERSISTS:

@@ -154,9 +154,17 @@ class MomentumMixture(blockwise.BlockwiseRule):
             return self
         return type(self)(num_steps, self.steps_per_epoch or steps_per_epoch)
 
-    def remarks(self, state):
+    def remarks(self, state, steps):
         if self.num_steps:
-            return []
+            if steps <= self.num_steps:
+                return []
+            return [
+                f"The training was to take {self.num_steps} steps, which are "
+                "over: those after them hardly change anything. To train on, "
+                "use fit(..., callbacks=[keras_l2l.TrainingLength()]), or "
+                "compile with a new LearnedOptimizer where num_steps was given "
+                "to this one or the model comes from a file."
+            ]
         return [
             "The optimizer was not told how long the training is, so its last "
             "steps were not small. To end with a lower loss, train with "

@@ -194,11 +194,11 @@ class Partition(wrapper.WrapperRule):
         number = sum(len(indices) for _, _, indices in members)
         return [found.get(i) for i in range(number)] if found else None
 
-    def remarks(self, state):
+    def remarks(self, state, steps):
         return [
             f"{name}: {remark}"
             for name, rule, _ in self.bound_members()
-            for remark in rule.remarks(state[name])
+            for remark in rule.remarks(state[name], steps)
         ]
 
     @property

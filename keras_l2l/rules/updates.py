@@ -27,8 +27,8 @@ class StepInputs(typing.NamedTuple):
         steps_per_epoch: Scalar float tensor, the steps in which every example
             is seen once; 0 or `None` if it is not known. Likewise `None` in
             `fit`.
-        model_size: Scalar, the number of elements of all tensors of the model.
-            `None` where `gradients` are those of all.
+        model_size: Scalar, the number of elements of all tensors that are
+            updated. `None` where `gradients` are those of all.
     """
 
     gradients: list

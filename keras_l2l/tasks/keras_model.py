@@ -252,9 +252,17 @@ class KerasModelTask(base.Task):
 
     def get_config(self):
         weights = self._loss.loss_weights
+        loss = {"loss": keras.tree.map_structure(described, self._loss.loss)}
+        if self._loss.loss is None:
+            # What `make_model` compiled cannot be described, but measured.
+            batch = self.batches("train", 0)(tf.constant(0, tf.int64))
+            first = self.evaluation_loss(
+                self.init_params(0), self.init_non_trainable(0), batch
+            )
+            loss = {"loss": None, "first_loss": float(f"{float(first):.4g}")}
         return {
             "model": _describe(self._model),
-            "loss": keras.tree.map_structure(described, self._loss.loss),
+            **loss,
             **({} if weights is None else {"loss_weights": weights}),
             "batch_size": self.batch_size,
             "examples": {

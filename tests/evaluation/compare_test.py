@@ -20,6 +20,9 @@ NO_DEFAULTS = {
 }
 
 
+FINAL_LOSS = keras.metrics.MeanSquaredError(name="final_loss")
+
+
 def make_model():
     return keras.Sequential(
         [
@@ -257,14 +260,12 @@ def test_progress_counts_steps(capsys):
         ({"steps": 1}, "`steps` must be at least 2"),
         ({"seeds": 3}, r"Pass range\(3\)"),
         ({"seeds": []}, "at least one"),
+        ({"metrics": [[FINAL_LOSS]]}, "another name"),
         ({"seeds": [0.5]}, "must be ints"),
         ({"seeds": [1, 1]}, "must differ"),
         ({"optimizers": {3: keras.optimizers.SGD}}, "must be strings"),
         ({"optimizers": {"a": None}}, "left to compare"),
-        (
-            {"metrics": [keras.metrics.MeanSquaredError(name="final_loss")]},
-            "another name",
-        ),
+        ({"metrics": [FINAL_LOSS]}, "another name"),
         ({"optimizers": {"a": 3}}, r"`optimizers\['a'\]` must be a function"),
         ({"metrics": "accuracy"}, r"Pass \['accuracy'\]"),
         ({"validation_data": 0.2}, "`validation_data` must be examples"),

@@ -64,6 +64,44 @@ def test_a_second_fit_is_the_end_of_a_longer_training(accumulation, steps):
     assert f"was to take {2 * steps} steps, which are over" in remark
 
 
+@pytest.mark.parametrize(
+    "earlier, first, accumulation, expected",
+    [
+        # Fewer steps than an epoch of this `fit` has.
+        (2, 0, None, 2 + 15),
+        # A model that was trained before, with a new optimizer.
+        (0, 3, None, 6),
+        (6, 2, None, 15),
+        # What is left over of several batches counts.
+        (1, 0, 2, 8),
+    ],
+)
+def test_the_end_of_a_fit_is_that_of_the_training(
+    earlier, first, accumulation, expected
+):
+    optimizer = keras_l2l.LearnedOptimizer(
+        gradient_accumulation_steps=accumulation
+    )
+    trained = model(optimizer)
+    for _ in range(earlier):
+        trained.train_on_batch(X, X[:, :1])
+    fit(trained, batch_size=4, initial_epoch=first)
+    assert optimizer.rule.num_steps == optimizer.steps_taken() == expected
+
+
+def test_a_rule_need_not_be_serializable_to_be_told():
+    rule = rules.Partition(
+        [(lambda variable: "bias" in variable.path, rules.SGD())],
+        rules.MomentumMixture(),
+    )
+    optimizer = keras_l2l.LearnedOptimizer(rule=rule)
+    fit(model(optimizer), batch_size=4)
+    assert optimizer.rule.inner_rules()["default"].num_steps == 15
+    optimizer.apply([X[:3, :1], X[0, :1]])
+    (remark,) = [r for r in optimizer.remarks() if "are over" in r]
+    assert remark.startswith("default: ")
+
+
 @pytest.mark.parametrize("arguments", [{}, {"run_eagerly": True}])
 def test_a_fit_may_tell_what_an_earlier_one_did_not(arguments):
     def trained(told):

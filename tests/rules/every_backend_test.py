@@ -245,6 +245,40 @@ def test_a_model_saved_with_other_trainable_variables(change, tmp_path):
     assert loaded.optimizer.steps_taken() == (change != "freeze all")
 
 
+@pytest.mark.parametrize("rule", [None, "l2l_digits_mlp"])
+def test_a_frozen_layer_under_loss_scaling(rule, tmp_path):
+    model = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(4), keras.layers.Dense(3)]
+    )
+    inner = keras_l2l.LearnedOptimizer(rule=rule)
+    model.compile(keras.optimizers.LossScaleOptimizer(inner), LOSS)
+    model.fit(FEATURES, LABELS, verbose=0)
+    model.layers[0].trainable = False
+    model.save(tmp_path / "model.keras")
+    with pytest.warns(UserWarning, match="Skipping variable loading"):
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    for a, b in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_clone_loads_a_state_of_its_own(tmp_path):
+    def model(units, optimizer):
+        found = keras.Sequential([keras.Input((6,)), keras.layers.Dense(units)])
+        found.add(keras.layers.Dense(3))
+        found.compile(optimizer, LOSS)
+        return found
+
+    first = model(4, keras_l2l.LearnedOptimizer())
+    first.fit(FEATURES, LABELS, verbose=0)
+    clone = keras_l2l.LearnedOptimizer.from_config(first.optimizer.get_config())
+    other = model(5, clone)
+    other.fit(FEATURES, LABELS, verbose=0)
+    other.save_weights(tmp_path / "other.weights.h5")
+    other.fit(FEATURES, LABELS, verbose=0)
+    other.load_weights(tmp_path / "other.weights.h5")
+    assert clone.steps_taken() == 1
+
+
 def test_a_model_from_hdf5(tmp_path):
     # Keras builds the optimizer without the variables of layers.
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])

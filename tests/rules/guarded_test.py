@@ -51,7 +51,7 @@ def test_a_rule_that_pays_is_left_alone(loss):
     expected, _ = trajectory(good, 60)
     np.testing.assert_allclose(guarded, expected, rtol=1e-6)
     assert float(state["monitor"]["handed_over"]) == 0
-    assert rules.Guarded(good).remarks(state) == []
+    assert rules.Guarded(good).remarks(state, 0) == []
 
 
 @pytest.mark.parametrize("loss", [True, False], ids=["loss", "no_loss"])
@@ -66,7 +66,8 @@ def test_a_rule_that_does_not_pay_is_replaced(loss):
     assert float(TASK.loss([guarded[-1]], ())) < 1e-3
     alone, _ = trajectory(bad, step - 1)
     np.testing.assert_allclose(guarded[: step - 1], alone, rtol=1e-5)
-    assert f"SGD handed over to Adam at step {step}" in rule.remarks(state)[0]
+    (remark,) = rule.remarks(state, 0)
+    assert f"SGD handed over to Adam at step {step}" in remark
 
 
 class _Turning(rules.CoordinatewiseRule):
@@ -96,7 +97,7 @@ def test_the_fallback_goes_on_from_the_lowest():
     np.testing.assert_allclose(path[low], path[step - 1], rtol=1e-5)
     assert 25 < low < 40
     # Counted from 1, and after it.
-    assert f"at step {low + 2}, where the loss" in rule.remarks(state)[0]
+    assert f"at step {low + 2}, where the loss" in rule.remarks(state, 0)[0]
     points = [START[0], *path[: low + 1], *path[step - 1 :]]
     fallback = FALLBACK.init_state([(2,)])
     for t, point in enumerate(points[:-1]):
@@ -128,7 +129,7 @@ def test_the_fallback_starts_again_if_the_lowest_is_not_low(rate, loss, added):
     step = int(state["monitor"]["handed_over"])
     assert 33 < step < 60
     np.testing.assert_allclose(path[step - 1], START[0], rtol=1e-6)
-    assert "at step 1, the start" in rule.remarks(state)[0]
+    assert "at step 1, the start" in rule.remarks(state, 0)[0]
     # As from the start: all gradients it has seen are those of there.
     alone, _ = trajectory(FALLBACK, 1)
     np.testing.assert_allclose(path[step], alone[0], rtol=1e-4)
@@ -208,7 +209,7 @@ def test_it_hands_over_when_steps_stay_bad(kind, times):
     expected, _ = step_with(FALLBACK, FALLBACK.init_state([(2,)]), 0, **good)
     if times == 10:
         np.testing.assert_allclose(param, expected, rtol=1e-5)
-        assert "10 steps in a row" in rule.remarks(state)[0]
+        assert "10 steps in a row" in rule.remarks(state, 0)[0]
     for leaf in leaves(state):
         assert np.isfinite(leaf).all()
 
@@ -291,7 +292,7 @@ def test_guards_within_guards():
     assert 5 < step < 30
     assert float(state["monitor"]["handed_over"]) == 0
     np.testing.assert_array_equal(path[step - 1], START[0])
-    assert len(patient.remarks(state)) == 1
+    assert len(patient.remarks(state, 0)) == 1
     # Then what takes over is a guarded one, and diverges.
     rule = rules.Guarded(bad, rules.Guarded(rules.SGD(1.3), FALLBACK, 5), 5)
     path, state = trajectory(rule, 100)
@@ -301,7 +302,7 @@ def test_guards_within_guards():
     # The inner one's clock went back to the start with it.
     inner = state["fallback"]["state"]["monitor"]
     assert second == first + int(inner["handed_over"]) - 1
-    assert len(rule.remarks(state)) == 2
+    assert len(rule.remarks(state, 0)) == 2
     assert np.abs(path[-1]).max() < 0.1
 
 

@@ -397,6 +397,14 @@ def test_what_make_model_compiles_stays():
     once, _ = loss(scaled)
     three_times, _ = loss(functools.partial(scaled, scale=3.0))
     assert three_times == pytest.approx(3 * once)
+    # A comparison that goes on must be of the same loss.
+    configs = [
+        tasks.KerasModelTask(
+            functools.partial(scaled, scale=scale), None, (X, Y)
+        ).get_config()
+        for scale in (1.0, 1.0, 3.0)
+    ]
+    assert configs[0] == configs[1] != configs[2]
     assert "mae" in loss(scaled, metrics=["mae"])[1]
     compiled = functools.partial(scaled, metrics=["mae"])
     assert "mae" in loss(compiled, metrics=[])[1]
