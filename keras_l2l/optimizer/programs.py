@@ -51,10 +51,10 @@ class Programs:
         if not tracing.traces():
             return function(*args)
         is_shared = self._programs is _programs
+        leaves = list(map(_as_tensor, nests.leaves_of(args)))
         if not is_shared and keras.backend.backend() == "torch":
             # Programs of its own would be dropped after each step.
-            return tracing.run(function, args)
-        leaves = list(map(_as_tensor, nests.leaves_of(args)))
+            return tracing.run(function, nests.pack_leaves(args, leaves))
         key = (
             self._key,
             nests.structure_of(args),
