@@ -211,11 +211,14 @@ def format_relative(rows, reference):
     """
     names = list(dict.fromkeys(row["optimizer"] for row in rows))
     names.remove(reference)
-    losses = {(row["task"], row["optimizer"]): _loss(row) for row in rows}
+    grid = {(row["task"], row["optimizer"]): row for row in rows}
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    ratios = np.array(
-        [[losses[t, n] / losses[t, reference] for n in names] for t in tasks]
-    )
+
+    def ratio(task, name):
+        pair = _of_same_seeds(grid[task, name], grid[task, reference])
+        return _loss(pair[0]) / _loss(pair[1])
+
+    ratios = np.array([[ratio(t, n) for n in names] for t in tasks])
     table = [
         [title, *map(_percent, found)]
         for title, found in zip(

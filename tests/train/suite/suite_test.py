@@ -376,3 +376,25 @@ def test_a_committed_suite_is_shown_as_it_was(tmp_path, monkeypatch):
     shown = report.with_tables(page)
     assert suite_report.format_tables(rows) in shown
     assert "1.5 ±6" in shown and "diverges" in shown
+
+
+def test_a_change_is_compared_on_the_same_seeds():
+    rows = [
+        {
+            "task": "a",
+            "optimizer": name,
+            "seeds": seeds,
+            "metric": None,
+            "metric_of_first": None,
+            "valid_loss": mean,
+            "valid_loss_of_first": first,
+        }
+        for name, seeds, mean, first in (
+            ("default", 3, 2.0, 1.0),
+            ("one seed", 1, 1.5, 1.5),
+            ("three seeds", 3, 3.0, 9.0),
+        )
+    ]
+    table = suite_report.format_relative(rows, "default")
+    rows = [line.split() for line in table.splitlines()]
+    assert ["a", "+50", "+50"] in rows
