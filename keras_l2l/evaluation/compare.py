@@ -117,6 +117,8 @@ def compare(
     task = KerasModelTask(
         make_model, loss, data, batch_size, metrics=list(metrics)
     )
+    # Before a folder is made, and before anything is trained.
+    task.check_metrics()
     makers = _makers(optimizers, steps, task.steps_per_epoch("train"))
     about = {
         "task": task.name,

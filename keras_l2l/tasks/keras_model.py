@@ -119,28 +119,48 @@ class KerasModelTask(base.Task):
 
     def _try(self):
         """Raises if model, loss and data do not fit together."""
-        batch = self.batches("train", 0)(tf.constant(0, tf.int64))
-        params, non_trainable = self.init_params(0), self.init_non_trainable(0)
-        try:
+        batch, params, non_trainable = self._first()
+
+        def compute():
             self._loss.build(params, non_trainable, batch)
-            loss = self.loss(params, batch)
-            self._evaluate(params, non_trainable, batch)
-        except Exception as error:
-            shapes = checks.shown(examples.shapes(batch))
-            hint = ""
-            if self._from_dataset:
-                hint = " If the elements of `data` are batches, unbatch() them."
-            raise ValueError(
-                "Model, loss and metrics must accept a batch of the data. "
-                f"Received: one of shapes {shapes}, which failed with: "
-                f"{type(error).__name__}: {checks.shortened(error)}{hint}"
-            ) from error
+            return self.loss(params, batch)
+
+        loss = self._accepted("Model and loss", batch, compute)
         if loss.shape.rank != 0 or not tf.math.is_finite(loss):
             raise ValueError(
                 "The loss of a freshly initialized model must be a finite "
                 f"scalar. Received: {checks.shown(loss.numpy())}. Look for NaN "
                 "in the data, and for data that are not scaled."
             )
+
+    def check_metrics(self) -> None:
+        """Raises ValueError unless Keras can evaluate a batch."""
+        batch, *values = self._first()
+        self._accepted(
+            "Model, loss and metrics",
+            batch,
+            lambda: self._evaluate(*values, batch),
+        )
+
+    def _first(self):
+        """Returns a batch, and the values that a training begins with."""
+        batch = self.batches("train", 0)(tf.constant(0, tf.int64))
+        return batch, self.init_params(0), self.init_non_trainable(0)
+
+    def _accepted(self, what, batch, compute):
+        """Returns `compute()`, or raises ValueError with the batch's shapes."""
+        try:
+            return compute()
+        except Exception as error:
+            shapes = checks.shown(examples.shapes(batch))
+            hint = ""
+            if self._from_dataset:
+                hint = " If the elements of `data` are batches, unbatch() them."
+            raise ValueError(
+                f"{what} must accept a batch of the data. Received: one "
+                f"of shapes {shapes}, which failed with: "
+                f"{type(error).__name__}: {checks.shortened(error)}{hint}"
+            ) from error
 
     def _new_model(self, seed):
         # Keras takes seeds of 32 bits; episode seeds have up to 63.

@@ -125,13 +125,21 @@ def test_batches_in_a_dict_of_splits():
     assert task.get_config()["examples"] == dict.fromkeys(tasks.SPLITS, 100)
 
 
+def unknown_inputs():
+    model = subclass()
+    model.get_build_config = lambda: None
+    return model
+
+
 @pytest.mark.parametrize("size", [32, 9])
 def test_batches_for_a_model_that_does_not_know_its_inputs(size):
-    tasks.KerasModelTask(subclass, "mse", slices((X, Y)))
+    tasks.KerasModelTask(unknown_inputs, "mse", slices((X, Y)))
     stream = slices((X, Y)).batch(size)
     with pytest.raises(ValueError, match=r"pass data\.unbatch\(\)"):
-        tasks.KerasModelTask(subclass, "mse", stream)
-    tasks.KerasModelTask(subclass, "mse", stream.unbatch())
+        tasks.KerasModelTask(unknown_inputs, "mse", stream)
+    tasks.KerasModelTask(unknown_inputs, "mse", stream.unbatch())
+    # A subclass knows those that it has been called on.
+    tasks.KerasModelTask(subclass, "mse", stream)
 
 
 LARGE = [[float(i)] for i in range(20_000)]
