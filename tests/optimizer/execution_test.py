@@ -17,7 +17,6 @@ from keras_l2l.optimizer import programs
 from keras_l2l.optimizer import state_storage
 from keras_l2l.rules import blockwise
 from keras_l2l.rules import momentum_mixture
-from keras_l2l.utils import nests
 
 
 @every_rule
@@ -119,16 +118,14 @@ def test_the_state_is_described_as_it_is_made(rule):
 )
 def test_parts_know_the_size_of_the_model(wrap):
     # What a small kernel does depends on the parameters elsewhere.
-    rule = wrap(rules.MomentumMixture(100, 10))
+    rule = rules.MomentumMixture(100, 10)
+    meta_params = keras.tree.map_structure(np.array, rule.init_meta_params(0))
+    rate = meta_params["controls"]["rate"]
+    rate[momentum_mixture.SIGNALS.index("capacity")] = 1.0
     variables = [
         keras.Variable(np.ones(shape), name=name)
         for name, shape in {"small": (8, 4), "large": (300, 200)}.items()
     ]
-    rule = rule.for_variables(variables)
-    meta_params = keras.tree.map_structure(np.array, rule.init_meta_params(0))
-    for name, controls in nests.named_leaves(meta_params):
-        if name.endswith("controls/rate"):
-            controls[momentum_mixture.SIGNALS.index("capacity")] = 1.0
     shapes = [tuple(v.shape) for v in variables]
     rng = np.random.default_rng(0)
     gradients = [tf.constant(rng.normal(size=s), "float32") for s in shapes]
@@ -136,7 +133,16 @@ def test_parts_know_the_size_of_the_model(wrap):
         gradients, [tf.ones(s) for s in shapes], None, tf.constant(0)
     )
     expected, _ = rule.step(meta_params, inputs, rule.init_state(shapes))
-    optimizer = keras_l2l.LearnedOptimizer(rule=rule, meta_params=meta_params)
+    wrapped = wrap(rule)
+    if wrapped is not rule:
+        meta_params = dict.fromkeys(wrapped.inner_rules(), meta_params)
+        bound = wrapped.for_variables(variables)
+        updates, _ = bound.step(meta_params, inputs, bound.init_state(shapes))
+        for a, b in zip(updates, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+    optimizer = keras_l2l.LearnedOptimizer(
+        rule=wrapped, meta_params=meta_params
+    )
     optimizer.apply(gradients, variables)
     for variable, update in zip(variables, expected, strict=True):
         np.testing.assert_allclose(variable - 1.0, update, rtol=1e-4, atol=1e-7)

@@ -121,6 +121,26 @@ def test_the_rate_follows_gradients_that_fall():
     )
 
 
+def test_the_rate_follows_gradients_apart_where_the_length_is_unknown():
+    gradients = [[normal(20, 10, seed=t)] for t in range(20)]
+    gradients += [[0.01 * normal(20, 10, seed=t)] for t in range(100)]
+    params = [np.zeros((20, 10), "float32")]
+
+    def ratio(rule):
+        with_signal, without = (
+            np.abs(steps(gradients, params, rule, meta_params=m)[-1][0]).mean()
+            for m in (
+                sensitive_to("unknown_fall", 0.2),
+                sensitive_to("unknown_fall", 0.0),
+            )
+        )
+        return with_signal / without
+
+    unknown, known = rules.MomentumMixture(), rules.MomentumMixture(1000)
+    np.testing.assert_allclose(ratio(unknown), 0.01**0.2, rtol=0.1)
+    assert ratio(known) == 1
+
+
 def test_the_rate_follows_the_share_of_gradients_that_are_not_0():
     def gradient(t, rows):
         dense = normal(20, 10, seed=t)
