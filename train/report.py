@@ -28,6 +28,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 _TABLE = re.compile(r"(<!-- (\S+/\S+) -->\n\n```\n).*?(?=```\n)", re.DOTALL)
 _PRESETS = re.compile(r"(<!-- presets -->\n\n)(?:\|.*\n)*")
+# The benchmarks that `train.suite` writes.
+_OF_SUITE = ("suite", "networks", "ablations_of_default")
 _FIGURE = re.compile(r"!\[[^]]*\]\((\S+)\)")
 
 
@@ -69,7 +71,7 @@ def _table(name):
             }
         )
     content = committed.read(name)
-    if content.get("benchmark") in ("suite", "ablations_of_default"):
+    if content.get("benchmark") in _OF_SUITE:
         return format_tables(content["rows"])
     if "benchmark" in content:
         return benchmark.format_table(content["rows"])

@@ -3,14 +3,15 @@
 Every optimizer trains the same Keras models with `compile` and `fit`. Each run
 is a file in --output_dir/runs: the same command goes on where it was stopped,
 and a new optimizer is run beside the old ones. Writes --output_dir/suite.json,
-or ablations_of_default.json, of all runs of these optimizers that are in the
-folder, and prints its tables. A worker has one core. Needs
+networks.json or ablations_of_default.json, of all runs of these optimizers that
+are in the folder, and prints its tables. A worker has one core. Needs
 pip install keras_l2l[suite]. Examples:
 
   python -m train.suite --output_dir=runs/suite
   python -m train.suite --output_dir=runs/suite --task=gpt --optimizer=default
   python -m train.suite --output_dir=runs/suite --celo=runs/celo
   python -m train.suite --output_dir=runs/suite --ablations
+  python -m train.suite --output_dir=runs/networks --networks --download
 """
 
 import concurrent.futures
@@ -27,6 +28,7 @@ from train.suite import opponents
 from train.suite import report
 from train.suite import training
 from train.suite.tasks import TASKS
+from train.suite.tasks import held_out
 from train.suite.tasks.base import require_packages
 
 _RUNS_OF_A_PROCESS = 25
@@ -50,6 +52,12 @@ def define_flags():
         "those whose weights are given.",
     )
     flags.DEFINE_bool(
+        "networks",
+        False,
+        "Train the networks that presets are tested on, on data like those of "
+        "meta-training, instead of the tasks. Needs Fashion-MNIST.",
+    )
+    flags.DEFINE_bool(
         "ablations",
         False,
         "Compare the default without one of its parts with the default, "
@@ -69,11 +77,16 @@ def define_flags():
         False,
         "Run again what has run with another configuration.",
     )
+    cli.define_folder_flags()
+    flags.adopt_module_key_flags(cli)
 
 
 def main():
     values = flags.FLAGS
-    tasks = {name: TASKS[name] for name in TASKS if name in values.task}
+    name, tasks = "suite", {n: TASKS[n] for n in TASKS if n in values.task}
+    if values.networks:
+        name = "networks"
+        tasks = held_out.tasks(values.data_dir, values.download)
     require_packages(tasks.values())
     if values.num_steps is not None:
         tasks = {
@@ -94,7 +107,7 @@ def main():
             f"{', '.join(sorted(absent.intersection(values.optimizer)))} "
             "without one. Convert the weights with train.convert_celo."
         )
-    name, optimizers = "suite", [n for n in table if n in values.optimizer]
+    optimizers = [n for n in table if n in values.optimizer]
     if values.ablations:
         name, optimizers = (
             "ablations_of_default",

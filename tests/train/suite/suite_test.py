@@ -11,6 +11,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+from keras_l2l.tasks import networks
 from keras_l2l.utils import files
 from train import committed
 from train import report
@@ -22,6 +23,7 @@ from train.suite.tasks import TASKS
 from train.suite.tasks import base
 from train.suite.tasks import data
 from train.suite.tasks import gan
+from train.suite.tasks import held_out
 from train.suite.tasks import pinn
 
 
@@ -93,6 +95,17 @@ def test_a_run_goes_on_and_refuses_another_configuration(run, tmp_path):
     changed = ("--task=one", "--seeds=1", "--num_steps=3", "--replace")
     assert "1/1" in run(*given, *changed)
     assert json.loads(paths[0].read_text())["steps"] == [0, 1, 2, 3]
+
+
+def test_held_out_networks_are_reported_apart(run, tmp_path, monkeypatch):
+    tested = {"digits": networks.TEST_NETWORKS["digits_relu"]}
+    monkeypatch.setattr(networks, "TEST_NETWORKS", tested)
+    run("--networks", "--optimizer=adam", "--seeds=1", "--num_steps=2")
+    (row,) = json.loads((tmp_path / "networks.json").read_text())["rows"]
+    assert (row["task"], row["params"]) == ("digits", 64 * 32 + 32 + 330)
+    train, held_out_data = held_out.tasks()["digits"].data()
+    seen, unseen = ({x.tobytes() for x in d[0]} for d in (train, held_out_data))
+    assert len(seen) > 800 and unseen and not seen & unseen
 
 
 @pytest.mark.slow
@@ -317,7 +330,7 @@ def finished(*curve, metric=0.5, ms=2.0):
 
 
 RUNS = {
-    ("t", "default"): [finished(4, 1, 2, ms=3.0), finished(4, 2, 1, ms=3.0)],
+    ("t", "default"): [finished(4, 1, 2, ms=3.0), finished(4, 2, 1, ms=9.0)],
     ("t", "adam"): [finished(4, 3, 2), finished(4, 3, 2, metric=0.7)],
     ("t", "adamw 0.003"): [finished(4, 3, 3)] * 2,
     ("t", "adamw 0.01"): [finished(4, 3, 1)] * 2,
