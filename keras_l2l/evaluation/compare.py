@@ -212,17 +212,22 @@ def _makers(optimizers, steps, steps_per_epoch):
     for name, make in makers.items():
         require_function(make, f"optimizers[{name!r}]")
     return {
-        name: functools.partial(_made, make, steps, steps_per_epoch)
+        name: _telling(make, steps, steps_per_epoch)
         for name, make in makers.items()
     }
 
 
-def _made(make, steps, steps_per_epoch):
-    optimizer = make()
-    if isinstance(optimizer, LearnedOptimizer):
-        # Changes nothing for rules that need not know.
-        optimizer.set_num_steps(steps, steps_per_epoch)
-    return optimizer
+def _telling(make, steps, steps_per_epoch):
+    # No `partial`: of those, `Trainer` takes two with one function and
+    # configuration for the same.
+    def made():
+        optimizer = make()
+        if isinstance(optimizer, LearnedOptimizer):
+            # Changes nothing for rules that need not know.
+            optimizer.set_num_steps(steps, steps_per_epoch)
+        return optimizer
+
+    return made
 
 
 def warmup_cosine(peak, steps):

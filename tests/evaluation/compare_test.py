@@ -134,18 +134,31 @@ def test_a_best_rate_at_the_edge_is_told():
     assert "that was tried" not in verdict(0.2, 0.1, 0.3)
 
 
+def decaying():
+    return keras.optimizers.AdamW(0.1, weight_decay=0.5)
+
+
+def excluding():
+    """Returns an optimizer whose configuration is that of `decaying`."""
+    optimizer = decaying()
+    optimizer.exclude_from_weight_decay(var_names=[""])
+    return optimizer
+
+
 def test_losses_are_those_of_the_one_path():
-    result = compare({"one": sgd(0.1)}, seeds=[4], steps=5)
+    makers = {"decaying": decaying, "excluding": excluding}
+    result = compare(makers, seeds=[4], steps=5)
     task = keras_l2l.tasks.KerasModelTask(
         make_model,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         (X, Y),
     )
-    curve = keras_l2l.evaluation.training_curve(sgd(0.1), task, 5, "train", 4)
-    (run,) = result.results["optimizers"]["one"]["runs"]
-    np.testing.assert_allclose(run["loss"], curve, rtol=1e-6)
+    for name, make in makers.items():
+        curve = keras_l2l.evaluation.training_curve(make, task, 5, "train", 4)
+        (run,) = result.results["optimizers"][name]["runs"]
+        np.testing.assert_allclose(run["loss"], curve, rtol=1e-6)
     assert result.results["points"] == [1, 2, 3, 4, 5]
-    assert "no other optimizer" in result.verdict()
+    assert "no other optimizer" in compare({"one": decaying}, 2).verdict()
 
 
 def test_what_diverges_loses():
