@@ -16,7 +16,7 @@ def test_help_reads_well(script):
     done = forked.run(script, "--help")
     text = done.stdout + done.stderr
     assert f"python -m train.{script}" in text
-    reads_data = script not in ("benchmark", "export", "suite")
+    reads_data = script not in ("benchmark", "export")
     assert ("--[no]download" in text) is reads_data
 
 
