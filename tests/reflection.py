@@ -23,7 +23,6 @@ ARGUMENTS |= {
     tasks.Quadratic: lambda: tasks.Quadratic(tf.eye(3), tf.ones(3)),
     tasks.KerasModelTask: regression_task,
     tasks.Varied: varied_data.make_task,
-    tasks.Reparametrized: lambda: tasks.Reparametrized(tasks.Quadratics(3)),
     networks.NetworkTask: lambda: networks.NetworkTask(
         networks.Network("mlp", 4, 1)
     ),

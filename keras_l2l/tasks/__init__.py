@@ -10,7 +10,6 @@ from keras_l2l.tasks.functions import AnalyticFunctions
 from keras_l2l.tasks.keras_model import KerasModelTask
 from keras_l2l.tasks.quadratics import Quadratic
 from keras_l2l.tasks.quadratics import Quadratics
-from keras_l2l.tasks.reparametrized import Reparametrized
 from keras_l2l.tasks.varied import Varied
 
 # Imported on first use, since these need tensorflow_datasets.
@@ -34,7 +33,6 @@ __all__ = [
     "NeuralArt",
     "Quadratic",
     "Quadratics",
-    "Reparametrized",
     "Task",
     "TaskFamily",
     "Varied",

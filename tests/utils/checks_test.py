@@ -98,8 +98,7 @@ def test_tasks_and_estimators_with_numbers_of_numpy():
         sampled_coordinates=np.int64(2),
     )
     json.dumps(made.get_config())
-    rescaled = tasks.Reparametrized(task, np.float32(2))
-    bound = made.bind(rules.SGD(), rescaled, np.int64(4))
+    bound = made.bind(rules.SGD(), task, np.int64(4))
     assert type(bound.horizon) is int
     assert base.split_seed("test", np.int64(3)) == base.split_seed("test", 3)
     with pytest.raises(ValueError, match="`seed` must be"):
@@ -192,7 +191,6 @@ LARGE = np.zeros((200, 200)).tolist()
         check_task,
         lambda value: tasks.base.split_seed(value, 0),
         lambda value: tasks.AnalyticFunctions(value),
-        lambda value: tasks.Reparametrized(TASK, per=value),
         lambda value: MetaLoss(value, 4, 2),
         lambda value: estimators.TruncatedBackprop().bind(value, TASK, 20),
         lambda value: estimators.Imitation(teacher=value),
