@@ -4,7 +4,6 @@ import typing
 
 from keras_l2l import rules
 from keras_l2l import tasks
-from keras_l2l.tasks import functions
 from keras_l2l.tasks import networks
 from keras_l2l.tasks import varied_networks
 
@@ -105,9 +104,6 @@ TASKS = {
     "neural_art": _neural_art("immunohistochemistry"),
     "neural_art_style_2": _neural_art("hubble_deep_field"),
     "quadratics": lambda data: tasks.Quadratics(),
-    "functions": lambda data: [
-        tasks.AnalyticFunctions(name) for name in functions.FUNCTIONS
-    ],
     # No architecture is among those of the tests.
     "networks": _networks("train", mlp=6, conv_net=2, transformer=3),
     # For ablations, since a short run mostly compiles the unrolls.

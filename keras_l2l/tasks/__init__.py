@@ -6,7 +6,6 @@ import typing
 from keras_l2l.tasks.base import SPLITS
 from keras_l2l.tasks.base import Task
 from keras_l2l.tasks.base import TaskFamily
-from keras_l2l.tasks.functions import AnalyticFunctions
 from keras_l2l.tasks.keras_model import KerasModelTask
 from keras_l2l.tasks.quadratics import Quadratic
 from keras_l2l.tasks.quadratics import Quadratics
@@ -23,7 +22,6 @@ _LAZY = {
 }
 __all__ = [
     "SPLITS",
-    "AnalyticFunctions",
     "ConvNetClassification",
     "DatasetError",
     "ImageClassification",

@@ -190,7 +190,6 @@ LARGE = np.zeros((200, 200)).tolist()
         lambda value: checks.require_bool("b", value),
         check_task,
         lambda value: tasks.base.split_seed(value, 0),
-        lambda value: tasks.AnalyticFunctions(value),
         lambda value: MetaLoss(value, 4, 2),
         lambda value: estimators.TruncatedBackprop().bind(value, TASK, 20),
         lambda value: estimators.Imitation(teacher=value),
