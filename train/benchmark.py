@@ -4,12 +4,8 @@ Prints a table and writes --output (JSON). Times are medians of --repeats
 rounds. Each round runs everything that is compared once, so that other load on
 the machine affects all of it. Benchmarks:
 
-  startup: seconds to import the package, to build the optimizer for a model
-      of 100 variables, and to trace its train step, compared with Adam.
   first_step: CPU seconds of the first step of a model, and of that of the next
       model of the same shapes, compared with Adam.
-  update: nanoseconds per coordinate of an update, and memory, by the number
-      and size of variables, compared with Adam.
   rules: time of an update of a million parameters by each rule, compared with
       Adam, time of the first two updates, and size of the state.
   frameworks: time of an update of 1,048,576 coordinates, compared with the same
@@ -19,11 +15,10 @@ the machine affects all of it. Benchmarks:
   overhead: share of the optimizer in a train step, for three kinds of models.
   meta_training: inner steps per second, compared with JAX; seconds of the first
       meta-step, and memory, by horizon and unroll length.
-  scaling: meta-steps of several workers.
 
 Example:
 
-  python -m train.benchmark --benchmark=startup --output=runs/startup.json
+  python -m train.benchmark --benchmark=rules --output=runs/rules.json
 """
 
 import os
@@ -37,23 +32,19 @@ from keras_l2l.utils import files
 from keras_l2l.utils.versions import versions
 from train import cli
 from train.benchmarks import backends
+from train.benchmarks import first_step
 from train.benchmarks import meta_training
 from train.benchmarks import overhead
-from train.benchmarks import scaling
-from train.benchmarks import startup
 from train.benchmarks import update
 
 # Functions from the number of repeats to the rows of a table.
 BENCHMARKS = {
-    "startup": startup.startup,
-    "first_step": startup.first_step,
-    "update": update.update,
+    "first_step": first_step.first_step,
     "rules": update.rules,
     "frameworks": update.frameworks,
     "backends": backends.backends,
     "overhead": overhead.overhead,
     "meta_training": meta_training.meta_training,
-    "scaling": scaling.scaling,
 }
 
 
@@ -89,7 +80,7 @@ def _cpu():
 def define_flags():
     flags.DEFINE_enum(
         "benchmark",
-        "startup",
+        "first_step",
         sorted(BENCHMARKS),
         "Benchmark to run.",
     )

@@ -224,6 +224,6 @@ def test_something_else_is_refused(tmp_path):
         plots.plot_frameworks({"results": 3}, tmp_path / "curves.png")
     with pytest.raises(ValueError, match="=frameworks"):
         plots.plot_frameworks(
-            {**BENCHMARK, "benchmark": "update"}, tmp_path / "bars.png"
+            {**BENCHMARK, "benchmark": "rules"}, tmp_path / "bars.png"
         )
     assert list(tmp_path.iterdir()) == []

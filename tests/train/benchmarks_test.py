@@ -13,10 +13,9 @@ from keras_l2l.optimizer import chunks
 from keras_l2l.optimizer.execution import execution_of
 from keras_l2l.utils import nests
 from train.benchmarks import backends
+from train.benchmarks import first_step
 from train.benchmarks import meta_training
 from train.benchmarks import other_frameworks
-from train.benchmarks import scaling
-from train.benchmarks import startup
 from train.benchmarks import timing
 from train.benchmarks import update
 
@@ -95,47 +94,12 @@ def test_every_rule_is_beside_adam(monkeypatch):
         assert rows[name]["floats_per_parameter"] == (state + 1) / 8
 
 
-@pytest.mark.parametrize(
-    "dtype, size",
-    [
-        ("float32", 250_000),
-        ("bfloat16", 500_000),
-    ],
-)
-@pytest.mark.slow
-def test_the_state_is_updated_in_place(dtype, size):
-    row = timing.in_fresh_process(update._update_memory, 2, size, dtype)
-    assert row["state_mb"] == 320 * 500_000 / 2**20
-    # Another copy of the state would be as much again. What compilation takes
-    # is in it.
-    assert row["transient_mb"] < row["state_mb"]
-
-
 @pytest.mark.parametrize("who", ["keras_l2l", "jax", "jax, checkpointed"])
 def test_meta_training(who):
     if "jax" in who:
         pytest.importorskip("jax")
     row = meta_training._first_step(who, 64, 1, 4, 2)
     assert row["first_s"] > 0 and row["peak_mb"] > 0
-
-
-def test_scaling_of_two_workers(monkeypatch):
-    cores = sorted(os.sched_getaffinity(0))
-    seconds, steps = scaling.run_workers(2, cores, (), 1)
-    assert 1e-5 < seconds < 1 and steps == {}
-
-    def measured(workers, cores, episodes, repeats):
-        return workers / 1000, {each: each * 1.0 for each in episodes}
-
-    monkeypatch.setattr(scaling, "run_workers", measured)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    rows = {
-        (row["workers"], row["episodes_each"]): row
-        for row in scaling.scaling(1)
-    }
-    assert rows[8, None]["meta_step_ms"] is None
-    assert rows[2, 8]["episodes_per_s"] == 2
-    assert rows[2, 8]["efficiency"] == 1
 
 
 def test_turns_are_taken(monkeypatch):
@@ -179,9 +143,9 @@ def test_peak_of_memory():
 
 
 def test_first_steps_are_of_a_model_and_the_next():
-    first, second = startup._first_steps("mlp", "learned", 1)
+    first, second = first_step._first_steps("mlp", "learned", 1)
     assert 0 < second < first
     sizes = {"mlp": 4, "conv": 26, "deep": 252}
-    for network, make in startup.NETWORKS.items():
+    for network, make in first_step.NETWORKS.items():
         model = keras.Sequential([*make(), keras.layers.Dense(10)])
         assert len(model.trainable_variables) == sizes[network]

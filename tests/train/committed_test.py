@@ -158,14 +158,14 @@ def test_benchmarks_are_tables(add, tmp_path):
         {"who": "a, b", "n": 10_000, "ms": 0.1, "share": None},
         {"who": "1e3x", "n": 3, "ms": 2.0, "share": 0.25},
     ]
-    content = {"benchmark": "startup", "cores": 2, "rows": rows}
+    content = {"benchmark": "rules", "cores": 2, "rows": rows}
     content["versions"] = {"keras": "3.0", "commit": "7e5"}
     files.write_json(tmp_path / "x.json", content)
-    assert committed.add(tmp_path / "x.json", None, "y") == "benchmark/startup"
-    found = committed.read("benchmark/startup")
+    assert committed.add(tmp_path / "x.json", None, "y") == "benchmark/rules"
+    found = committed.read("benchmark/rules")
     assert found == {k: content[k] for k in ("benchmark", "cores", "rows")}
     assert isinstance(found["rows"][0]["n"], int)
-    text = (committed.RESULTS / "benchmark" / "startup.csv").read_text()
+    text = (committed.RESULTS / "benchmark" / "rules.csv").read_text()
     assert text.splitlines()[1] == '"a, b",10000,0.1,,,,2,keras 3.0,7e5,y'
 
 

@@ -21,8 +21,6 @@ def meta_training(repeats):
         ("keras_l2l", 784, 1, 100, 5),
         ("keras_l2l", 784, 1, 100, 50),
         ("keras_l2l", 784, 1, 100, 100),
-        ("keras_l2l, 512 sampled", 784, 1, 100, 20),
-        ("keras_l2l, 512 sampled", 784, 1, 100, 100),
         ("jax", 784, 1, 100, 20),
         ("jax, checkpointed", 784, 1, 100, 20),
         ("keras_l2l", 64, 1, 100, 20),
@@ -75,9 +73,7 @@ def _meta_step(who, inputs, tasks, horizon, unroll_length):
         return other_frameworks.jax_meta_step(
             _layers(inputs), BATCH_SIZE, unroll_length, "checkpointed" in who
         )
-    estimator = mlp_estimator(
-        inputs, horizon, unroll_length, 512 if "sampled" in who else None
-    )
+    estimator = _estimator(inputs, horizon, unroll_length)
     meta_params = estimator.rule.init_meta_params(0)
 
     @tf.function(autograph=False)
@@ -97,7 +93,7 @@ def _meta_step(who, inputs, tasks, horizon, unroll_length):
     return run
 
 
-def mlp_estimator(inputs, horizon, unroll_length, sampled_coordinates=None):
+def _estimator(inputs, horizon, unroll_length):
     """Returns a `TruncatedBackprop` for a small network on random images."""
     sizes = _layers(inputs)
     rng = np.random.default_rng(0)
@@ -114,6 +110,6 @@ def mlp_estimator(inputs, horizon, unroll_length, sampled_coordinates=None):
         data,
         BATCH_SIZE,
     )
-    return estimators.TruncatedBackprop(
-        unroll_length=unroll_length, sampled_coordinates=sampled_coordinates
-    ).bind(keras_l2l.CoordinatewiseLSTM(), task, horizon)
+    return estimators.TruncatedBackprop(unroll_length=unroll_length).bind(
+        keras_l2l.CoordinatewiseLSTM(), task, horizon
+    )

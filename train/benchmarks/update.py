@@ -12,45 +12,6 @@ from keras_l2l.optimizer import chunks
 from train.benchmarks import other_frameworks
 from train.benchmarks import timing
 
-
-def update(repeats):
-    """Returns rows by the sizes of variables, and a row of bfloat16."""
-    sizes = (
-        (1, 10**4),
-        (100, 100),
-        (1, 10**5),
-        (1, 10**6),
-        (100, 10**4),
-        (1, 10**7),
-    )
-    rows = [(*size, "float32") for size in sizes]
-    rows += [(1, 10**6, "bfloat16"), (1, 10**7, "bfloat16")]
-    memory = {
-        row: timing.in_fresh_process(_update_memory, *row) for row in rows
-    }
-    # In turn, so that sizes can be compared with each other.
-    work = {}
-    for count, size, dtype in rows:
-        learned = _lstm(state_dtype=dtype)
-        work[count, size, dtype] = _apply(learned, count, size)
-    for count, size in sizes:
-        work[count, size, "adam"] = _apply(keras.optimizers.Adam(), count, size)
-    seconds = timing.alternate(work, repeats)
-    return [
-        {
-            "variables": count,
-            "coordinates": count * size,
-            "state": dtype,
-            "learned_ns": 1e9 * seconds[count, size, dtype] / count / size,
-            "adam_ns": 1e9 * seconds[count, size, "adam"] / count / size,
-            "times_adam": seconds[count, size, dtype]
-            / seconds[count, size, "adam"],
-            **memory[count, size, dtype],
-        }
-        for count, size, dtype in rows
-    ]
-
-
 # What is updated: the tensors of a 784-1024-200-10 network, a million
 # parameters; and as many in a hundred tensors, as deep networks have.
 MODELS = {
@@ -85,7 +46,7 @@ def rules(repeats):
                 for i, s in enumerate(shapes)
             ]
             start = time.perf_counter()
-            work[name] = _apply_to(optimizer, variables, gradients)
+            work[name] = _apply(optimizer, variables, gradients)
             first[name] = time.perf_counter() - start
             # Not counters, nor a bit for each parameter.
             floats = sum(
@@ -111,47 +72,19 @@ def rules(repeats):
     return rows
 
 
-def _lstm(**arguments):
+def _lstm(n):
+    """Returns a function that applies an update of `n` coordinates."""
     rule = rules_lib.CoordinatewiseLSTM()
-    return keras_l2l.LearnedOptimizer(rule=rule, **arguments)
-
-
-def _update_memory(count, size, dtype):
-    # What compilation takes is not counted.
-    _apply(_lstm(), 1, 5 * chunks.CHUNK + 1)
-    optimizer = _lstm(state_dtype=dtype)
-    variables, gradients = _variables_and_gradients(count, size)
-    before = timing.reset_peak_mb()
-    optimizer.build(variables)
-    _apply_to(optimizer, variables, gradients)
-    state_mb = sum(
-        v.value.shape.num_elements() * v.value.dtype.size / 2**20
-        for v in optimizer._state
+    return _apply(
+        keras_l2l.LearnedOptimizer(rule=rule),
+        [keras.Variable(np.zeros(n, "float32"))],
+        [tf.random.stateless_normal([n], [0, 0])],
     )
-    return {
-        "state_mb": state_mb,
-        "transient_mb": timing.peak_mb() - before - state_mb,
-    }
 
 
-def _apply(optimizer, count, size):
+def _apply(optimizer, variables, gradients):
     """Returns a function that applies one update, having done so twice."""
-    variables, gradients = _variables_and_gradients(count, size)
-    optimizer.build(variables)
-    return _apply_to(optimizer, variables, gradients)
 
-
-def _variables_and_gradients(count, size):
-    variables = [
-        keras.Variable(np.zeros(size, "float32")) for _ in range(count)
-    ]
-    gradients = [
-        tf.random.stateless_normal([size], [0, i]) for i in range(count)
-    ]
-    return variables, gradients
-
-
-def _apply_to(optimizer, variables, gradients):
     @tf.function(autograph=False)
     def apply():
         # For rules that must see it.
@@ -172,10 +105,10 @@ def frameworks(repeats, n=2**20, size=4096):
     matrix = tf.random.stateless_normal([size, size], [0, 0])
     candidates = {
         "matrix products alone": lambda: tf.matmul(matrix, matrix).numpy(),
-        "keras_l2l": _apply(_lstm(), 1, n),
+        "keras_l2l": _lstm(n),
     }
     chunk, chunks.CHUNK = chunks.CHUNK, n
-    candidates["keras_l2l, not in chunks"] = _apply(_lstm(), 1, n)
+    candidates["keras_l2l, not in chunks"] = _lstm(n)
     chunks.CHUNK = chunk
     for name, make in other_frameworks.UPDATES.items():
         try:
