@@ -12,21 +12,16 @@ a file in --output_dir, as of train.suite. Needs Fashion-MNIST. Examples:
       --change="schedule.unknown_power=0.5"
 """
 
-import pathlib
-
 from absl import flags
 
 from train import cli
+from train.suite import __main__ as suite
 from train.suite import opponents
 from train.suite import report
-from train.suite.__main__ import run
-from train.suite.tasks import validation
+from train.suite.tasks import networks
 
 
 def define_flags():
-    flags.DEFINE_string(
-        "output_dir", None, "Folder of the runs.", required=True
-    )
     flags.DEFINE_multi_string(
         "change",
         [],
@@ -34,17 +29,9 @@ def define_flags():
         "controls by signals, and of constants, decays and schedule by names. "
         "Can be repeated: each is a column of the table.",
     )
-    flags.DEFINE_integer("num_steps", 1000, "Steps, a multiple of 20.")
     flags.DEFINE_bool("untold", False, "Do not tell the length.")
-    flags.DEFINE_integer("seeds", 1, "Runs of each.", lower_bound=1)
-    flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
-    flags.DEFINE_bool(
-        "replace",
-        False,
-        "Run again what has run with another configuration.",
-    )
-    cli.define_folder_flags()
-    flags.adopt_module_key_flags(cli)
+    suite.define_run_flags(seeds=1)
+    flags.adopt_module_key_flags(suite)
 
 
 def main():
@@ -52,18 +39,10 @@ def main():
     reference, base = opponents.ADAMW_FIXED, report.LEARNED
     if values.untold:
         reference, base = report.ADAM, report.WITHOUT_LENGTH
-    tasks = validation.tasks(values.data_dir, values.download)
-    found = run(
-        {
-            name: task._replace(num_steps=values.num_steps)
-            for name, task in tasks.items()
-        },
+    found = suite.run(
+        networks.validation(values.data_dir, values.download),
         [reference, base, *(f"{base}: {change}" for change in values.change)],
         {},
-        pathlib.Path(values.output_dir),
-        values.seeds,
-        values.workers,
-        values.replace,
     )
     print(report.format_relative(report.summarize(found), reference))
 

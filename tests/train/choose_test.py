@@ -11,7 +11,7 @@ from train import choose
 from train.suite import opponents
 from train.suite.tasks import TASKS
 from train.suite.tasks import base
-from train.suite.tasks import validation
+from train.suite.tasks import networks
 
 
 def task():
@@ -59,7 +59,7 @@ def test_a_wrong_change_is_refused(change):
 
 
 def test_networks_are_of_validation_and_not_of_the_suite():
-    tasks = validation.tasks()
+    tasks = networks.validation()
     assert len(tasks) == 16 and not {*tasks} & {*TASKS}
     for found in tasks.values():
         assert found.get_config()["code"]
@@ -67,11 +67,9 @@ def test_networks_are_of_validation_and_not_of_the_suite():
 
 def test_examples_are_disjoint(monkeypatch):
     data = {"meta_valid": (np.arange(4000), np.arange(4000))}
-    monkeypatch.setattr(
-        validation.varied_networks, "data_of", lambda *args: data
-    )
+    monkeypatch.setattr(networks.varied_networks, "data_of", lambda *args: data)
     for number, expected in ((600, 600), (3000, 3000), (9000, 3000)):
-        (x, y), (held_x, _) = validation._data.__wrapped__(
+        (x, y), (held_x, _) = networks._validation_data.__wrapped__(
             "images", number, None, False
         )
         assert (x == y).all() and len(x) == expected
@@ -81,10 +79,10 @@ def test_examples_are_disjoint(monkeypatch):
 def test_a_table_of_changes(tmp_path, monkeypatch, capsys):
     tiny = {
         name: found._replace(data=lines)
-        for name, found in validation.tasks().items()
+        for name, found in networks.validation().items()
         if name == "autoencoder_wide_600"
     }
-    monkeypatch.setattr(validation, "tasks", lambda *args: tiny)
+    monkeypatch.setattr(networks, "validation", lambda *args: tiny)
     with flagsaver.flagsaver():
         choose.define_flags()
         given = ["--num_steps=2", "--workers=1", "--untold"]

@@ -28,7 +28,7 @@ from train.suite import opponents
 from train.suite import report
 from train.suite import training
 from train.suite.tasks import TASKS
-from train.suite.tasks import held_out
+from train.suite.tasks import networks
 from train.suite.tasks.base import require_packages
 
 _RUNS_OF_A_PROCESS = 25
@@ -38,9 +38,6 @@ _PRESETS = sorted({flag for flag, _ in opponents.CONVERTED.values()})
 
 
 def define_flags():
-    flags.DEFINE_string(
-        "output_dir", None, "Folder of the runs.", required=True
-    )
     flags.DEFINE_multi_enum(
         "task", [*TASKS], [*TASKS], "Task. Can be repeated. Default: all."
     )
@@ -63,15 +60,25 @@ def define_flags():
         "Compare the default without one of its parts with the default, "
         "instead of with other optimizers.",
     )
-    flags.DEFINE_integer("seeds", 3, "Runs of each.", lower_bound=1)
-    flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
-    flags.DEFINE_integer(
-        "num_steps", None, "Steps of each task. Default: its own."
-    )
     for name in _PRESETS:
         flags.DEFINE_string(
             name, None, f"Preset folder of {name}, of train.convert_celo."
         )
+    define_run_flags(seeds=3)
+
+
+def define_run_flags(seeds):
+    """Defines the flags of `run`, with this number of seeds by default."""
+    flags.DEFINE_string(
+        "output_dir", None, "Folder of the runs.", required=True
+    )
+    flags.DEFINE_integer("seeds", seeds, "Runs of each.", lower_bound=1)
+    flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
+    flags.DEFINE_integer(
+        "num_steps",
+        None,
+        "Steps of each task, a multiple of 20. Default: its own.",
+    )
     flags.DEFINE_bool(
         "replace",
         False,
@@ -86,13 +93,8 @@ def main():
     name, tasks = "suite", {n: TASKS[n] for n in TASKS if n in values.task}
     if values.networks:
         name = "networks"
-        tasks = held_out.tasks(values.data_dir, values.download)
+        tasks = networks.held_out(values.data_dir, values.download)
     require_packages(tasks.values())
-    if values.num_steps is not None:
-        tasks = {
-            name: task._replace(num_steps=values.num_steps)
-            for name, task in tasks.items()
-        }
     presets = {
         name: values[name].value
         for name in _PRESETS
@@ -113,16 +115,7 @@ def main():
             "ablations_of_default",
             [report.LEARNED, *opponents.ABLATIONS],
         )
-    found = run(
-        tasks,
-        optimizers,
-        presets,
-        pathlib.Path(values.output_dir),
-        values.seeds,
-        values.workers,
-        values.replace,
-    )
-    rows = report.summarize(found)
+    rows = report.summarize(run(tasks, optimizers, presets))
     output = pathlib.Path(values.output_dir, f"{name}.json")
     files.write_json(
         output,
@@ -138,16 +131,13 @@ def main():
     print(f"Written: {output}")
 
 
-def run(tasks, optimizers, presets, folder, seeds, workers, replace):
-    """Runs what has not run yet, and returns all runs.
+def run(tasks, optimizers, presets):
+    """Runs what has not run yet, as the flags say, and returns all runs.
 
     Args:
         tasks: Dict from names to `SuiteTask`s.
         optimizers: List of names.
         presets: As for `opponents.table`.
-        folder: `Path`.
-        seeds, workers: Ints.
-        replace: Bool, whether to run again what is of another configuration.
 
     Returns:
         Dict as for `report.summarize`.
@@ -155,7 +145,13 @@ def run(tasks, optimizers, presets, folder, seeds, workers, replace):
     Raises:
         ValueError: if a run in the folder is of another configuration.
     """
-    jobs, different = [], []
+    values, jobs, different = flags.FLAGS, [], []
+    folder = pathlib.Path(values.output_dir)
+    if values.num_steps is not None:
+        tasks = {
+            name: task._replace(num_steps=values.num_steps)
+            for name, task in tasks.items()
+        }
     configs = {
         (task, name): training.config_of(
             tasks[task], opponents.find(name, presets)
@@ -164,7 +160,7 @@ def run(tasks, optimizers, presets, folder, seeds, workers, replace):
         for name in optimizers
     }
     # First one seed of all, so that there is something to see.
-    for seed in range(seeds):
+    for seed in range(values.seeds):
         for (task, name), config in configs.items():
             if config is None:
                 continue
@@ -174,14 +170,14 @@ def run(tasks, optimizers, presets, folder, seeds, workers, replace):
                     continue
                 different.append(path)
             jobs.append((tasks[task], name, presets, seed, path))
-    if different and not replace:
+    if different and not values.replace:
         raise ValueError(
             "The runs in --output_dir must be of the configurations that their "
             f"tasks and optimizers have now. Received: {len(different)} of "
             f"others, such as {different[0]}. Run them again with --replace, "
             "or choose another folder."
         )
-    _run_jobs(jobs, workers)
+    _run_jobs(jobs, values.workers)
     # Also of seeds that another command has run.
     return {
         (task, name): [

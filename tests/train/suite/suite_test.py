@@ -23,8 +23,8 @@ from train.suite.tasks import TASKS
 from train.suite.tasks import base
 from train.suite.tasks import data
 from train.suite.tasks import gan
-from train.suite.tasks import held_out
 from train.suite.tasks import pinn
+from train.suite.tasks.networks import held_out
 
 
 def line():
@@ -103,7 +103,7 @@ def test_held_out_networks_are_reported_apart(run, tmp_path, monkeypatch):
     run("--networks", "--optimizer=adam", "--seeds=1", "--num_steps=2")
     (row,) = json.loads((tmp_path / "networks.json").read_text())["rows"]
     assert (row["task"], row["params"]) == ("digits", 64 * 32 + 32 + 330)
-    train, held_out_data = held_out.tasks()["digits"].data()
+    train, held_out_data = held_out()["digits"].data()
     seen, unseen = ({x.tobytes() for x in d[0]} for d in (train, held_out_data))
     assert len(seen) > 800 and unseen and not seen & unseen
 
