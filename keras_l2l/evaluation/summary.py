@@ -48,60 +48,48 @@ def summarize(
     return summary
 
 
-def milestones(evaluation, step=1000):
-    """Returns the progress of each optimizer in a long evaluation.
+def with_milestones(evaluation):
+    """Returns the results of an evaluation, with milestones if it is long.
+
+    These are, if there are blocks of steps, one of which ends at step 1000, and
+    results of Adam tuned for the final loss: `loss_at_1000`, the mean loss of
+    the block that ends there, its `_ci95`, and `steps_to_adam`, the end of the
+    first block with a mean loss as low as the final loss of that Adam, or
+    `None`.
 
     Args:
-        evaluation: Dict as from `keras_l2l.evaluation.evaluate`, with a
-            `block`, and with results of Adam tuned for the final loss.
-        step: Int.
+        evaluation: Dict as from `keras_l2l.evaluation.evaluate`.
 
     Returns:
-        List with a dict for each result: `loss_at_STEP`, the mean loss of the
-        block that ends at that step, its `_ci95`, and `steps_to_adam`, the end
-        of the first block with a mean loss as low as the final loss of tuned
-        Adam, or `None`.
+        List of dicts.
     """
-    block, results = evaluation["block"], evaluation["results"]
-    target = next(
+    results, block = evaluation["results"], evaluation.get("block")
+    if "steps_to_adam" in results[0] or not block or 1000 % block:
+        return results
+    targets = [
         r["final_loss"]
         for r in results
-        if r["optimizer"] == "adam" and "final_loss" in r["tuned_for"]
-    )
-    # No loss is as low as NaN.
-    target = np.nan if np.isinf(inf_if_diverged(target)) else target
-    index, found = step // block - 1, []
+        if r["optimizer"] == "adam" and "final_loss" in (r["tuned_for"] or ())
+    ]
+    if not targets or evaluation["horizon"] < 1000:
+        return results
+    target, found = inf_if_diverged(targets[0]), []
     for result in results:
         losses = inf_if_diverged(result["losses"])
-        reached = np.flatnonzero(losses <= target)
+        reached = np.flatnonzero(losses <= target) if target < np.inf else []
         found.append(
             {
-                f"loss_at_{step}": losses[index],
-                f"loss_at_{step}_ci95": [
-                    bound[index] for bound in result["losses_ci95"]
+                **result,
+                "loss_at_1000": losses[1000 // block - 1],
+                "loss_at_1000_ci95": [
+                    bound[1000 // block - 1] for bound in result["losses_ci95"]
                 ],
                 "steps_to_adam": (
-                    int(reached[0] + 1) * block if reached.size else None
+                    int(reached[0] + 1) * block if len(reached) else None
                 ),
             }
         )
     return found
-
-
-def with_milestones(evaluation, step=1000):
-    """Returns the results of an evaluation, with `milestones` if it is long.
-
-    Args:
-        evaluation: Dict as from `keras_l2l.evaluation.evaluate`.
-        step: Int.
-    """
-    results = evaluation["results"]
-    if "steps_to_adam" in results[0] or not _has_milestones(evaluation, step):
-        return results
-    found = milestones(evaluation, step)
-    return [
-        {**result, **more} for result, more in zip(results, found, strict=True)
-    ]
 
 
 def thinned(losses):
@@ -133,16 +121,15 @@ def format_table(evaluation: dict[str, typing.Any]) -> str:
     return _format_table(results, formats)
 
 
-def format_summary(evaluations, step=1000):
+def format_summary(evaluations):
     """Returns long evaluations of several tasks as one table of text.
 
     Args:
-        evaluations: Dict from names to evaluations as for `milestones`, each of
-            one learned optimizer.
-        step: Int.
+        evaluations: Dict from names to evaluations for which `with_milestones`
+            has them, each of one learned optimizer.
 
     Returns:
-        String, a table with two rows per evaluation, for `step` and for the
+        String, a table with two rows per evaluation, for step 1000 and for the
         end. They have the losses of the learned optimizer, of the best tuned
         Adam, and of Adam at its default learning rate. The second row has the
         steps in which the learned optimizer reached the final loss of Adam.
@@ -154,12 +141,12 @@ def format_summary(evaluations, step=1000):
         )
     ]
     for name, evaluation in evaluations.items():
-        results = with_milestones(evaluation, step)
+        results = with_milestones(evaluation)
         learned = next(r for r in results if r["tuned_for"] is None)
         default = next(r for r in results if r["tuned_for"] == [])
         adams = [r for r in results if r["optimizer"] == "adam"]
         for at, key, steps in (
-            (step, f"loss_at_{step}", ""),
+            (1000, "loss_at_1000", ""),
             (evaluation["horizon"], "final_loss", learned["steps_to_adam"]),
         ):
             tuned = min(adams, key=lambda r, key=key: inf_if_diverged(r[key]))
@@ -169,19 +156,6 @@ def format_summary(evaluations, step=1000):
             cell = "-" if steps is None else str(steps)
             rows.append((name, str(at), *shown, cell))
     return aligned(rows)
-
-
-def _has_milestones(evaluation, step=1000):
-    block = evaluation.get("block")
-    return (
-        block is not None
-        and step % block == 0
-        and step <= evaluation["horizon"]
-        and any(
-            r["optimizer"] == "adam" and "final_loss" in r["tuned_for"]
-            for r in evaluation["results"]
-        )
-    )
 
 
 def _format_table(results, formats, last=None):

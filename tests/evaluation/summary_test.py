@@ -108,15 +108,18 @@ def long_evaluation():
 
 def test_long_trainings_are_told_by_milestones():
     evaluation = long_evaluation()
-    found = summary.milestones(evaluation)
+    found = summary.with_milestones(evaluation)
     assert [f["loss_at_1000"] for f in found] == [0.5, 8.0, 0.5, 1.0]
     assert found[0]["loss_at_1000_ci95"] == [0.5, 0.5]
     assert [f["steps_to_adam"] for f in found] == [1500, None, None, 2000]
-    # None where there are none: too short, between blocks, or without Adam.
+    # None where there are none: too short, between blocks, without Adam, or
+    # with one that is not tuned.
+    learned, default, *_ = evaluation["results"]
     for other in (
         {"horizon": 500},
         {"block": 300},
-        {"results": evaluation["results"][:2]},
+        {"results": [learned, default]},
+        {"results": [{**learned, "optimizer": "adam"}]},
     ):
         table = summary.format_table({**evaluation, **other})
         assert "mean loss" in table and "steps to adam" not in table
@@ -156,9 +159,9 @@ def test_long_trainings_that_diverge():
     # As they come back from JSON.
     learned |= {"final_loss": None, "losses": [3.0, 0.5, None, None]}
     tuned |= {"final_loss": None, "losses": [2.0, 1.0, None, None]}
-    assert [f["steps_to_adam"] for f in summary.milestones(evaluation)] == [
-        None
-    ] * 4
+    assert [
+        f["steps_to_adam"] for f in summary.with_milestones(evaluation)
+    ] == [None] * 4
     row = re.split(
         "  +", summary.format_summary({"one": evaluation}).splitlines()[2]
     )
