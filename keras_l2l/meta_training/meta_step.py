@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_l2l.meta_training import validation as validation_lib
 from keras_l2l.meta_training.checkpoints import CheckpointError
+from keras_l2l.meta_training.curriculum import EpisodeLengths
 
 
 class MetaStep(typing.NamedTuple):
@@ -34,20 +35,15 @@ class MetaRun:
     """Meta-parameters, meta-optimizer and episodes of a run.
 
     Args:
+        options: `RunOptions`. On each replica, as many episodes of a meta-batch
+            are of every task.
         replicas: `Replicas`, which the episodes are divided over. Everything
             else is the same in every worker process.
         estimators: List of `GradientEstimator`, one for each task, all of one
             rule and horizon.
-        meta_optimizer: `keras.optimizers.Optimizer`.
-        meta_batch_size: Int, episodes that run side by side: on each replica
-            as many of every task.
         validation: `keras_l2l.meta_training.validation.ValidationEpisodes`;
             `None` for a run that is not validated.
-        lengths: `keras_l2l.meta_training.curriculum.EpisodeLengths`.
-        seed: Int >= 0.
         meta_params: Nest of tensors to start from; `None` draws them.
-        episode_clipnorm: Float, largest norm of the meta-gradient of one
-            episode; `None` for no limit.
 
     Attributes:
         replicas, estimators: As given.
@@ -56,37 +52,39 @@ class MetaRun:
     """
 
     def __init__(
-        self,
-        replicas,
-        estimators,
-        meta_optimizer,
-        meta_batch_size,
-        validation,
-        lengths,
-        seed,
-        meta_params=None,
-        episode_clipnorm=None,
+        self, options, replicas, estimators, validation, meta_params=None
     ):
         self.replicas = replicas
         self.estimators = estimators
         self._validation = validation
-        self._lengths = lengths
-        self._episode_clipnorm = episode_clipnorm
-        self._meta_optimizer = meta_optimizer
-        self._meta_batch_size = meta_batch_size
-        self._seed = seed
+        self._lengths = EpisodeLengths(
+            options.curriculum,
+            options.horizon,
+            options.estimator.unroll_length,
+            options.meta_steps,
+            options.seed,
+        )
+        self._episode_clipnorm = options.meta_optimizer.episode_clipnorm
+        self._meta_optimizer = keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(
+                options.meta_optimizer.learning_rate, options.meta_steps
+            ),
+            global_clipnorm=options.meta_optimizer.clipnorm,
+        )
+        self._meta_batch_size = options.meta_batch_size
+        self._seed = options.seed
         # For each place in the meta-batch, the number of its episode and what
         # is left of it.
-        self._numbers = [-1] * meta_batch_size
-        self._unrolls_left = [0] * meta_batch_size
+        self._numbers = [-1] * self._meta_batch_size
+        self._unrolls_left = [0] * self._meta_batch_size
         self._episodes = []
         if meta_params is None:
-            meta_params = estimators[0].rule.init_meta_params(seed)
+            meta_params = estimators[0].rule.init_meta_params(self._seed)
         self._structure = meta_params
         self._variables = [
             keras.Variable(value) for value in tf.nest.flatten(meta_params)
         ]
-        meta_optimizer.build(self._variables)
+        self._meta_optimizer.build(self._variables)
         self.best, self.best_loss = self.meta_params(), float("inf")
 
     def meta_params(self):

@@ -1,8 +1,5 @@
 """Makes a run of meta-training out of a rule, tasks and options."""
 
-import keras
-
-from keras_l2l.meta_training.curriculum import EpisodeLengths
 from keras_l2l.meta_training.meta_step import MetaRun
 from keras_l2l.meta_training.options import listed
 from keras_l2l.meta_training.replicas import Replicas
@@ -33,26 +30,11 @@ def make_run(
         "the number of replicas times that of tasks",
     )
     return MetaRun(
+        options,
         replicas,
         [options.estimator.bind(rule, t, options.horizon) for t in tasks],
-        keras.optimizers.Adam(
-            keras.optimizers.schedules.CosineDecay(
-                options.meta_optimizer.learning_rate, options.meta_steps
-            ),
-            global_clipnorm=options.meta_optimizer.clipnorm,
-        ),
-        options.meta_batch_size,
         _validation_episodes(rule, tasks, options) if validates else None,
-        EpisodeLengths(
-            options.curriculum,
-            options.horizon,
-            options.estimator.unroll_length,
-            options.meta_steps,
-            options.seed,
-        ),
-        options.seed,
         meta_params,
-        options.meta_optimizer.episode_clipnorm,
     )
 
 
