@@ -11,6 +11,7 @@ from keras_l2l.rules import Adam
 from keras_l2l.rules import StepInputs
 from keras_l2l.rules import UpdateRule
 from keras_l2l.rules import gradients as gradients_lib
+from keras_l2l.rules import vectors
 from keras_l2l.rules.updates import apply_updates
 from keras_l2l.tasks.base import TaskFamily
 from keras_l2l.tasks.base import check_task
@@ -95,7 +96,7 @@ def proposed_updates(
             tf.constant(step, tf.int64), params, non_trainable
         )
         if chosen is None:
-            chosen = np.argsort(-np.abs(_flat(inputs.gradients)))
+            chosen = np.argsort(-np.abs(vectors.join(inputs.gradients)))
             chosen = chosen[:coordinates]
         if step in steps:
             panels.append(
@@ -164,15 +165,17 @@ class _Watched:
 
     @tf.function(autograph=False)
     def _ask(self, inputs, state, seen, index, tried):
-        gradient = _flat(inputs.gradients)
+        gradient = vectors.join(inputs.gradients)
 
         def update(value):
             changed = tf.tensor_scatter_nd_update(gradient, [[index]], [value])
-            gradients = _split_like(changed, inputs.gradients)
+            gradients = vectors.split(
+                changed, [g.shape for g in inputs.gradients]
+            )
             updates, *_ = self._step(
                 inputs._replace(gradients=gradients), state, seen
             )
-            return _flat(updates)[index]
+            return vectors.join(updates)[index]
 
         return tf.map_fn(update, tried)
 
@@ -180,7 +183,7 @@ class _Watched:
 def _panel(watched, inputs, index, points):
     """Returns the updates of one coordinate over a range of gradients."""
     # The range is that of all current gradients.
-    gradient = _flat(inputs.gradients)
+    gradient = vectors.join(inputs.gradients)
     largest = float(tf.reduce_max(tf.abs(gradient)))
     tried = tf.linspace(-largest, largest, points)
     return {
@@ -191,15 +194,3 @@ def _panel(watched, inputs, index, points):
             for name, each in watched.items()
         },
     }
-
-
-def _flat(tensors):
-    return tf.concat([tf.reshape(t, [-1]) for t in tensors], 0)
-
-
-def _split_like(vector, tensors):
-    sizes = [t.shape.num_elements() for t in tensors]
-    return [
-        tf.reshape(part, t.shape)
-        for part, t in zip(tf.split(vector, sizes), tensors, strict=True)
-    ]

@@ -5,6 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from keras_l2l.meta_training import tf_errors
+from keras_l2l.rules import vectors
 from keras_l2l.utils import checks
 
 # Dtypes that collective operations support everywhere.
@@ -117,14 +118,10 @@ class Replicas:
                 parts, items = function(items)
             context = tf.distribute.get_replica_context()
             # One message for all: a vector of a few thousand numbers.
-            vector = tf.concat([tf.reshape(p, [-1]) for p in parts], 0)
-            vector = context.all_reduce(tf.distribute.ReduceOp.SUM, vector)
-            sizes = [p.shape.num_elements() for p in parts]
-            sums = [
-                tf.reshape(s, p.shape)
-                for s, p in zip(tf.split(vector, sizes), parts, strict=True)
-            ]
-            return sums, items
+            vector = context.all_reduce(
+                tf.distribute.ReduceOp.SUM, vectors.join(parts)
+            )
+            return vectors.split(vector, [p.shape for p in parts]), items
 
         sums, divided = self._strategy.run(on_replica, args=(divided,))
         local_results = self._strategy.experimental_local_results

@@ -22,14 +22,32 @@ def on_vectors(inputs, run):
     shapes = [tuple(g.shape) for g in inputs.gradients]
     mask = inputs.mask
     if mask is not None:
-        mask = _join(
+        mask = join(
             [
                 ops.broadcast_to(True if m is None else m, shape)
                 for m, shape in zip(mask, shapes, strict=True)
             ]
         )
-    update, rest = run(_join(inputs.gradients), mask)
-    return _split(update, shapes), rest
+    update, rest = run(join(inputs.gradients), mask)
+    return split(update, shapes), rest
+
+
+def join(tensors):
+    """Returns one vector of the elements of a list of tensors."""
+    flat = [ops.reshape(t, (-1,)) for t in tensors]
+    return flat[0] if len(flat) == 1 else ops.concatenate(flat)
+
+
+def split(vector, shapes):
+    """Returns the list of tensors of these shapes that `join` has joined."""
+    # Static slices have a cheaper gradient than `ops.split`, and allow tensors
+    # of size 0.
+    pieces, start = [], 0
+    for shape in shapes:
+        size = math.prod(shape)
+        pieces.append(ops.reshape(vector[start : start + size], shape))
+        start += size
+    return pieces
 
 
 def take(state, shapes, coordinates):
@@ -57,19 +75,3 @@ def where(mask, new, old):
     return keras.tree.map_structure(
         lambda a, b: ops.where(mask, a, b), new, old
     )
-
-
-def _join(tensors):
-    flat = [ops.reshape(t, (-1,)) for t in tensors]
-    return flat[0] if len(flat) == 1 else ops.concatenate(flat)
-
-
-def _split(vector, shapes):
-    sizes = [math.prod(shape) for shape in shapes]
-    # Static slices have a cheaper gradient than `ops.split`, and allow tensors
-    # of size 0.
-    pieces, start = [], 0
-    for size, shape in zip(sizes, shapes, strict=True):
-        pieces.append(ops.reshape(vector[start : start + size], shape))
-        start += size
-    return pieces
