@@ -143,7 +143,8 @@ def run(tasks, optimizers, presets):
         Dict as for `report.summarize`.
 
     Raises:
-        ValueError: if a run in the folder is of another configuration.
+        ValueError: if a run in the folder is of another configuration, or no
+            task has any of the optimizers.
     """
     values, jobs, different = flags.FLAGS, [], []
     folder = pathlib.Path(values.output_dir)
@@ -159,6 +160,12 @@ def run(tasks, optimizers, presets):
         for task in tasks
         for name in optimizers
     }
+    if not any(configs.values()):
+        raise ValueError(
+            "A task must have one of the optimizers. Received: "
+            f"{', '.join(optimizers)} for {', '.join(tasks)}. Choose another "
+            "--optimizer or --task."
+        )
     # First one seed of all, so that there is something to see.
     for seed in range(values.seeds):
         for (task, name), config in configs.items():

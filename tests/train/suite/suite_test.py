@@ -247,6 +247,12 @@ def test_weights_that_are_not_given_are_asked_for(run):
         run("--optimizer=adam", "--optimizer=celo2")
 
 
+def test_an_optimizer_that_no_task_has_is_refused(run, tmp_path):
+    with pytest.raises(ValueError, match="Received: example for one. Choose"):
+        run("--task=one", "--optimizer=example")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_steps_divide_into_points(run):
     with pytest.raises(ValueError, match="multiple of 20"):
         run("--optimizer=adam", "--num_steps=41")
