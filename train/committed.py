@@ -270,7 +270,8 @@ def _add_benchmark(content, command):
             (row["task"], row["optimizer"]): row
             for row in [*_read_csv(path), *rows]
         }
-        rows = [*places.values()]
+        # What is no longer measured goes.
+        rows = [{k: row.get(k) for k in rows[0]} for row in places.values()]
     _write_csv(path, rows)
     path.with_suffix(".png").unlink(missing_ok=True)
     return f"benchmark/{name}"

@@ -170,9 +170,9 @@ def test_benchmarks_are_tables(add, tmp_path):
 
 
 def test_the_suite_is_measured_in_parts(add, tmp_path):
-    def measure(values, commit):
+    def measure(values, commit, **more):
         rows = [
-            {"task": task, "optimizer": optimizer, "loss": loss}
+            {"task": task, "optimizer": optimizer, "loss": loss, **more}
             for (task, optimizer), loss in values.items()
         ]
         content = {"benchmark": "suite", "cores": 2, "rows": rows}
@@ -180,10 +180,13 @@ def test_the_suite_is_measured_in_parts(add, tmp_path):
         files.write_json(tmp_path / "suite.json", content)
         committed.add(tmp_path / "suite.json", None, "run")
 
-    measure({("a", "x"): 1.0, ("a", "y"): 2.0, ("b", "x"): 3.0}, "old")
+    measure(
+        {("a", "x"): 1.0, ("a", "y"): 2.0, ("b", "x"): 3.0}, "old", start=1.0
+    )
     measure({("a", "x"): 4.0, ("b", "y"): 5.0}, "new")
     path = committed.RESULTS / "benchmark" / "suite.csv"
-    _, *lines = path.read_text().splitlines()
+    titles, *lines = path.read_text().splitlines()
+    assert "start" not in titles
     assert [line.split(",")[:3] + line.split(",")[-2:-1] for line in lines] == [
         ["a", "x", "4.0", "new"],
         ["a", "y", "2.0", "old"],

@@ -67,9 +67,8 @@ def summarize(runs):
         losses = _losses(found)
         row["start_loss"], row["first_loss"] = losses[:, :2].mean(axis=0)
         row["best_valid_loss"] = losses[:, 1:].min(axis=1).mean()
-        for name in ("ms_per_step", "start_seconds"):
-            # Of the fastest run: beside it ran least.
-            row[name] = float(min(run[name] for run in found))
+        # Of the fastest run: beside it ran least.
+        row["ms_per_step"] = float(min(run["ms_per_step"] for run in found))
         steps = adam and _steps_to(_losses(adam).mean(axis=0)[-1], found)
         row["steps_to_adam"] = steps
         row["seconds_to_adam"] = steps and steps * row["ms_per_step"] / 1000
@@ -118,10 +117,16 @@ def figures(rows):
         ]
         if bad:
             lines.append(f"{name} diverges on {', '.join(bad)}")
+    # The same for all optimizers.
+    start = {r["task"]: _shown(r["start_loss"]) for r in rows}
     for title, task, column in (
         ("coverage of the GAN", "gan", "metric"),
-        ("loss before fine-tuning", "fine_tuning", "start_loss"),
-        ("loss after its first epoch", "fine_tuning", "first_loss"),
+        (
+            "loss after the first epoch of fine-tuning, "
+            f"{start.get('fine_tuning')} before it",
+            "fine_tuning",
+            "first_loss",
+        ),
     ):
         shown = [
             f"{name} {_shown(grid[task, name][column])}"

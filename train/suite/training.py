@@ -73,8 +73,8 @@ def train(task, make_optimizer, seed):
     Returns:
         Dict of `steps`, `valid_loss` and `metric`, before the first step and
         `POINTS` times after it; `train_loss`, means between these times;
-        `ms_per_step`, the median, without the first part; `start_seconds`,
-        which the first part took longer; `params`, and `versions`.
+        `ms_per_step`, the median, without the first part; `params`, and
+        `versions`.
     """
     keras.backend.clear_session()
     train_data, valid_data = task.data()
@@ -108,15 +108,13 @@ def train(task, make_optimizer, seed):
         shuffle=False,  # It is.
         verbose=0,
     ).history
-    ms_per_step = 1000 * statistics.median(clock.seconds[1:]) / every
     return {
         "steps": list(range(0, task.num_steps + 1, every)),
         "train_loss": history["loss"],
         "valid_loss": [first["loss"], *history["val_loss"]],
         "metric_name": metric,
         "metric": metric and [first[metric], *history[f"val_{metric}"]],
-        "ms_per_step": ms_per_step,
-        "start_seconds": clock.seconds[0] - every * ms_per_step / 1000,
+        "ms_per_step": 1000 * statistics.median(clock.seconds[1:]) / every,
         "params": sum(int(v.numpy().size) for v in model.trainable_variables),
         "versions": versions(),
     }

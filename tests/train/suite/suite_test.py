@@ -329,7 +329,6 @@ def finished(*curve, metric=0.5, ms=2.0):
         "metric_name": "accuracy",
         "metric": [metric] * len(curve),
         "ms_per_step": ms,
-        "start_seconds": 1.0,
         "params": 3,
         "versions": {},
     }
@@ -373,6 +372,16 @@ def test_figures_count_tasks():
         "- default diverges on u",
         "- seeds: 2 of default, adam, adamw 0.003, adamw 0.01",
     ]
+
+
+def test_the_loss_before_fine_tuning_is_told_once():
+    runs = {
+        ("fine_tuning", "default"): [finished(4, 2, 1)],
+        ("fine_tuning", "adam"): [finished(4, 3, 2)],
+    }
+    lines = suite_report.figures(suite_report.summarize(runs))
+    line = "- loss after the first epoch of fine-tuning, 4 before it: "
+    assert f"{line}default 2, adam 3" in lines
 
 
 def test_optimizers_are_compared_on_the_same_seeds():
