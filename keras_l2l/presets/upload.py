@@ -61,6 +61,8 @@ def upload_preset(
             source, folder = preset.preset, pathlib.Path(temporary) / "preset"
             preset.save_to_preset(folder)
             preset = folder
+            if source not in preset_lib.shipped() and not hub.is_uri(source):
+                source = None  # The name of a folder, which may be anywhere.
         if source is not None:
             # A page on a hub tells how to load it from there.
             on_hub = source is not preset or hub.is_uri(source)

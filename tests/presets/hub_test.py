@@ -206,6 +206,21 @@ def test_an_optimizer_of_a_preset_has_its_card(hubs, scheme):
     assert metadata["license"] == "apache-2.0"
 
 
+def test_an_optimizer_of_a_folder_has_no_card_of_another(
+    hubs, folder, tmp_path, monkeypatch
+):
+    mine = tmp_path / "mine" / "preset"
+    adam = keras_l2l.rules.Adam()
+    presets.save_preset(adam, adam.init_meta_params(0), mine)
+    optimizer = keras_l2l.LearnedOptimizer.from_preset(mine)
+    assert optimizer.preset == folder.name
+    # Where there is no such folder, and where there is another.
+    for here in (mine, folder.parent):
+        monkeypatch.chdir(here)
+        keras_l2l.upload_preset(URIS["hf"], optimizer)
+        assert {*repo(hubs, "hf")} == FILES | {"README.md"}
+
+
 def test_a_damaged_card_is_named(hubs, folder):
     (folder / "card.json").write_text("{")
     with pytest.raises(presets.PresetError, match="card.json.*JSON.*Mend") as e:
