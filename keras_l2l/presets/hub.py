@@ -98,7 +98,8 @@ def forms(use=_READ):
 
 def is_uri(name):
     """Returns whether a name is that of a preset on a hub."""
-    return isinstance(name, str) and name.partition("://")[0] in _HUBS
+    schemes = tuple(f"{scheme}://" for scheme in _HUBS)
+    return isinstance(name, str) and name.startswith(schemes)
 
 
 def require_uri(uri):

@@ -74,6 +74,13 @@ def test_optimizer_round_trip_is_exact(preset, tmp_path):
     assert len(first) == len(second)
 
 
+@pytest.mark.parametrize("name", ["hf", "kaggle"])
+def test_a_folder_may_be_named_like_a_hub(name, preset, monkeypatch):
+    preset.rename(preset.with_name(name))
+    monkeypatch.chdir(preset.parent)
+    assert keras_l2l.LearnedOptimizer(rule=name).preset == name
+
+
 def test_saving_never_overwrites(preset, small_lstm):
     before = {p.name: p.read_bytes() for p in preset.iterdir()}
     with pytest.raises(FileExistsError, match="new or empty"):
