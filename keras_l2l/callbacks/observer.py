@@ -38,9 +38,9 @@ class Observer:
         """
         self.observed = observed
         # As one vector: hundreds of small operations would take longer.
-        ends = itertools.accumulate(math.prod(v.shape) for v in observed)
-        self._bounds = list(itertools.pairwise([0, *ends]))
-        size = self._bounds[-1][1]
+        sizes = [math.prod(v.shape) for v in observed]
+        ends = itertools.accumulate(sizes, initial=0)
+        self._bounds, size = list(itertools.pairwise(ends)), sum(sizes)
         self._first, self._second = self._zeros((size,)), self._zeros((size,))
         self._steps = self._zeros((), "int32")
         # The step of the measurement, from 1.

@@ -107,6 +107,17 @@ def test_embeddings_that_do_not_move_are_seen():
     assert words["masked"][0] >= words["masked"][-1] == pytest.approx(0.5)
 
 
+@pytest.mark.filterwarnings("ignore:.*trainable weights:UserWarning")
+def test_a_frozen_model_has_nothing_to_measure():
+    model = dense_model(keras_l2l.LearnedOptimizer(rule=rules.SGD()))
+    model.trainable = False
+    # TensorFlow's `fit` would not build it.
+    model.optimizer.build(model.trainable_variables)
+    monitor = keras_l2l.callbacks.UpdateMonitor()
+    history = fit(model, monitor)
+    assert len(history.history["loss"]) == 1 and monitor.history["step"] == []
+
+
 @pytest.mark.parametrize("rule", [None, "l2l_digits_mlp"])
 def test_a_dead_layer_is_seen(rule, tmp_path):
     model = keras.Sequential(
