@@ -92,6 +92,8 @@ def test_public_function_has_types(name):
     assert not {*lacking} - {"self", "cls"}
     # Raises if a type in a string is the name of nothing.
     typing.get_type_hints(FUNCTIONS[name])
+    if "Returns:" in (FUNCTIONS[name].__doc__ or ""):
+        assert kinds["return"] is not None
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda p: p.__name__)

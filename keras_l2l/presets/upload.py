@@ -26,7 +26,7 @@ _TEXTS = {
 
 def upload_preset(
     uri: str, preset: keras.optimizers.Optimizer | str | os.PathLike[str]
-) -> None:
+) -> str:
     """Uploads a preset to the Hugging Face Hub or to Kaggle.
 
     ```
