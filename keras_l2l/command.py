@@ -69,7 +69,10 @@ def _compare(values):
         raise ValueError(
             f"--figure must be a new file. Received: {values.figure}."
         )
-    backends.require_tensorflow("keras-l2l compare")
+    try:
+        backends.require_tensorflow("keras-l2l compare")
+    except RuntimeError as error:
+        raise ValueError(error) from None
     from keras_l2l.evaluation.compare import compare
 
     loss = _found(values.loss) if ":" in values.loss else values.loss

@@ -12,6 +12,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 import keras_l2l  # noqa: E402
+from keras_l2l import command  # noqa: E402
 from keras_l2l import rules  # noqa: E402
 from keras_l2l.optimizer import chunks  # noqa: E402
 from keras_l2l.utils import tracing  # noqa: E402
@@ -38,6 +39,11 @@ def test_what_needs_tensorflow_says_so(name):
     message = str(caught.value)
     assert "must run on Keras' TensorFlow backend. Received: " in message
     assert "KERAS_BACKEND=tensorflow" in message
+
+
+def test_the_command_says_so_without_a_traceback():
+    with pytest.raises(SystemExit, match="error: keras-l2l compare must run"):
+        command.main(["compare", "--model=m:f", "--data=m:d", "--loss=mse"])
 
 
 @on_jax
