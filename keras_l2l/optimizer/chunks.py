@@ -15,17 +15,6 @@ CHUNK = 8192
 # Coordinates of a slice on PyTorch, where the next operation then reads from a
 # cache what each writes. Smaller ones are not computed by several threads.
 SLICE = 2**17
-# Parts that run in parallel: while one waits for a core or for memory, another
-# runs. More take longer to compile.
-PARTS = 2
-
-
-def part_size(n):
-    """Returns the coordinates in each of the parts that `n` are divided into.
-
-    Whole chunks, two at least.
-    """
-    return CHUNK * max(2, math.ceil(n / PARTS / CHUNK))
 
 
 def map_in_chunks(function, vector, state, mask=None):

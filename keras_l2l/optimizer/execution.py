@@ -68,7 +68,7 @@ class Execution:
         Args:
             shapes: List of tuples of ints, the variables' shapes.
         """
-        return state_parts.Whole(shapes)
+        return state_parts.Groups(shapes, [range(len(shapes))])
 
     def state_spec(self, shapes):
         """Returns a nest of `keras.KerasTensor` like `rule.init_state(shapes)`.
@@ -145,14 +145,10 @@ def _assign(variables, values):
 
 
 class VectorExecution(Execution):
-    """Runs a coordinatewise rule on vectors, in parts and in chunks.
+    """Runs a coordinatewise rule on a vector, in chunks.
 
     Whatever the size of the model, little memory is transient.
     """
-
-    def divide(self, shapes):
-        size = chunks.part_size(sum(map(math.prod, shapes)))
-        return state_parts.Vectors(shapes, size)
 
     def state_spec(self, shapes):
         n = sum(map(math.prod, shapes))

@@ -254,13 +254,6 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         run = execution.execution_of(self.rule, self._storage)
         divided = run.divide(shapes)
         spec = [run.state_spec(s) for s in divided.shapes]
-        # All may have been seen, and how many steps were skipped is unknown.
-        newer = [np.zeros((), "int32")]
-        if not self.rule.rests_without_gradient:
-            newer = [*(np.broadcast_to(True, s) for s in shapes), *newer]
-        # A frozen model has no parts.
-        number = len(keras.tree.flatten(spec[:1]))
-        self.saved_variables.set_layout(divided, number, newer)
         self._division = divided
         self._pack_state = nests.packer(spec)
         with self.colocated(variables):

@@ -8,8 +8,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_l2l.optimizer import state_parts
-
 # Variables of a LossScaleOptimizer: iterations, learning rate, steps, scale.
 _WRAPPER = 4
 
@@ -22,8 +20,6 @@ class SavedVariables:
     of variables to come are kept until they are made; a real difference
     raises.
 
-    The state is saved as if it were in one part, and loaded in any parts.
-
     Args:
         optimizer: `keras.optimizers.Optimizer`. Its `save_state` tells whether
             what `build` made is saved.
@@ -35,11 +31,8 @@ class SavedVariables:
 
     def __init__(self, optimizer):
         self._optimizer = optimizer
-        self._loaded = ()
-        # The layout of the state, the variables of it in each part, and the
-        # index of the first.
-        self._division, self._number = state_parts.Whole([]), 0
-        self._first, self._newer = None, []
+        # Those of variables to come; `None` if nothing was loaded for them.
+        self._loaded = None
         self._unbuilt_count = None
         self.saved_for = None
 
@@ -52,38 +45,6 @@ class SavedVariables:
         shapes = [tuple(v.shape) for v in self._optimizer._trainable_variables]
         return hashlib.sha256(repr(shapes).encode()).hexdigest()
 
-    def set_layout(self, divided, number, newer):
-        """Sets the layout of the state, before its variables are made.
-
-        Args:
-            divided: What `Execution.divide` returns.
-            number: Int, variables of each part.
-            newer: List of arrays, of the variables made after them: the values
-                that go with files of earlier versions, which lack them.
-        """
-        self._division, self._number, self._newer = divided, number, newer
-        self._first = len(self._optimizer.variables)
-        if self._loaded:
-            self._loaded = tuple(self._complete(self._loaded))
-
-    def _complete(self, saved):
-        """Returns saved values in this layout, with those of newer variables.
-
-        Args:
-            saved: List of the arrays of the state and of newer variables, as
-                any version has saved them.
-        """
-        for later in (saved[max(0, len(saved) - len(self._newer)) :], ()):
-            state = saved[: len(saved) - len(later)]
-            state = self._division.split_state(list(state), self._number)
-            if len(state) == self._state_count:
-                return [*state, *(later or self._newer)]
-        return saved
-
-    @property
-    def _state_count(self):
-        return self._number * len(self._division.shapes)
-
     def initializer(self, shape, name, dtype, default):
         """Returns the initializer of the next variable.
 
@@ -93,39 +54,25 @@ class SavedVariables:
             shape, name, dtype: Of the variable.
             default: Initializer where nothing was loaded.
         """
-        if not self._loaded:
+        if self._loaded is None:
             return default
-        value, *rest = self._loaded
-        self._loaded = tuple(rest)
-        _check([value], [(name, shape, dtype)])
+        saved, self._loaded = self._loaded[:1], self._loaded[1:]
+        _check(saved, [(name, shape, dtype)])
+        (value,) = saved
         return lambda shape, dtype: ops.convert_to_tensor(value, dtype)
 
     def end_build(self):
         """Raises if values were loaded for variables that are not there."""
-        _check(self._loaded, [])
+        _check(self._loaded or (), [])
+        self._loaded = None
 
     def save(self, store):
         optimizer = self._optimizer
-        values = self.joined()
+        values = optimizer.own_variables()
         if optimizer.built and not optimizer.save_state:
-            values = optimizer.variables[: self._unbuilt_count]
+            values = values[: self._unbuilt_count]
         for i, value in enumerate(values):
             store[str(i)] = ops.convert_to_numpy(value)
-
-    def joined(self):
-        """Yields the values to save: those of all variables, in one part."""
-        variables = self._optimizer.own_variables()
-        if self._first is None:
-            yield from variables
-            return
-        after = self._first + self._state_count
-        yield from variables[: self._first]
-        yield from self._division.join_state(variables[self._first : after])
-        yield from variables[after:]
-
-    def in_parts(self, values):
-        """Returns values of all variables, from a list as `joined` yields."""
-        return [*values[: self._first], *self._complete(values[self._first :])]
 
     def load(self, store):
         """Restores the variables, or raises where they are not as saved.
@@ -144,26 +91,23 @@ class SavedVariables:
                 stand where floats should.
         """
         optimizer = self._optimizer
-        variables, later = optimizer.own_variables(), ()
-        first = variables
-        if optimizer.built:
-            first = variables[: self._unbuilt_count]
-        values = _own_values(store, first)
+        variables, later = optimizer.own_variables(), None
+        values = _own_values(store, variables[: self._unbuilt_count])
         if values is None:
             self._warn()
             return
         if not optimizer.built:
-            values, later = values[: len(variables)], values[len(variables) :]
+            number = len(variables)
+            # Nothing follows if it was saved before `build`, or without state.
+            values, later = values[:number], values[number:] or None
         elif len(values) == self._unbuilt_count:
             # Saved before `build`, or without its state.
             variables = variables[: len(values)]
-        else:
-            values = self.in_parts(values)
         if not self.are_for(values, variables):
             return
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-        self._loaded = tuple(later)
+        self._loaded = later
 
     def are_for(self, values, variables):
         """Returns whether saved values are those of these variables.
@@ -220,6 +164,7 @@ def _check(values, variables):
     expected = [(name, _kind(shape, dtype)) for name, shape, dtype in variables]
     received = _kinds(values)
     if received != [kind for _, kind in expected]:
+        received += ["none"] * (len(expected) - len(received))
         pairs = itertools.zip_longest(
             expected, received, fillvalue=("one more", "none")
         )

@@ -33,7 +33,7 @@ def let_through(optimizer_class):
             `SavedVariables`.
     """
     _show_losses(keras.optimizers.LossScaleOptimizer, optimizer_class)
-    _save_joined(keras.optimizers.LossScaleOptimizer, optimizer_class)
+    _save_checked(keras.optimizers.LossScaleOptimizer, optimizer_class)
     # Keras 3.10 has none.
     if hasattr(keras.optimizers, "MultiOptimizer"):
         _show_losses(keras.optimizers.MultiOptimizer, optimizer_class)
@@ -50,31 +50,34 @@ def _show_losses(wrapper_class, optimizer_class):
     wrapper_class.scale_loss = scale_and_show
 
 
-def _save_joined(wrapper_class, optimizer_class):
+def _save_checked(wrapper_class, optimizer_class):
     save = wrapper_class.save_own_variables
     load = wrapper_class.load_own_variables
 
-    def save_joined(self, store):
+    def save_own(self, store):
         inner = self.inner_optimizer
         if not isinstance(inner, optimizer_class):
             return save(self, store)
-        values = [*self._variables, *inner.saved_variables.joined()]
+        # Without those of an observer.
+        values = [*self._variables, *inner.own_variables()]
         for i, value in enumerate(values):
             store[str(i)] = ops.convert_to_numpy(value)
 
-    def load_in_parts(self, store):
+    def load_checked(self, store):
         inner = self.inner_optimizer
         if isinstance(inner, optimizer_class) and inner.built:
-            number = len(self._variables)
             values = [store[str(i)] for i in range(len(store.keys()))]
-            saved, variables = inner.saved_variables, inner.own_variables()
-            own = saved.in_parts(values[number:])
+            values, variables = (
+                values[len(self._variables) :],
+                inner.own_variables(),
+            )
+            saved = inner.saved_variables
             # Of another number Keras warns itself.
-            if len(own) == len(variables) and not saved.are_for(own, variables):
+            if len(values) == len(variables) and not saved.are_for(
+                values, variables
+            ):
                 return None
-            values = [*values[:number], *own]
-            store = {str(i): value for i, value in enumerate(values)}
         return load(self, store)
 
-    wrapper_class.save_own_variables = save_joined
-    wrapper_class.load_own_variables = load_in_parts
+    wrapper_class.save_own_variables = save_own
+    wrapper_class.load_own_variables = load_checked

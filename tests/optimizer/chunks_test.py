@@ -60,14 +60,3 @@ def test_nothing_is_cut_where_nothing_is_written_in_place(monkeypatch):
     update, state = chunks.map_in_chunks(whole, vector, vector)
     assert state is vector
     np.testing.assert_array_equal(update, 2 * vector)
-
-
-@pytest.mark.parametrize(
-    "n, parts", [(0, 1), (2, 1), (3, 2), (4, 2), (5, 2), (8, 2), (9, 2)]
-)
-def test_parts_are_of_two_chunks_or_more(n, parts, monkeypatch):
-    """`n` in chunks of 10, but for a coordinate too few."""
-    monkeypatch.setattr(chunks, "CHUNK", 10)
-    size = chunks.part_size(10 * n)
-    assert size % 10 == 0 and size >= 20
-    assert max(1, -(-10 * n // size)) == parts

@@ -47,14 +47,10 @@ def test_a_stored_step_is_step_on_a_stored_state(rule, dtype, monkeypatch):
 
 @pytest.mark.parametrize(
     "rule",
-    [
-        *concrete_subclasses(rules, rules.CoordinatewiseRule),
-        *concrete_subclasses(rules, rules.BlockwiseRule),
-    ],
+    concrete_subclasses(rules, rules.BlockwiseRule),
     ids=lambda cls: cls.__name__,
 )
 def test_parts_are_independent(rule, monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK", 7)
     monkeypatch.setattr(blockwise, "_LARGE", 6)
     rule, meta_params, inputs, state = random_step(make(rule), SHAPES)
     expected, _ = rule.step(meta_params, inputs, state)
