@@ -431,7 +431,7 @@ class BlockwiseRule(base.UpdateRule):
             meta_params, inputs, state: As for `step`.
         """
         shapes = [tuple(g.shape) for g in inputs.gradients]
-        updates, after = [None] * len(shapes), []
+        updates, after, masks = [None] * len(shapes), [], inputs.masks()
         rest = inputs._replace(
             gradients=None, params=None, mask=None, model_size=None
         )
@@ -441,13 +441,7 @@ class BlockwiseRule(base.UpdateRule):
                 join(joining, [tensors[i] for i in group])
                 for tensors in (inputs.gradients, inputs.params)
             )
-            mask = None
-            if inputs.mask is not None:
-                masks = [
-                    ops.broadcast_to(True if m is None else m, shape)
-                    for m, shape in zip(inputs.mask, shapes, strict=True)
-                ]
-                mask = join(joining, [masks[i] for i in group])
+            mask = masks and join(joining, [masks[i] for i in group])
             update, of_group = masked_block_step(
                 meta_params,
                 gradient,

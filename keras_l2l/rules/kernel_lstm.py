@@ -91,39 +91,20 @@ class KernelLSTM(lstm_stack.GradientLSTMStack, base.UpdateRule):
         )
 
     def step(self, meta_params, inputs, state):
-        shapes = [tuple(g.shape) for g in inputs.gradients]
-        gradient, mask = self._filters(inputs.gradients), None
-        if inputs.mask is not None:
-            mask = self._filters(
-                [
-                    ops.broadcast_to(True if m is None else m, shape)
-                    for m, shape in zip(inputs.mask, shapes, strict=True)
-                ]
-            )
-        zeros = ops.zeros_like(gradient)
-        # A NaN must not enter the rule: it spreads by 0 * NaN.
-        features = self.features(vectors.where(mask, gradient, zeros))
-        update, new_state = self.apply_stack(meta_params, features, state)
-        update = vectors.where(mask, self.output_scale * update, zeros)
-        if mask is not None:
-            # The state of a filter stays if all of the filter is masked.
-            new_state = vectors.where(ops.any(mask, axis=0), new_state, state)
-        return self._tensors(update, shapes), new_state
+        def run(gradient, mask):
+            zeros = ops.zeros_like(gradient)
+            # A NaN must not enter the rule: it spreads by 0 * NaN.
+            features = self.features(vectors.where(mask, gradient, zeros))
+            update, new_state = self.apply_stack(meta_params, features, state)
+            update = vectors.where(mask, self.output_scale * update, zeros)
+            if mask is not None:
+                # The state of a filter stays if all of it is masked.
+                some = ops.any(mask, axis=0)
+                new_state = vectors.where(some, new_state, state)
+            return update, new_state
 
-    def _filters(self, tensors):
-        """Returns the filters of all tensors as columns `[k, n]`."""
-        return ops.concatenate(
-            [ops.reshape(t, (self._size, -1)) for t in tensors], axis=1
-        )
-
-    def _tensors(self, columns, shapes):
-        pieces, start = [], 0
-        for shape in shapes:
-            number = math.prod(shape) // self._size
-            piece = columns[:, start : start + number]
-            pieces.append(ops.reshape(piece, shape))
-            start += number
-        return pieces
+        # Filters are columns.
+        return vectors.on_vectors(inputs, run, (self._size,))
 
     def get_config(self):
         return {"kernel_shape": list(self.kernel_shape), **super().get_config()}

@@ -46,6 +46,15 @@ class StepInputs(typing.NamedTuple):
             return self.model_size
         return np.float32(sum(math.prod(g.shape) for g in self.gradients))
 
+    def masks(self) -> list[typing.Any] | None:
+        """Returns `mask` with tensors of the gradients' shapes, or `None`."""
+        if self.mask is None:
+            return None
+        return [
+            ops.broadcast_to(True if m is None else m, tuple(g.shape))
+            for m, g in zip(self.mask, self.gradients, strict=True)
+        ]
+
 
 class Replacement(typing.NamedTuple):
     """A value that takes the place of a parameter.

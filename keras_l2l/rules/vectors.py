@@ -7,45 +7,41 @@ import keras
 from keras import ops
 
 
-def on_vectors(inputs, run):
+def on_vectors(inputs, run, rows=()):
     """Computes the updates of all tensors on one vector of all gradients.
 
     Args:
         inputs: `StepInputs`.
-        run: Function from the vector of all gradients, `[n]`, and the mask, a
-            bool tensor `[n]` or `None`, to a pair of the vector of updates and
-            anything else.
+        run: Function from the vector of all gradients, `[*rows, n]`, and the
+            mask, a bool tensor `[*rows, n]` or `None`, to a pair of the vector
+            of updates and anything else.
+        rows: Tuple of at most one int, which divides the sizes of all tensors:
+            so many elements are a column of a matrix instead.
 
     Returns:
         Pair of the list of updates and the second value of `run`.
     """
-    shapes = [tuple(g.shape) for g in inputs.gradients]
-    mask = inputs.mask
-    if mask is not None:
-        mask = join(
-            [
-                ops.broadcast_to(True if m is None else m, shape)
-                for m, shape in zip(mask, shapes, strict=True)
-            ]
-        )
-    update, rest = run(join(inputs.gradients), mask)
-    return split(update, shapes), rest
+    masks = inputs.masks()
+    update, rest = run(
+        join(inputs.gradients, rows), masks and join(masks, rows)
+    )
+    return split(update, [tuple(g.shape) for g in inputs.gradients]), rest
 
 
-def join(tensors):
-    """Returns one vector of the elements of a list of tensors."""
-    flat = [ops.reshape(t, (-1,)) for t in tensors]
-    return flat[0] if len(flat) == 1 else ops.concatenate(flat)
+def join(tensors, rows=()):
+    """Returns an array `(*rows, n)` of the elements of a list of tensors."""
+    flat = [ops.reshape(t, (*rows, -1)) for t in tensors]
+    return flat[0] if len(flat) == 1 else ops.concatenate(flat, axis=-1)
 
 
-def split(vector, shapes):
+def split(joined, shapes):
     """Returns the list of tensors of these shapes that `join` has joined."""
     # Static slices have a cheaper gradient than `ops.split`, and allow tensors
     # of size 0.
-    pieces, start = [], 0
+    pieces, start, rows = [], 0, math.prod(joined.shape[:-1])
     for shape in shapes:
-        size = math.prod(shape)
-        pieces.append(ops.reshape(vector[start : start + size], shape))
+        size = math.prod(shape) // rows
+        pieces.append(ops.reshape(joined[..., start : start + size], shape))
         start += size
     return pieces
 
