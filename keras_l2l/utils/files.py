@@ -133,24 +133,20 @@ def write(path, content):
 
 
 def write_new(path, content):
-    """Writes bytes to a new file, and never overwrites one.
+    """Writes bytes to a file that `require_new` has checked.
 
-    `require_new` checks the path before hours of work. If the file was created
-    meanwhile, a number is added to the name, with a warning, so that the work
-    is not lost.
+    If it was created meanwhile, a number is added to the name, with a warning,
+    so that hours of work are not lost.
 
     Returns:
         `Path` of the file.
     """
-    wanted = pathlib.Path(path)
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    path, number = wanted, 1
-    with unfinished_folder(wanted.parent) as temporary:
-        finished = temporary / wanted.name
-        finished.write_bytes(content)
-        while not _put(finished, path):
-            number += 1
-            path = wanted.with_stem(f"{wanted.stem}_{number}")
+    path = wanted = pathlib.Path(path)
+    number = 1
+    while path.exists():
+        number += 1
+        path = wanted.with_stem(f"{wanted.stem}_{number}")
+    write(path, content)
     if path != wanted:
         warnings.warn(
             f"{wanted} was written by another process meanwhile, and stays as "
@@ -158,18 +154,3 @@ def write_new(path, content):
             stacklevel=2,
         )
     return path
-
-
-def _put(finished, path):
-    """Moves a complete file to `path`; returns whether it was free."""
-    try:
-        os.link(finished, path)
-    except FileExistsError:
-        return False
-    except OSError:  # This file system has no links.
-        try:
-            with path.open("xb") as file:
-                file.write(finished.read_bytes())
-        except FileExistsError:
-            return False
-    return True
