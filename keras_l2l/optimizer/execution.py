@@ -244,20 +244,19 @@ class BlockExecution(Execution):
                 # What Keras does around each operation costs most.
                 return super().step(meta_params, inputs, variables)
         updates, _ = self.rule.step_groups(
-            join, self._run, meta_params, inputs, variables
+            join,
+            lambda *args: (self._run(*args), None),
+            *(meta_params, inputs, variables),
         )
         return updates
 
     def _run(
         self, meta_params, gradient, param, mask, variables, blocks, inputs
     ):
+        arrays = gradient, param, mask, variables
         if not blocks.are_sampled(gradient.shape):
-            update = self._compiled(
-                self._assign_block_step,
-                *(meta_params, gradient, param, mask),
-                *(variables, blocks, inputs),
-            )
-            return update, None
+            step = self.rule.masked_block_step
+            return self._assign(step, meta_params, *arrays, blocks, inputs)
         # A sample is always of one size, and so has the same program, which
         # takes longer to compile than all others.
         stored = keras.tree.map_structure(backends.read, variables)
@@ -265,27 +264,23 @@ class BlockExecution(Execution):
             "sampled", blockwise.sampled, (gradient, param, mask, stored)
         )
         known = self._compiled(
-            self._sample_step, meta_params, *sample, blocks, inputs
+            "sample", self._sample_step, meta_params, *sample, blocks, inputs
         )
 
-        def step(gradient, param, mask, variables):
-            return self._compiled(
-                self._assign_known_step,
-                *(meta_params, gradient, param, mask),
-                *(variables, known, blocks, inputs),
+        def step(*arrays):
+            return self._assign(
+                self.rule.known_step,
+                *(meta_params, *arrays, known, blocks, inputs),
             )
 
         if keras.backend.backend() == "torch":
             # Others come as one program, see `step`.
             step = functools.partial(chunks.run_in_slices, step)
-        return step(gradient, param, mask, variables), None
+        return step(*arrays)
 
-    def _compiled(self, function, *args):
+    def _compiled(self, what, function, *args):
         shared = programs.Programs(
-            function.__name__,
-            self.rule,
-            self.storage.dtype,
-            backends.writes_in_place(),
+            what, self.rule, self.storage.dtype, backends.writes_in_place()
         )
         return shared.run(function, *args, jit_compile=self.rule.jit_compile)
 
@@ -295,23 +290,19 @@ class BlockExecution(Execution):
             *others, self.storage.read(stored), blocks, inputs
         )
 
-    def _assign_block_step(self, *args):
-        *others, variables, blocks, inputs = args
-        return self._assigned(
-            self.rule.masked_block_step, others, variables, blocks, inputs
-        )
+    def _assign(self, step, *args):
+        """Computes a step of the rule, and assigns the state; compiled."""
 
-    def _assign_known_step(self, *args):
-        *others, variables, known, blocks, inputs = args
-        return self._assigned(
-            self.rule.known_step, others, variables, known, blocks, inputs
-        )
+        def assign(meta_params, gradient, param, mask, variables, *further):
+            stored = keras.tree.map_structure(backends.read, variables)
+            update, state = step(
+                *(meta_params, gradient, param, mask),
+                *(self.storage.read(stored), *further),
+            )
+            _assign(variables, self.storage.write(state))
+            return update
 
-    def _assigned(self, step, others, variables, *further):
-        stored = keras.tree.map_structure(backends.read, variables)
-        update, state = step(*others, self.storage.read(stored), *further)
-        _assign(variables, self.storage.write(state))
-        return update
+        return self._compiled(step.__name__, assign, *args)
 
 
 class PartitionExecution(Execution):
@@ -334,11 +325,3 @@ class PartitionExecution(Execution):
             step_of, meta_params, inputs, variables
         )
         return updates
-
-    def stored_step(self, meta_params, inputs, stored):
-        return self.rule.step_members(
-            lambda rule: execution_of(rule, self.storage).stored_step,
-            meta_params,
-            inputs,
-            stored,
-        )
