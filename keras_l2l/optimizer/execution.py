@@ -150,13 +150,6 @@ class VectorExecution(Execution):
     Whatever the size of the model, little memory is transient.
     """
 
-    def state_spec(self, shapes):
-        n = sum(map(math.prod, shapes))
-        return keras.tree.map_structure(
-            lambda t: keras.KerasTensor((*t.shape[:-1], n)),
-            self.rule.init_coordinate_state(1),
-        )
-
     def stored_step(self, meta_params, inputs, stored):
         def step(gradient, stored, mask):
             update, state = self.rule.masked_coordinate_step(
@@ -307,14 +300,6 @@ class BlockExecution(Execution):
 
 class PartitionExecution(Execution):
     """Runs each member of a `Partition` as its kind of rule is run."""
-
-    def state_spec(self, shapes):
-        return {
-            name: execution_of(rule, self.storage).state_spec(
-                [shapes[i] for i in indices]
-            )
-            for name, rule, indices in self.rule.bound_members()
-        }
 
     def step(self, meta_params, inputs, variables):
         def step_of(rule):
