@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 import keras_l2l
@@ -12,14 +13,22 @@ RULE = rules.MomentumMixture()
 META_PARAMS = RULE.init_meta_params(0)
 
 
+def _step(rule, meta_params, inputs, state):
+    return rule.step(meta_params, StepInputs(*inputs), state)
+
+
+_traced = tf.function(_step, autograph=False)
+
+
 def steps(
     gradients, params, rule=RULE, num_steps=None, meta_params=META_PARAMS
 ):
     """Returns the updates of each of some steps, with fixed parameters."""
     state, found = rule.init_state([p.shape for p in params]), []
-    for t, step in enumerate(gradients):
-        inputs = StepInputs(step, params, None, t, None, num_steps)
-        updates, state = rule.step(meta_params, inputs, state)
+    step = _traced if len(gradients) > 10 else _step
+    for t, gradient in enumerate(gradients):
+        inputs = gradient, params, None, tf.constant(t), None, num_steps
+        updates, state = step(rule, meta_params, inputs, state)
         found.append([ops.convert_to_numpy(u) for u in updates])
     return found
 
