@@ -13,7 +13,7 @@ from keras_l2l.evaluation.trainer import Trainer
 from keras_l2l.tasks.base import split_seed
 
 QUADRATICS = tasks.Quadratics(4)
-RATES = (0.01, 0.1, 0.03)
+RATES = (0.01, 0.1)
 
 
 class _Doubled(keras.optimizers.SGD):
@@ -45,9 +45,9 @@ def _scheduled(rate):
     "make_optimizer, traces",
     [
         *[(make, 1) for make in evaluation.BASELINES.values()],
-        (_clipped, 3),
-        (_scheduled, 3),
-        (_doubled, None),
+        (_clipped, 2),
+        (_scheduled, 2),
+        (_doubled, 3),
     ],
     ids=[*evaluation.BASELINES, "clipped", "scheduled", "user's"],
 )
@@ -63,13 +63,13 @@ def test_traced_once_is_traced_anew(make_optimizer, traces, monkeypatch):
     makes = [functools.partial(make_optimizer, rate) for rate in RATES]
     # The first again: nothing is left over from the others.
     received = [trainer.curves(m, "test", range(2)) for m in [*makes, makes[0]]]
-    assert len(set(map(id, calls))) == (traces or 4)
+    assert len(set(map(id, calls))) == traces
     for make, curves in zip([*makes, makes[0]], received, strict=True):
         expected = evaluation.training_curves(
             make, QUADRATICS, 6, "test", [0, 1]
         )
         np.testing.assert_array_equal(curves, expected)
-    assert len({curves.tobytes() for curves in received}) == 3
+    assert len({curves.tobytes() for curves in received}) == 2
 
 
 def test_what_a_configuration_does_not_tell():
