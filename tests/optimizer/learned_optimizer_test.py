@@ -105,22 +105,17 @@ def test_apply_equals_repeated_rule_step():
     assert int(optimizer.iterations) == 20
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {},
+def test_fit_is_the_same_however_it_is_executed():
+    # XLA has random numbers of its own, hence no dropout.
+    expected = fit(classifier(lstm(), dropout=0))
+    assert expected[0] != expected[1]
+    for arguments in (
         {"run_eagerly": True},
         {"jit_compile": True},
         {"steps_per_execution": 2},
-    ],
-    ids=str,
-)
-def test_fit_is_the_same_however_it_is_executed(arguments):
-    # XLA has random numbers of its own, hence no dropout.
-    losses = fit(classifier(lstm(), dropout=0, **arguments))
-    expected = fit(classifier(lstm(), dropout=0))
-    np.testing.assert_allclose(losses, expected, rtol=1e-5)
-    assert losses[0] != losses[1]
+    ):
+        losses = fit(classifier(lstm(), dropout=0, **arguments))
+        np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 def test_custom_loop_equals_train_on_batch():
@@ -134,28 +129,6 @@ def test_custom_loop_equals_train_on_batch():
         custom.optimizer.apply(gradients, custom.trainable_variables)
     for a, b in zip(automatic.get_weights(), custom.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {},
-        {"learning_rate": 0.3, "clipnorm": 1.0},
-        {"weight_decay": 0.001, "use_ema": True},
-        {"gradient_accumulation_steps": 2},
-        {"learning_rate": keras.optimizers.schedules.CosineDecay(1.0, 20)},
-    ],
-    ids=lambda a: ",".join(a) or "plain",
-)
-def test_saved_model_continues_exactly(arguments, tmp_path):
-    # Keras does not restore the seeds of dropout, with Adam neither.
-    model = classifier(lstm(**arguments), dropout=0)
-    fit(model)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert_same(loaded.optimizer.variables, model.optimizer.variables)
-    assert fit(loaded) == fit(model)
-    assert_same(loaded.get_weights(), model.get_weights())
 
 
 def test_learning_rate_scales_the_update():
@@ -254,11 +227,6 @@ def test_rule_of_a_wrong_type(rule):
         keras_l2l.LearnedOptimizer(rule=rule)
 
 
-def test_unknown_preset_lists_the_valid_ones():
-    with pytest.raises(ValueError, match="l2l_digits_mlp"):
-        keras_l2l.LearnedOptimizer(rule="nope")
-
-
 def test_meta_params_without_a_rule():
     with pytest.raises(ValueError, match="`meta_params` need a `rule`"):
         keras_l2l.LearnedOptimizer(meta_params={})
@@ -278,24 +246,6 @@ def test_default_is_the_shipped_preset():
     assert default.name.startswith("learned_optimizer")
     registered = keras.optimizers.get("keras_l2l>LearnedOptimizer")
     assert isinstance(registered, keras_l2l.LearnedOptimizer)
-
-
-def test_lstm_trains_what_it_was_made_for():
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((6,)),
-            keras.layers.Dense(20, activation="sigmoid"),
-            keras.layers.Dense(3),
-        ]
-    )
-    model.compile(
-        keras_l2l.LearnedOptimizer(rule=LSTM),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    history = model.fit(X, X[:, :3].argmax(axis=1), epochs=25, verbose=0)
-    first, *_, last = history.history["loss"]
-    assert last < 0.3 * first
 
 
 @pytest.mark.slow
@@ -487,8 +437,3 @@ def test_a_tensorwise_rule_that_xla_cannot_compile():
         moved.append(variable.numpy())
     assert (moved[0] < 0).all()
     np.testing.assert_allclose(*moved, rtol=1e-5)
-
-
-def test_state_dtype_must_be_known():
-    with pytest.raises(ValueError, match="one of float32, bfloat16. Rec"):
-        keras_l2l.LearnedOptimizer(state_dtype="float16")

@@ -1,12 +1,9 @@
 """Wherever an optimizer is saved, training continues exactly, or it raises."""
 
 import copy
-import os
-import pathlib
 import pickle
-import subprocess
-import sys
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -18,7 +15,6 @@ import keras_l2l
 from keras_l2l import rules
 from keras_l2l.optimizer import chunks
 
-ROOT = pathlib.Path(__file__).parents[2]
 X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
 Y = X[:, :3].argmax(axis=1)
 RULE = rules.CoordinatewiseLSTM(units=(5, 4))
@@ -79,34 +75,41 @@ def meta_params_of(seed):
 # seed has other meta-parameters, so that only what was saved can bring them.
 
 
-def test_keras_file(tmp_path):
-    model = classifier()
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"learning_rate": 0.3, "clipnorm": 1.0},
+        {"weight_decay": 0.001, "use_ema": True},
+        {"gradient_accumulation_steps": 2},
+        {"learning_rate": keras.optimizers.schedules.CosineDecay(1.0, 20)},
+    ],
+    ids=lambda a: ",".join(a) or "plain",
+)
+def test_keras_file(arguments, tmp_path):
+    model = classifier(**arguments)
     fit(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert_same(loaded.optimizer.meta_params, meta_params_of(7))
+    assert_same(loaded.optimizer.variables, model.optimizer.variables)
     assert fit(loaded) == fit(model)
+    assert_same(loaded.get_weights(), model.get_weights())
 
 
 def test_keras_file_in_a_process_that_must_import_the_package(tmp_path):
     # As the README says.
     classifier().save(tmp_path / "model.keras")
-    code = """
-import sys, keras
+    (tmp_path / "load.py").write_text("""
+import keras
 try:
-    keras.models.load_model(sys.argv[1])
+    keras.models.load_model("model.keras")
 except TypeError as error:
     print("LearnedOptimizer" in str(error))
 import keras_l2l
-print(type(keras.models.load_model(sys.argv[1]).optimizer).__name__)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "model.keras"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+print(type(keras.models.load_model("model.keras").optimizer).__name__)
+""")
+    done = forked.run_file(tmp_path / "load.py", tmp_path)
     assert done.stdout.split() == ["True", "LearnedOptimizer"], done.stderr
 
 
@@ -118,26 +121,19 @@ def test_keras_file_of_a_model_never_trained(tmp_path):
     assert fit(loaded) == fit(model)
 
 
-def test_keras_file_of_mixed_float16_under_float32(tmp_path, dtype_policy):
+def test_keras_file_of_mixed_float16(tmp_path, dtype_policy):
     dtype_policy("mixed_float16")
     model = classifier()
     fit(model)
     model.save(tmp_path / "model.keras")
-    dtype_policy("float32")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    saved = model.optimizer.inner_optimizer
-    assert isinstance(loaded.optimizer, keras_l2l.LearnedOptimizer)
-    assert_same(loaded.optimizer.variables, saved.variables)
-
-
-def test_keras_file_of_mixed_float16_continues(tmp_path, dtype_policy):
-    dtype_policy("mixed_float16")
-    model = classifier()
-    fit(model)
-    model.save(tmp_path / "model.keras")
+    saved = leaves(model.optimizer.inner_optimizer.variables)
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert_same(loaded.optimizer.variables, model.optimizer.variables)
     assert fit(loaded) == fit(model)
+    dtype_policy("float32")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded.optimizer, keras_l2l.LearnedOptimizer)
+    assert_same(loaded.optimizer.variables, saved)
 
 
 def test_keras_file_of_float32_under_mixed_float16(tmp_path, dtype_policy):
@@ -154,18 +150,19 @@ def test_keras_file_of_float32_under_mixed_float16(tmp_path, dtype_policy):
     assert inner.iterations.numpy() == 8
 
 
-@pytest.mark.parametrize("built", [False, True])
-def test_weights_file(tmp_path, built):
+def test_weights_file(tmp_path):
     model = classifier()
     fit(model)
     model.save_weights(tmp_path / "model.weights.h5")
-    other = classifier(seed=8)
-    if built:
-        other.optimizer.build(other.trainable_variables)
-    other.load_weights(tmp_path / "model.weights.h5")
-    assert_same(other.optimizer.meta_params, meta_params_of(7))
-    assert fit(other) == fit(model)
-    assert_same(other.optimizer.variables, model.optimizer.variables)
+    expected = fit(model)
+    for built in (False, True):
+        other = classifier(seed=8)
+        if built:
+            other.optimizer.build(other.trainable_variables)
+        other.load_weights(tmp_path / "model.weights.h5")
+        assert_same(other.optimizer.meta_params, meta_params_of(7))
+        assert fit(other) == expected
+        assert_same(other.optimizer.variables, model.optimizer.variables)
 
 
 def test_weights_file_where_the_learning_rate_is_a_schedule(tmp_path):
@@ -182,7 +179,6 @@ def test_weights_file_where_the_learning_rate_is_a_schedule(tmp_path):
     assert_same(other.optimizer.variables, before)
 
 
-@pytest.mark.parametrize("built", [False, True])
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
 @pytest.mark.parametrize(
     "saved, new",
@@ -197,9 +193,7 @@ def test_weights_file_where_the_learning_rate_is_a_schedule(tmp_path):
     ],
     ids=lambda rule: rule if isinstance(rule, str) else type(rule).__name__,
 )
-def test_weights_of_a_model_of_another_optimizer(
-    saved, new, suffix, built, tmp_path
-):
+def test_weights_of_a_model_of_another_optimizer(saved, new, suffix, tmp_path):
     def compiled(rule):
         model = classifier()
         adam = keras.optimizers.Adam()
@@ -209,22 +203,23 @@ def test_weights_of_a_model_of_another_optimizer(
         )
         return model
 
-    model, other, path = compiled(saved), compiled(new), tmp_path / "model"
-    path = path.with_suffix(suffix)
+    model, path = compiled(saved), (tmp_path / "model").with_suffix(suffix)
     model.optimizer.build(model.trainable_variables)
     for variable in model.trainable_variables:
         variable.assign(variable + 1.0)
     save = model.save if suffix == ".keras" else model.save_weights
     save(path)
-    if built:
+    for built in (False, True):
+        other = compiled(new)
+        if built:
+            other.optimizer.build(other.trainable_variables)
+        before = leaves(other.optimizer.variables)
+        with pytest.warns(UserWarning, match="Skipping variable") as found:
+            other.load_weights(path)
+        assert len([w for w in found if w.category is UserWarning]) == 1
+        assert_same(other.get_weights(), model.get_weights())
+        assert_same(other.optimizer.variables[: len(before)], before)
         other.optimizer.build(other.trainable_variables)
-    before = leaves(other.optimizer.variables)
-    with pytest.warns(UserWarning, match="Skipping variable loading") as found:
-        other.load_weights(path)
-    assert len([w for w in found if w.category is UserWarning]) == 1
-    assert_same(other.get_weights(), model.get_weights())
-    assert_same(other.optimizer.variables[: len(before)], before)
-    other.optimizer.build(other.trainable_variables)
 
 
 @pytest.mark.parametrize("built", [False, True])
@@ -301,19 +296,6 @@ def test_deepcopy_and_pickle(duplicate, steps):
     assert_same(twin.variables, original.variables)
 
 
-def test_config_and_name():
-    model = classifier()
-    fit(model)
-    original = model.optimizer
-    for twin in (
-        keras_l2l.LearnedOptimizer.from_config(original.get_config()),
-        keras.optimizers.deserialize(keras.optimizers.serialize(original)),
-    ):
-        assert_same(twin.meta_params, meta_params_of(7))
-    by_name = keras.optimizers.get("keras_l2l>LearnedOptimizer")
-    assert isinstance(by_name, keras_l2l.LearnedOptimizer)
-
-
 def test_tensorflow_checkpoint(tmp_path):
     model = classifier()
     fit(model)
@@ -336,22 +318,6 @@ def test_saved_model_of_plain_variables(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "plain"))
     loaded = tf.saved_model.load(str(tmp_path / "plain"))
     assert_same(list(loaded.values), model.optimizer.variables)
-
-
-@pytest.mark.parametrize("weights_only", [False, True])
-def test_model_checkpoint(tmp_path, weights_only):
-    path = tmp_path / f"best{'.weights.h5' if weights_only else '.keras'}"
-    model = classifier()
-    callback = keras.callbacks.ModelCheckpoint(
-        path, save_weights_only=weights_only
-    )
-    fit(model, callbacks=[callback])
-    if weights_only:
-        loaded = classifier(seed=8)
-        loaded.load_weights(path)
-    else:
-        loaded = keras.models.load_model(path)
-    assert fit(loaded) == fit(model)
 
 
 def test_backup_and_restore(tmp_path):
