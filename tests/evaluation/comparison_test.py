@@ -11,7 +11,6 @@ from conftest import to_float64
 import keras_l2l
 from keras_l2l import evaluation
 from keras_l2l import tasks
-from keras_l2l.estimators import unroll as unroll_lib
 from keras_l2l.evaluation import comparison
 from keras_l2l.evaluation import summary
 from keras_l2l.tasks.base import split_seed
@@ -143,35 +142,6 @@ def test_baselines_of_an_earlier_evaluation(monkeypatch):
             evaluation.evaluate(
                 ADAM, **arguments, earlier={**earlier, name: value}
             )
-
-
-def test_evaluation_equals_the_unroll_of_meta_training(small_lstm):
-    task = regression_task()
-    curve = evaluation.training_curve(
-        functools.partial(keras_l2l.LearnedOptimizer, rule=small_lstm),
-        task,
-        12,
-        "meta_valid",
-        5,
-    )
-    seed = split_seed("meta_valid", 5)
-    losses, _ = unroll_lib.unroll(
-        small_lstm,
-        task,
-        small_lstm.init_meta_params(0),
-        unroll_lib.init_carry(small_lstm, task, seed),
-        task.batches("meta_valid", seed),
-        12,
-    )
-    np.testing.assert_allclose(curve, losses, rtol=1e-4)
-
-
-def test_splits_differ():
-    curves = [
-        evaluation.training_curve(SGD, regression_task(), 3, split, 0)
-        for split in tasks.SPLITS
-    ]
-    assert len({tuple(c) for c in curves}) == 3
 
 
 def test_tuning_finds_the_best_rate_per_criterion():
@@ -318,13 +288,6 @@ def test_tuning_on_what_is_reported_is_refused():
             tuning_split="test",
             tuning_seeds=range(2, 6),
         )
-
-
-def test_default_grid_spans_four_decades():
-    rates = evaluation.LEARNING_RATES
-    assert len(rates) >= 13
-    assert rates[-1] / rates[0] == pytest.approx(1e4)
-    assert sorted(rates) == list(rates)
 
 
 def test_loss_has_a_gradient_only_in_the_parameters_it_uses():
