@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import LSTM
-from plain_tensorflow import in_plain_tensorflow
 
 import keras_l2l
 from keras_l2l import export
@@ -13,83 +12,15 @@ from keras_l2l import rules
 from keras_l2l.utils import nests
 
 RNG = np.random.default_rng(0)
-UPDATES = """
-results = {}
-for rule in ("lstm", "adam"):
-    loaded = tf.saved_model.load(rule)
-    for n in (1, 7, 1000):
-        params = tf.ones(n)
-        state = loaded.signatures["initial_state"](n=tf.constant(n))
-        for gradient in data[str(n)]:
-            result = loaded.signatures["update"](
-                gradient=tf.constant(gradient), **state
-            )
-            params += result.pop("update")
-            state = result
-        assert int(state["iteration"]) == 3
-        results[f"{rule}_{n}"] = params
-np.savez("results.npz", **results)
-"""
 
 
-def train_vector(optimizer, gradients):
-    """Returns what an optimizer makes of a vector of ones."""
-    params = keras.Variable(np.ones(gradients.shape[1], "float32"))
-    optimizer.build([params])
-
-    for gradient in gradients:
-        optimizer.apply([tf.constant(gradient)], [params])
-    return params.numpy()
-
-
-def train_vector_by_rule(optimizer, gradients):
-    """Trains like `train_vector`, by the rule instead of the optimizer."""
-    rule = optimizer.rule
-    meta_params = keras.tree.map_structure(
-        tf.convert_to_tensor, optimizer.meta_params
-    )
-    step = tf.function(rule.masked_coordinate_step, jit_compile=True)
-    params = tf.ones(gradients.shape[1])
-    state = rule.init_coordinate_state(gradients.shape[1])
-    for i, gradient in enumerate(gradients):
-        mask = tf.ones(gradient.shape, tf.bool)
-        update, state = step(
-            meta_params, tf.constant(gradient), state, tf.constant(i), mask
-        )
-        params += update
-    return params
-
-
-def test_updates_without_keras(tmp_path):
-    gradients = {n: RNG.normal(size=(3, n)) for n in (1, 7, 1000)}
-    gradients = {n: g.astype("float32") for n, g in gradients.items()}
-    optimizers = {
-        "lstm": lambda: keras_l2l.LearnedOptimizer(rule=LSTM),
-        "adam": lambda: keras_l2l.LearnedOptimizer(rule=rules.Adam(0.1)),
-    }
-    for name, make in optimizers.items():
-        export.export_update_rule(make(), tmp_path / name)
-    results = in_plain_tensorflow(
-        UPDATES, tmp_path, **{str(n): g for n, g in gradients.items()}
-    )
-    for name, make in optimizers.items():
-        for n in gradients:
-            received = results[f"{name}_{n}"]
-            np.testing.assert_array_equal(
-                received, train_vector_by_rule(make(), gradients[n])
-            )
-            # XLA may round a larger program differently.
-            expected = train_vector(make(), gradients[n])
-            np.testing.assert_allclose(received, expected, rtol=0, atol=1e-6)
-            assert (expected != 1).all()
-
-
-@pytest.fixture
-def loaded_rule(tmp_path):
+@pytest.fixture(scope="module")
+def loaded_rule(tmp_path_factory):
     """An exported LSTM, loaded, and its optimizer."""
+    folder = tmp_path_factory.mktemp("exported")
     optimizer = keras_l2l.LearnedOptimizer(rule=LSTM)
-    export.export_update_rule(optimizer, tmp_path / "rule")
-    return tf.saved_model.load(tmp_path / "rule"), optimizer
+    export.export_update_rule(optimizer, folder)
+    return tf.saved_model.load(folder), optimizer
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

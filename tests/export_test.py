@@ -1,9 +1,13 @@
-"""A training step that leaves as SavedModel goes on, bit for bit."""
+"""What leaves as SavedModel goes on, bit for bit.
+
+What else holds of an exported rule is in export_rule_test.py.
+"""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import LSTM
 from conftest import leaves
 from keras import layers
 from plain_tensorflow import in_plain_tensorflow
@@ -40,8 +44,28 @@ variables = {
     for i, variable in enumerate(getattr(step, kind))
 }
 predictions = again.signatures["predict"](tf.constant(data["x0"]))
-np.savez("results.npz", losses=losses, **predictions, **variables)
+results = {"losses": losses, **predictions, **variables}
 """
+UPDATES = """
+for rule in ("lstm", "adam"):
+    loaded = tf.saved_model.load(rule)
+    for n in (1, 7, 1000):
+        params = tf.ones(n)
+        state = loaded.signatures["initial_state"](n=tf.constant(n))
+        for gradient in data[str(n)]:
+            result = loaded.signatures["update"](
+                gradient=tf.constant(gradient), **state
+            )
+            params += result.pop("update")
+            state = result
+        assert int(state["iteration"]) == 3
+        results[f"{rule}_{n}"] = params
+np.savez("results.npz", **results)
+"""
+OPTIMIZERS = {
+    "lstm": lambda: keras_l2l.LearnedOptimizer(rule=LSTM),
+    "adam": lambda: keras_l2l.LearnedOptimizer(rule=rules.Adam(0.1)),
+}
 
 
 def train_on_batch(model, x, y, **arguments):
@@ -71,18 +95,48 @@ def regression(optimizer=None, **arguments):
     return model
 
 
-def test_training_goes_on_without_keras(tmp_path):
+def train_vector(optimizer, gradients):
+    """Returns what an optimizer makes of a vector of ones."""
+    params = keras.Variable(np.ones(gradients.shape[1], "float32"))
+    optimizer.build([params])
+
+    for gradient in gradients:
+        optimizer.apply([tf.constant(gradient)], [params])
+    return params.numpy()
+
+
+def train_vector_by_rule(optimizer, gradients):
+    """Trains like `train_vector`, by the rule instead of the optimizer."""
+    rule = optimizer.rule
+    meta_params = keras.tree.map_structure(
+        tf.convert_to_tensor, optimizer.meta_params
+    )
+    step = tf.function(rule.masked_coordinate_step, jit_compile=True)
+    params = tf.ones(gradients.shape[1])
+    state = rule.init_coordinate_state(gradients.shape[1])
+    for i, gradient in enumerate(gradients):
+        mask = tf.ones(gradient.shape, tf.bool)
+        update, state = step(
+            meta_params, tf.constant(gradient), state, tf.constant(i), mask
+        )
+        params += update
+    return params
+
+
+def exported_model(folder):
+    """Returns a model whose training step is exported."""
     schedule = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 0.8)
     model = regression(keras_l2l.LearnedOptimizer(schedule))
     train_on_batch(model, X[3], Y[3])
     before = leaves(model.variables + model.optimizer.variables)
-    export.export_training_step(model, tmp_path / "step", (X[0], Y[0]))
+    export.export_training_step(model, folder, (X[0], Y[0]))
     after = leaves(model.variables + model.optimizer.variables)
     for a, b in zip(before, after, strict=True):
         np.testing.assert_array_equal(a, b)
-    arrays = {f"x{i}": x for i, x in enumerate(X)}
-    arrays |= {f"y{i}": y for i, y in enumerate(Y)}
-    results = in_plain_tensorflow(GOES_ON, tmp_path, **arrays)
+    return model
+
+
+def assert_trained(model, results):
     losses = [
         float(train_on_batch(model, x, y)) for x, y in zip(X, Y, strict=True)
     ]
@@ -99,6 +153,36 @@ def test_training_goes_on_without_keras(tmp_path):
             for i, expected in enumerate(leaves(variables)):
                 received = results[f"{name}_{kind}_{i}"]
                 np.testing.assert_array_equal(received, expected)
+
+
+def assert_updated(gradients, results):
+    for name, make in OPTIMIZERS.items():
+        for n in gradients:
+            received = results[f"{name}_{n}"]
+            np.testing.assert_array_equal(
+                received, train_vector_by_rule(make(), gradients[n])
+            )
+            # XLA may round a larger program differently.
+            expected = train_vector(make(), gradients[n])
+            np.testing.assert_allclose(received, expected, rtol=0, atol=1e-6)
+            assert (expected != 1).all()
+
+
+def test_training_and_updates_go_on_without_keras(tmp_path):
+    model = exported_model(tmp_path / "step")
+    for name, make in OPTIMIZERS.items():
+        export.export_update_rule(make(), tmp_path / name)
+    gradients = {
+        str(n): RNG.normal(size=(3, n)).astype("float32") for n in (1, 7, 1000)
+    }
+    arrays = {f"x{i}": x for i, x in enumerate(X)}
+    arrays |= {f"y{i}": y for i, y in enumerate(Y)}
+    # In one process: TensorFlow's start takes seconds.
+    results = in_plain_tensorflow(
+        GOES_ON + UPDATES, tmp_path, **arrays, **gradients
+    )
+    assert_trained(model, results)
+    assert_updated(gradients, results)
 
 
 def many_arguments():
