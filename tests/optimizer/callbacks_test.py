@@ -19,29 +19,19 @@ def fit(model, x=X, y=X[:, :1], epochs=5, **arguments):
     model.fit(x, y, epochs=epochs, callbacks=[callback], verbose=0, **arguments)
 
 
-@pytest.mark.parametrize("accumulation, steps", [(None, 15), (2, 7), (99, 1)])
-def test_length_of_a_fit(accumulation, steps):
-    optimizer = keras_l2l.LearnedOptimizer(
-        rule=rules.CeloAdam(), gradient_accumulation_steps=accumulation
-    )
-    trained = model(optimizer)
-    fit(trained, batch_size=4)
-    assert optimizer.rule.num_steps == steps
-    # It is saved, and as a loaded one stays.
-    copy = keras_l2l.LearnedOptimizer.from_config(optimizer.get_config())
-    assert copy.rule.num_steps == steps
-
-
-@pytest.mark.parametrize("accumulation, steps", [(None, 3), (2, 1.5)])
-def test_what_an_epoch_is(accumulation, steps):
+@pytest.mark.parametrize(
+    "accumulation, steps, of_epoch",
+    [(None, 15, 3), (2, 7, 1.5), (99, 1, 1 / 33)],
+)
+def test_length_of_a_fit_and_of_an_epoch(accumulation, steps, of_epoch):
     optimizer = keras_l2l.LearnedOptimizer(
         rule=rules.MomentumMixture(), gradient_accumulation_steps=accumulation
     )
-    trained = model(optimizer)
-    fit(trained, batch_size=4)
-    assert optimizer.rule.steps_per_epoch == steps
+    fit(model(optimizer), batch_size=4)
+    # It is saved, and as a loaded one stays.
     copy = keras_l2l.LearnedOptimizer.from_config(optimizer.get_config())
-    assert copy.rule.steps_per_epoch == steps
+    for rule in (optimizer.rule, copy.rule):
+        assert (rule.num_steps, rule.steps_per_epoch) == (steps, of_epoch)
 
 
 @pytest.mark.parametrize("accumulation, steps", [(None, 15), (3, 5)])

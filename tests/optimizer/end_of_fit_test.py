@@ -3,11 +3,8 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from conftest import regression_task
 
 import keras_l2l
-from keras_l2l import estimators
-from keras_l2l import meta_training
 from keras_l2l import presets
 from keras_l2l import rules
 
@@ -32,31 +29,17 @@ def test_far_beyond_the_horizon_it_warns_once(arguments):
         model.fit(X, Y, batch_size=1, verbose=0)
 
 
-@pytest.mark.parametrize("horizon", [None, 3, 100])
-def test_not_far_beyond_it_does_not_warn(horizon):
-    # Warnings are errors in tests.
-    trained(keras_l2l.LearnedOptimizer(rule=rules.SGD(), horizon=horizon))
-
-
 def test_steps_add_up_over_calls_of_fit():
     optimizer = keras_l2l.LearnedOptimizer(rule=rules.SGD(), horizon=3)
+    # Not far beyond it: without a warning.
     model = trained(optimizer)
     with pytest.warns(UserWarning, match="first 3 steps.* taken 44:"):
         model.fit(X, Y, batch_size=1, verbose=0)
 
 
-def test_a_preset_knows_the_horizon_of_its_meta_training(tmp_path):
-    keras_l2l.meta_train(
-        rules.SGD(),
-        regression_task(),
-        tmp_path / "run",
-        horizon=6,
-        estimator=estimators.TruncatedBackprop(unroll_length=3),
-        meta_steps=2,
-        validation=meta_training.Validation(episodes=1),
-        verbose=0,
-    )
-    folder = tmp_path / "run" / "preset"
+def test_a_preset_knows_its_horizon(tmp_path):
+    rule, folder = rules.SGD(), tmp_path / "preset"
+    presets.save_preset(rule, rule.init_meta_params(0), folder, 6)
     assert presets.load_preset(folder).horizon == 6
     for optimizer in (
         keras_l2l.LearnedOptimizer.from_preset(folder),
@@ -112,9 +95,11 @@ def test_skipped_steps_of_replicas_are_counted_once(strategy):
 
 @pytest.mark.parametrize("told", [False, True])
 def test_the_default_says_once_that_it_does_not_know_the_length(told, caplog):
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(200)])
-    # Of two parts.
-    model.add(keras.layers.Dense(200))
+    # Where it says something, of two parts.
+    units = [1] if told else [200, 200]
+    model = keras.Sequential(
+        [keras.Input((3,)), *map(keras.layers.Dense, units)]
+    )
     model.compile(keras_l2l.LearnedOptimizer(), "mse")
     callbacks = [keras_l2l.TrainingLength()] if told else []
     with caplog.at_level("WARNING"):

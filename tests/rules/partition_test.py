@@ -122,18 +122,27 @@ def test_fit_and_save_continue_exactly(tmp_path):
 def test_preset_and_meta_training(tmp_path):
     task = tasks.KerasModelTask(make_model, "mse", (X, Y), batch_size=8)
     rule = rules.Partition(
-        [("words", rules.CoordinatewiseLSTM((3,)))], rules.SGD(0.05)
+        [("words", uncompiled(rules.CoordinatewiseLSTM((3,))))],
+        rules.SGD(0.05),
     )
+    short = {
+        "horizon": 4,
+        "estimator": estimators.TruncatedBackprop(unroll_length=2),
+        "validation": meta_training.Validation(interval=2, episodes=1),
+    }
+    report = task_check.inspect_task(rule, task, **short)
+    assert report["params"] == 9 * 3 + (12 * 5 + 5) + (5 + 1)
     result = keras_l2l.meta_train(
-        rule,
-        task,
-        tmp_path,
-        horizon=4,
-        estimator=estimators.TruncatedBackprop(unroll_length=2),
-        meta_steps=4,
-        validation=meta_training.Validation(interval=2, episodes=1),
-        verbose=0,
+        rule, task, tmp_path, meta_steps=4, verbose=0, **short
     )
+    # Of the rule as given.
+    saved, meta_params, horizon = presets.load_preset(tmp_path / "preset")
+    assert rules.serialize(saved) == rules.serialize(rule)
+    assert horizon == 4
+    for a, b in zip(
+        leaves(meta_params), leaves(result.meta_params), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
     start = dict(nests.named_leaves(rule.init_meta_params(0)))
     for name, value in nests.named_leaves(result.meta_params):
         moved = np.abs(np.asarray(value - start[name])).max()
@@ -189,38 +198,15 @@ def test_a_string_must_be_a_regular_expression():
         rules.Partition([("[", rules.SGD())], rules.SGD())
 
 
-def test_a_preset_and_a_look_at_a_task_are_of_the_rule_as_given(tmp_path):
-    rule = rules.Partition(
-        [("kernel", uncompiled(keras_l2l.CoordinatewiseLSTM(units=(2,))))],
-        default=rules.SGD(),
-    )
-    short = {
-        "horizon": 4,
-        "estimator": estimators.TruncatedBackprop(unroll_length=2),
-        "validation": meta_training.Validation(episodes=1),
-    }
-    report = task_check.inspect_task(rule, regression_task(), **short)
-    assert report["params"] == 3 * 4 + 4 + 4 + 1
-    result = keras_l2l.meta_train(
-        rule, regression_task(), tmp_path, meta_steps=2, verbose=0, **short
-    )
-    saved, meta_params, _ = presets.load_preset(tmp_path / "preset")
-    assert rules.serialize(saved) == rules.serialize(rule)
-    for a, b in zip(
-        leaves(meta_params), leaves(result.meta_params), strict=True
-    ):
-        np.testing.assert_array_equal(a, b)
-
-
 def test_meta_training_warns_of_a_rule_that_has_no_variables(tmp_path):
     rule = rules.Partition(
         [("conv", rules.CoordinatewiseLSTM((2,))), ("nope", _WithoutAny())],
         default=rules.SGD(),
     )
-    with pytest.warns(UserWarning, match="of member_0 will stay.*regression"):
+    with pytest.warns(UserWarning, match="of member_0 will stay.*quadratics"):
         keras_l2l.meta_train(
             rule,
-            regression_task(),
+            tasks.Quadratics(2),
             tmp_path,
             horizon=2,
             estimator=estimators.TruncatedBackprop(unroll_length=2),
