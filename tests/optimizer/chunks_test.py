@@ -8,9 +8,14 @@ from keras_l2l.optimizer import chunks
 from keras_l2l.utils import backends
 
 
-@pytest.mark.parametrize("masked", [None, False, True])
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("n", [7, 8, 9, 30])
+@pytest.mark.parametrize(
+    "n, compiled, masked",
+    [
+        *((n, True, True) for n in (7, 8, 9, 30)),
+        *((9, True, masked) for masked in (None, False)),
+        *((9, False, masked) for masked in (None, False, True)),
+    ],
+)
 def test_chunks_equal_the_whole(n, compiled, masked, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK", 4)
     rng = np.random.default_rng(n)

@@ -13,7 +13,6 @@ from reflection import make
 
 import keras_l2l
 from keras_l2l import rules
-from keras_l2l.optimizer import execution
 from keras_l2l.optimizer import programs
 
 pytest_plugins = ["counted_traces"]
@@ -50,7 +49,11 @@ def test_the_next_model_of_the_same_shapes_traces_nothing(
     number = len(traced)
     several = 3 if rule == "l2l_networks" else 1
     assert number == several + (state_dtype == "bfloat16")
-    for arguments in ({}, {"jit_compile": True}, {"run_eagerly": True}):
+    executions = [{}, {"run_eagerly": True}]
+    # Which is long in compiling.
+    if rule is LSTM and state_dtype == "float32":
+        executions.append({"jit_compile": True})
+    for arguments in executions:
         model = train(optimizer(), **arguments)
         assert len(traced) == number
         # Each has a state of its own.
@@ -72,11 +75,10 @@ def test_replicas_share_programs(strategy, traced):
     assert len(traced) == 1
 
 
-@pytest.mark.parametrize("rule", [None, LSTM])
 @pytest.mark.parametrize(
-    "arguments",
-    [{}, {"run_eagerly": True}],
-    ids=lambda value: type(value).__name__,
+    "rule, arguments",
+    [(None, {}), (LSTM, {"run_eagerly": True})],
+    ids=["default", "lstm"],
 )
 def test_nothing_holds_a_model_that_is_dropped(rule, arguments):
     model = train(keras_l2l.LearnedOptimizer(rule=rule), **arguments)
@@ -97,7 +99,6 @@ def test_nothing_holds_a_model_that_is_dropped(rule, arguments):
 
 
 def test_xla_compiles_what_is_large(traced):
-    assert execution._LARGE == 2**15
     optimizer = keras_l2l.LearnedOptimizer(rule="l2l_networks")
     shapes = [(256, 128), (3, 5), *[(8,)] * 40]
     variables = [keras.Variable(np.ones(shape)) for shape in shapes]
