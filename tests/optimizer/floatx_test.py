@@ -16,7 +16,6 @@ from keras_l2l import rules
 
 # What JAX says of float64 in the model.
 pytestmark = pytest.mark.filterwarnings("ignore:Explicitly requested dtype")
-floatx = pytest.mark.parametrize("floatx", ["float64", "float16", "bfloat16"])
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -54,7 +53,7 @@ def built(rule):
     return optimizer, variables
 
 
-@floatx
+@pytest.mark.parametrize("floatx", ["float64", "float16"])
 @every_rule
 def test_a_fresh_rule(rule, floatx, default_dtype):
     default_dtype(floatx)
@@ -62,7 +61,7 @@ def test_a_fresh_rule(rule, floatx, default_dtype):
     built(keras_l2l.LearnedOptimizer.from_config(optimizer.get_config()).rule)
 
 
-@floatx
+@pytest.mark.parametrize("floatx", ["float64", "float16", "bfloat16"])
 @pytest.mark.parametrize(
     "rule",
     [Own(), rules.CoordinatewiseLSTM((4,)), presets.guarded("l2l_digits_mlp")],

@@ -44,7 +44,7 @@ def gradients(shapes, special, dtype, seed):
 @pytest.mark.parametrize(
     "rule, special", RULES, ids=lambda x: getattr(x, "name", type(x).__name__)
 )
-@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
 @hypothesis.given(
     shapes=st.lists(SHAPES, min_size=1, max_size=3),
     dtype=st.sampled_from(["float32", "float16", "bfloat16"]),
@@ -81,7 +81,7 @@ def test_updates_and_states_are_finite(
             assert np.isfinite(new).all()
 
 
-@hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
 @hypothesis.given(
     shape=SHAPES.filter(lambda shape: 0 not in shape),
     dtype=st.sampled_from(["float32", "float16", "bfloat16", "float64"]),
