@@ -63,15 +63,10 @@ def test_optimizer_round_trip_is_exact(preset, tmp_path):
     )
     assert float(optimizer.learning_rate) == 0.5
     optimizer.save_to_preset(tmp_path / "again")
-    first, second = (
-        (folder / "meta_params.npz").read_bytes()
-        for folder in (preset, tmp_path / "again")
-    )
     for name, array in arrays_of(preset).items():
         np.testing.assert_array_equal(
             arrays_of(tmp_path / "again")[name], array
         )
-    assert len(first) == len(second)
 
 
 @pytest.mark.parametrize("name", ["hf", "kaggle"])
@@ -242,12 +237,8 @@ def test_shipped_presets_have_cards_and_load():
     assert presets.DEFAULT in keras_l2l.LearnedOptimizer.__doc__
 
 
-@pytest.mark.parametrize("shipped", [None, "l2l_quadratics"])
-def test_a_loaded_preset_scores_what_the_saved_one_did(
-    shipped, preset, tmp_path
-):
+def test_a_loaded_preset_scores_what_the_saved_one_did(preset, tmp_path):
     # To the last digit, after a way through every kind of file.
-    preset = shipped or preset
     optimizer = keras_l2l.LearnedOptimizer.from_preset(preset)
     optimizer.save_to_preset(tmp_path / "again")
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])

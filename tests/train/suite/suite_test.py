@@ -211,6 +211,7 @@ def test_an_ablation_is_the_default_without_a_part():
 def test_ablations_are_shown_against_the_default(run, tmp_path, monkeypatch):
     two = {name: opponents.ABLATIONS[name] for name in ("one rate", "no limit")}
     monkeypatch.setattr(opponents, "ABLATIONS", two)
+    monkeypatch.setattr(training, "POINTS", 2)
     output = run("--ablations", "--task=one", "--seeds=1", "--num_steps=20")
     assert "the validation loss ends above that of default:" in output
     assert "geometric mean" in output and "median" in output
