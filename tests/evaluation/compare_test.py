@@ -84,8 +84,11 @@ def test_a_clear_winner_is_named(tmp_path):
 
 def test_a_learned_optimizer_may_lose():
     slow = {**found(1.0, 0.9, 0.9), "learned": True}
-    verdict = verdict_of(slow=slow, Adam=found(1.0, 0.1, 0.1))
+    others = {"Adam": found(1.0, 0.1, 0.1), "SGD": found(1.0, 0.2, 0.2)}
+    verdict = verdict_of(slow=slow, **others)
     assert "Adam has the lowest" in verdict and "use Adam" in verdict
+    # The learned one is what it is compared with.
+    assert "; slow has 0.9" in verdict
 
 
 def test_what_has_diverged_loses():
