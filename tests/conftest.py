@@ -65,6 +65,18 @@ def leaves(nest):
     ]
 
 
+def assert_same(received, expected):
+    """Asserts that the leaves of two nests are equal, whatever their types."""
+    for a, b in zip(leaves(received), leaves(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def assert_close(received, expected, **tolerance):
+    """Asserts that the leaves of two nests differ by no more than that."""
+    for a, b in zip(leaves(received), leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
 def lstm_cell_in_numpy(x, hidden, cell, weights):
     """Returns the new hidden and cell of one LSTM, from its definition."""
 
@@ -127,21 +139,21 @@ class Uphill(rules.CoordinatewiseRule):
         return 2 * tf.stop_gradient(shift) - shift + 0 * gradient, state
 
 
+def dense_model(*units, inputs=3, activation=None):
+    """Returns a model of dense layers, the last of which is linear."""
+    *hidden, last = units
+    inner = [keras.layers.Dense(n, activation=activation) for n in hidden]
+    return keras.Sequential(
+        [keras.Input((inputs,)), *inner, keras.layers.Dense(last)]
+    )
+
+
 def regression_task(name="regression", make_model=None):
     """Returns a small Keras regression as a task."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(100, 3)).astype("float32")
     return tasks.KerasModelTask(
-        make_model
-        or (
-            lambda: keras.Sequential(
-                [
-                    keras.Input((3,)),
-                    keras.layers.Dense(4, activation="tanh"),
-                    keras.layers.Dense(1),
-                ]
-            )
-        ),
+        make_model or (lambda: dense_model(4, 1, activation="tanh")),
         "mse",
         (x, x.sum(axis=1, keepdims=True) ** 2),
         batch_size=16,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import LSTM
+from conftest import assert_same
 from conftest import leaves
 from keras import layers
 from plain_tensorflow import in_plain_tensorflow
@@ -131,8 +132,7 @@ def exported_model(folder):
     before = leaves(model.variables + model.optimizer.variables)
     export.export_training_step(model, folder, (X[0], Y[0]))
     after = leaves(model.variables + model.optimizer.variables)
-    for a, b in zip(before, after, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same(before, after)
     return model
 
 
@@ -268,8 +268,7 @@ def test_every_kind_of_training_goes_on(tmp_path, make):
         (loaded.model, model.variables),
         (loaded.optimizer, model.optimizer.variables),
     ):
-        for a, b in zip(leaves(list(kind)), leaves(variables), strict=True):
-            np.testing.assert_array_equal(a, b)
+        assert_same(list(kind), variables)
 
 
 def test_open_dimensions_are_given_as_specs(tmp_path):

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from conftest import dense_model
 
 import keras_l2l
 from keras_l2l import rules
@@ -9,7 +10,7 @@ X = np.ones((12, 3), "float32")
 
 
 def model(optimizer):
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model = dense_model(1)
     model.compile(optimizer, "mse")
     return model
 
@@ -96,7 +97,7 @@ def test_a_rule_need_not_be_serializable_to_be_told():
 def test_a_fit_may_tell_what_an_earlier_one_did_not(arguments):
     def trained(told):
         keras.utils.set_random_seed(0)
-        found = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        found = dense_model(1)
         found.compile(keras_l2l.LearnedOptimizer(), "mse", **arguments)
         found.fit(X, X[:, :1], batch_size=4, verbose=0)
         if told:

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import assert_close
 
 from keras_l2l import rules
 from keras_l2l.optimizer import chunks
@@ -41,10 +42,7 @@ def test_chunks_equal_the_whole(n, compiled, masked, monkeypatch):
     expected = step(gradient, state, mask)
     received = in_chunks(gradient, state, mask)
     keras.tree.assert_same_structure(received, expected)
-    for a, b in zip(
-        keras.tree.flatten(received), keras.tree.flatten(expected), strict=True
-    ):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    assert_close(received, expected, rtol=0, atol=1e-6)
 
 
 def whole(vector, state, mask):

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import LSTM
+from conftest import assert_close
+from conftest import assert_same
 from conftest import leaves
 
 import keras_l2l
@@ -93,8 +95,7 @@ def test_overflow_skips_the_whole_step_under_loss_scaling():
     optimizer.apply([tf.ones(3)], [variable])
     before = leaves([variable, *inner.variables])
     optimizer.apply([tf.constant([1.0, np.inf, 1.0])], [variable])
-    for a, b in zip(before, leaves([variable, *inner.variables]), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same(before, [variable, *inner.variables])
     optimizer.apply([tf.ones(3)], [variable])
     assert np.all(variable.numpy() != before[0])
 
@@ -154,8 +155,9 @@ def test_fit_survives_bad_data(execution, weights_after_good_data):
     # The NaN is in the second batch and reaches every gradient of it.
     assert model.optimizer.iterations.numpy() == 2
     assert all(np.isfinite(w).all() for w in leaves(model.optimizer.variables))
-    for a, b in zip(model.get_weights(), weights_after_good_data, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+    assert_close(
+        model.get_weights(), weights_after_good_data, rtol=1e-6, atol=1e-7
+    )
 
 
 def embedding_model(rule=None, **arguments):
@@ -245,8 +247,7 @@ def test_raw_tensorflow_variables_and_scalars():
         return leaves([a, b])
 
     raw, wrapped = run(tf.Variable), run(keras.Variable)
-    for a, b in zip(raw, wrapped, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same(raw, wrapped)
     assert raw[0].max() < 2
 
 
@@ -292,8 +293,7 @@ def test_layers_frozen_and_unfrozen():
     before = hidden.get_weights()
     model.compile(keras_l2l.LearnedOptimizer(), LOSS)
     fit(model)
-    for a, b in zip(before, hidden.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same(before, hidden.get_weights())
     # As with Adam, more variables need a new optimizer and fewer do not.
     hidden.trainable = True
     optimizer = keras_l2l.LearnedOptimizer(rule=LSTM)
@@ -306,8 +306,7 @@ def test_layers_frozen_and_unfrozen():
     head = logits.get_weights()
     fit(model)
     after = hidden.get_weights(), state_of(optimizer)[: 6 * 8 + 8]
-    for a, b in zip(leaves(before), leaves(after), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same(before, after)
     assert (logits.get_weights()[0] != head[0]).all()
 
 

@@ -9,6 +9,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+from conftest import assert_same
 
 import keras_l2l
 from keras_l2l import presets
@@ -38,9 +39,4 @@ def test_a_preset_holds_what_the_model_was_trained_with(name):
     rule, meta_params, _ = presets.load_preset(FOLDER / name)
     trained = keras.models.load_model(FOLDER / f"{name}.keras").optimizer
     assert type(rule) is type(trained.rule)
-    for a, b in zip(
-        keras.tree.flatten(meta_params),
-        keras.tree.flatten(trained.meta_params),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(a, b)
+    assert_same(meta_params, trained.meta_params)

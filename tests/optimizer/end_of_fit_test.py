@@ -1,8 +1,8 @@
 import warnings
 
-import keras
 import numpy as np
 import pytest
+from conftest import dense_model
 
 import keras_l2l
 from keras_l2l import presets
@@ -13,7 +13,7 @@ X, Y = np.ones((22, 3)), np.ones((22, 1))
 
 def trained(optimizer, epochs=1, **arguments):
     """Returns a model after 22 steps of each epoch."""
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model = dense_model(1)
     model.compile(optimizer, "mse", **arguments)
     model.fit(X, Y, batch_size=1, epochs=epochs, verbose=0)
     return model
@@ -83,7 +83,7 @@ def test_skipped_steps_of_replicas_are_counted_once(strategy):
     y = Y.copy()
     y[3] = np.nan
     with strategy.scope():
-        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model = dense_model(1)
         model.compile(keras_l2l.LearnedOptimizer(rule=rules.SGD()), "mse")
     # Eleven steps of two replicas.
     model.fit(X, y, batch_size=2, shuffle=False, verbose=0)
@@ -97,9 +97,7 @@ def test_skipped_steps_of_replicas_are_counted_once(strategy):
 def test_the_default_says_once_that_it_does_not_know_the_length(told, caplog):
     # Where it says something, of two parts.
     units = [1] if told else [200, 200]
-    model = keras.Sequential(
-        [keras.Input((3,)), *map(keras.layers.Dense, units)]
-    )
+    model = dense_model(*units)
     model.compile(keras_l2l.LearnedOptimizer(), "mse")
     callbacks = [keras_l2l.TrainingLength()] if told else []
     with caplog.at_level("WARNING"):

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import leaves
+from conftest import assert_close
 from reflection import concrete_subclasses
 from reflection import every_rule
 from reflection import make
@@ -44,14 +44,10 @@ def test_a_stored_step_is_step_on_a_stored_state(rule, dtype, monkeypatch):
     assert {t.dtype.name for t in keras.tree.flatten(new_stored)} <= {
         held.variable_dtype
     }
-    for a, b in zip(leaves(updates), leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    assert_close(updates, expected, rtol=0, atol=1e-6)
     # Half of the last bit of bfloat16.
     rtol = 2**-8 if dtype == "bfloat16" else 0
-    for a, b in zip(
-        leaves(held.read(new_stored)), leaves(new_state), strict=True
-    ):
-        np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-6)
+    assert_close(held.read(new_stored), new_state, rtol=rtol, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +75,7 @@ def test_parts_are_independent(rule, monkeypatch):
         )
     ]
     # A processor may sum in another order where there are fewer coordinates.
-    for a, b in zip(divided.join(parts), expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+    assert_close(divided.join(parts), expected, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("rule", [rules.MLPRule, rules.CeloAdam])
@@ -143,8 +138,7 @@ def test_parts_know_the_size_of_the_model(wrap):
         meta_params = dict.fromkeys(wrapped.inner_rules(), meta_params)
         bound = wrapped.for_variables(variables)
         updates, _ = bound.step(meta_params, inputs, bound.init_state(shapes))
-        for a, b in zip(updates, expected, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+        assert_close(updates, expected, rtol=1e-4, atol=1e-7)
     optimizer = keras_l2l.LearnedOptimizer(
         rule=wrapped, meta_params=meta_params
     )

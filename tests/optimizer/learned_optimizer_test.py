@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import LSTM
-from conftest import leaves
+from conftest import assert_close
+from conftest import assert_same
+from conftest import dense_model
 from sklearn.datasets import load_digits
 
 import keras_l2l
@@ -63,11 +65,6 @@ def fit(model, epochs=2):
     return history.history["loss"]
 
 
-def assert_same(a, b):
-    for x, y in zip(leaves(a), leaves(b), strict=True):
-        np.testing.assert_array_equal(x, y)
-
-
 def lstm(**arguments):
     return keras_l2l.LearnedOptimizer(
         rule=keras_l2l.CoordinatewiseLSTM(units=(5, 4)), **arguments
@@ -100,8 +97,7 @@ def test_apply_equals_repeated_rule_step():
             state,
         )
         params = [p + 0.5 * u for p, u in zip(params, updates, strict=True)]
-        for v, p in zip(variables, params, strict=True):
-            np.testing.assert_allclose(v, p, rtol=1e-6, atol=1e-7)
+        assert_close(variables, params, rtol=1e-6, atol=1e-7)
     assert int(optimizer.iterations) == 20
 
 
@@ -127,8 +123,9 @@ def test_custom_loop_equals_train_on_batch():
             loss = custom.compute_loss(x, y, custom(x, training=True))
         gradients = tape.gradient(loss, custom.trainable_variables)
         custom.optimizer.apply(gradients, custom.trainable_variables)
-    for a, b in zip(automatic.get_weights(), custom.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert_close(
+        automatic.get_weights(), custom.get_weights(), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_learning_rate_scales_the_update():
@@ -262,13 +259,7 @@ def test_presets_for_full_runs_may_stay_for_many_epochs(make, callbacks):
 
     def losses(optimizer, callbacks=()):
         keras.utils.set_random_seed(0)
-        model = keras.Sequential(
-            [
-                keras.Input((64,)),
-                keras.layers.Dense(24, activation="tanh"),
-                keras.layers.Dense(10),
-            ]
-        )
+        model = dense_model(24, 10, inputs=64, activation="tanh")
         model.compile(
             optimizer,
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -292,8 +283,7 @@ def test_update_is_the_same_without_xla(monkeypatch):
     monkeypatch.setattr(backends, "has_xla", lambda: False)
     plain = classifier(lstm(), jit_compile=False)
     fit(plain)
-    for a, b in zip(leaves(model.weights), leaves(plain.weights), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    assert_close(model.weights, plain.weights, rtol=0, atol=1e-6)
 
 
 def test_xla_is_found_or_missed():

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import LSTM
+from conftest import assert_same
+from conftest import dense_model
 from conftest import leaves
 
 import keras_l2l
@@ -35,13 +37,7 @@ def optimizer(seed=7, rule=RULE, **arguments):
 
 def classifier(seed=7, **arguments):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((6,)),
-            keras.layers.Dense(8, activation="sigmoid"),
-            keras.layers.Dense(3),
-        ]
-    )
+    model = dense_model(8, 3, inputs=6, activation="sigmoid")
     model.compile(
         optimizer(seed, **arguments),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -60,11 +56,6 @@ def fit(model, epochs=2, **arguments):
         **arguments,
     )
     return history.history["loss"]
-
-
-def assert_same(a, b):
-    for x, y in zip(leaves(a), leaves(b), strict=True):
-        np.testing.assert_array_equal(x, y)
 
 
 def meta_params_of(seed):

@@ -8,10 +8,9 @@ import sys
 
 import fake_hubs
 import kagglehub
-import keras
-import numpy as np
 import pytest
 import yaml
+from conftest import assert_same
 from huggingface_hub import constants
 from kagglesdk import kaggle_env
 
@@ -93,12 +92,7 @@ def test_what_is_uploaded_is_what_is_loaded(hubs, folder, scheme):
     assert f"preset={URIS[scheme]}," in repr(optimizer)
     assert optimizer.horizon == 100
     expected = presets.load_preset(folder).meta_params
-    for a, b in zip(
-        keras.tree.flatten(optimizer.meta_params),
-        keras.tree.flatten(expected),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(a, b)
+    assert_same(optimizer.meta_params, expected)
 
 
 @pytest.mark.parametrize("scheme", URIS)

@@ -6,6 +6,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from conftest import assert_same
 from conftest import leaves
 
 import keras_l2l
@@ -48,8 +49,7 @@ def test_round_trip_is_exact(preset, small_lstm):
     rule, meta_params, _ = presets.load_preset(preset)
     assert rule.get_config() == small_lstm.get_config()
     expected = leaves(small_lstm.init_meta_params(4))
-    for a, b in zip(leaves(meta_params), expected, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same(meta_params, expected)
     assert sorted(p.name for p in preset.iterdir()) == [
         "config.json",
         "meta_params.npz",

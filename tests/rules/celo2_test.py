@@ -3,6 +3,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import assert_same
 from conftest import to_float64
 from rule_steps import random_step
 
@@ -167,12 +168,7 @@ def test_what_is_masked_keeps_its_state():
     for name in ("m", "r"):
         same = (first[name] == state["matrices"][0][name]).numpy()
         assert (same == ~mask[0].numpy()).all()
-    for a, b in zip(
-        tf.nest.flatten(second),
-        tf.nest.flatten(state["matrices"][1]),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(a, b)
+    assert_same(second, state["matrices"][1])
 
 
 def sizes(rule, steps):

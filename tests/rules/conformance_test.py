@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import assert_close
+from conftest import assert_same
 from conftest import leaves
 from conftest import slow_but
 from reflection import concrete_subclasses
@@ -68,8 +70,7 @@ def test_coordinates_that_are_taken_are_updated_as_among_all(rule):
         ),
         taken,
     )
-    for a, b in zip(received, chosen(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert_close(received, chosen(expected), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -124,8 +125,7 @@ def test_meta_params_depend_on_their_seed_alone(rule):
     first = leaves(rule.init_meta_params(7))
     # The generators of a process are not used.
     keras.utils.set_random_seed(99)
-    for a, b in zip(first, leaves(rule.init_meta_params(7)), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same(first, rule.init_meta_params(7))
     other = leaves(rule.init_meta_params(8))
     # Those of hand-designed rules are numbers.
     drawn = any(leaf.ndim > 1 for leaf in first)
@@ -148,8 +148,7 @@ def test_rule_survives_serialization(rule):
         assert copy.get_config() == rule.get_config()
         bound, *_ = random_step(copy, SHAPES)
         received, _ = bound.step(meta_params, inputs, state)
-        for a, b in zip(expected, received, strict=True):
-            np.testing.assert_array_equal(a, b)
+        assert_same(expected, received)
 
 
 @parametrize("rule", rules, rules.CoordinatewiseRule)
@@ -208,15 +207,13 @@ def test_masked_coordinates_stay_untouched(rule):
     if isinstance(rule, rules.TensorwiseRule):
         states = state["tensors"] if isinstance(state, dict) else state
         after = new_state["tensors"] if isinstance(state, dict) else new_state
-        for new, old in zip(leaves(after[1]), leaves(states[1]), strict=True):
-            np.testing.assert_array_equal(new, old)
+        assert_same(after[1], states[1])
     # What is there does not matter, and does not reach the others.
     gradients = list(inputs.gradients)
     gradients[1] = gradients[1] * np.nan
     gradients[2] = tf.where(keep == 1, gradients[2], np.inf)
     again = rule.step(meta_params, masked._replace(gradients=gradients), state)
-    for a, b in zip(leaves((updates, new_state)), leaves(again), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same((updates, new_state), again)
 
 
 @every_rule

@@ -4,6 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import assert_close
+from conftest import assert_same
+from conftest import dense_model
 from conftest import leaves
 
 import keras_l2l
@@ -236,10 +239,7 @@ def test_the_state_stays_finite_and_the_fallback_usable(loss):
     expected = FALLBACK.init_state([(2,)])
     for t in (0, 3):
         _, expected = step_with(FALLBACK, expected, t, loss, [1.0, 1.0])
-    for received, value in zip(
-        leaves(state["fallback"]["state"]), leaves(expected), strict=True
-    ):
-        np.testing.assert_allclose(received, value, rtol=1e-5)
+    assert_close(state["fallback"]["state"], expected, rtol=1e-5)
 
 
 def noisy_quadratic(rule, steps, noise=1.0):
@@ -361,13 +361,7 @@ def test_a_model_comes_back_from_nan(caplog):
 
     def trained(rule):
         keras.utils.set_random_seed(0)
-        model = keras.Sequential(
-            [
-                keras.Input((4,)),
-                keras.layers.Dense(8, activation="relu"),
-                keras.layers.Dense(3),
-            ]
-        )
+        model = dense_model(8, 3, inputs=4, activation="relu")
         model.compile(
             keras_l2l.LearnedOptimizer(rule=rule),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -416,12 +410,7 @@ def test_a_preset_behind_a_guard():
     preset = keras_l2l.presets.guarded("l2l_digits_mlp", FALLBACK, 7)
     assert preset.horizon is None
     assert preset.rule.patience == 7
-    for a, b in zip(
-        leaves(preset.meta_params["rule"]),
-        leaves(plain.meta_params),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(a, b)
+    assert_same(preset.meta_params["rule"], plain.meta_params)
     optimizer = keras_l2l.LearnedOptimizer(rule=preset)
     assert type(optimizer.rule) is rules.Guarded
     again = type(optimizer).from_config(optimizer.get_config())

@@ -2,6 +2,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import assert_close
+from conftest import dense_model
 from keras import ops
 
 import keras_l2l
@@ -53,8 +55,7 @@ def test_the_scale_of_gradients_does_not_matter(factor):
     ]
     expected = steps(gradients, params)
     scaled = [[factor * g for g in step] for step in gradients]
-    for a, b in zip(steps(scaled, params)[-1], expected[-1], strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-3)
+    assert_close(steps(scaled, params)[-1], expected[-1], rtol=2e-3)
 
 
 def test_updates_vanish_at_the_end_of_a_known_length():
@@ -291,7 +292,7 @@ def test_the_optimizer_tells_the_rule_the_length():
         rule=RULE, meta_params=META_PARAMS, num_steps=40
     )
     assert optimizer.rule.num_steps == 40
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(200)])
+    model = dense_model(200)
     model.compile(optimizer, loss="mse")
     x, y = normal(80, 3), normal(80, 200)
     history = model.fit(x, y, batch_size=20, epochs=10, verbose=0)

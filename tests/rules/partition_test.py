@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import assert_same
 from conftest import leaves
 from conftest import regression_task
 from conftest import uncompiled
@@ -115,8 +116,7 @@ def test_fit_and_save_continue_exactly(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     for m in (model, loaded):
         m.fit(X, Y, verbose=0, epochs=2, shuffle=False)
-    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same(model.get_weights(), loaded.get_weights())
 
 
 def test_preset_and_meta_training(tmp_path):
@@ -139,10 +139,7 @@ def test_preset_and_meta_training(tmp_path):
     saved, meta_params, horizon = presets.load_preset(tmp_path / "preset")
     assert rules.serialize(saved) == rules.serialize(rule)
     assert horizon == 4
-    for a, b in zip(
-        leaves(meta_params), leaves(result.meta_params), strict=True
-    ):
-        np.testing.assert_array_equal(a, b)
+    assert_same(meta_params, result.meta_params)
     start = dict(nests.named_leaves(rule.init_meta_params(0)))
     for name, value in nests.named_leaves(result.meta_params):
         moved = np.abs(np.asarray(value - start[name])).max()
@@ -255,10 +252,7 @@ def test_presets_may_be_members():
     )
     expected = {"member_1": lstm.meta_params, "default": mlp.meta_params}
     for name, values in expected.items():
-        for a, b in zip(
-            leaves(optimizer.meta_params[name]), leaves(values), strict=True
-        ):
-            np.testing.assert_array_equal(a, b)
+        assert_same(optimizer.meta_params[name], values)
     np.testing.assert_allclose(
         optimizer.meta_params["member_0"]["learning_rate"], 1e-3
     )
