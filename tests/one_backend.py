@@ -52,9 +52,22 @@ def mixed():
     )
 
 
-def celo(name):
-    """Returns an optimizer with weights as the authors have published."""
-    rule, meta_params = celo_weights.read(celo_data.file(name))
+def celos():
+    """Returns an optimizer of all that the authors of Celo have published."""
+    found = {
+        name: celo_weights.read(celo_data.file(name))
+        for name in ("celo", "celo_adam", "celo2")
+    }
+    patterns = {"celo2": "embedding|last", "celo_adam": "bias"}
+    rule = rules.Partition(
+        [(pattern, found[name][0]) for name, pattern in patterns.items()],
+        default=found["celo"][0],
+    )
+    names = ("member_0", "member_1", "default")
+    meta_params = {
+        key: found[name][1]
+        for key, name in zip(names, [*patterns, "celo"], strict=True)
+    }
     return keras_l2l.LearnedOptimizer(
         rule=rule.for_num_steps(STEPS), meta_params=meta_params
     )
@@ -77,7 +90,9 @@ def classifier(optimizer=None):
         keras.layers.Flatten()(keras.layers.Embedding(5, 2)(tokens)),
         keras.layers.Dense(8, activation="sigmoid")(features),
     ]
-    outputs = keras.layers.Dense(3)(keras.layers.Concatenate()(parts))
+    outputs = keras.layers.Dense(3, name="last")(
+        keras.layers.Concatenate()(parts)
+    )
     model = keras.Model({"features": features, "tokens": tokens}, outputs)
     rng = np.random.default_rng(1)
     model.set_weights(
@@ -138,13 +153,12 @@ def train_all(output):
     for name in PRESETS:
         optimizer = keras_l2l.LearnedOptimizer(rule=name)
         np.savez(output / f"{name}.npz", **train(classifier(optimizer)))
-    for name in ("celo", "celo_adam", "celo2"):
-        np.savez(output / f"{name}.npz", **train(classifier(celo(name))))
+    np.savez(output / "celos.npz", **train(classifier(celos())))
+    guarded_model = classifier(guarded(GUARDED["bad"]))
+    trained = train(guarded_model)
+    remarks = guarded_model.optimizer.remarks()
+    np.savez(output / "bad.npz", **trained, remarks=remarks)
     for name, rule in GUARDED.items():
-        guarded_model = classifier(guarded(rule))
-        trained = train(guarded_model)
-        remarks = guarded_model.optimizer.remarks()
-        np.savez(output / f"{name}.npz", **trained, remarks=remarks)
         np.savez(output / f"{name}_without_loss.npz", **without_loss(rule))
     model.save(output / "model.keras")
     np.savez(output / "continued.npz", **train(model))

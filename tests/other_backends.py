@@ -79,9 +79,12 @@ def test_why_a_layer_cannot_be_frozen_after_fit():
     assert "optimizer was built with 4 variables" in expected
     for arguments in (
         {},
-        {"rule": rules.Guarded(rules.SGD(0.1))},
-        {"rule": rules.SGD(), "use_ema": True},
-        {"rule": LSTM, "horizon": 5, "gradient_accumulation_steps": 2},
+        {
+            "rule": LSTM,
+            "horizon": 5,
+            "use_ema": True,
+            "gradient_accumulation_steps": 2,
+        },
     ):
         optimizer = keras_l2l.LearnedOptimizer(**arguments)
         assert message_of_a_frozen_layer(optimizer) == expected

@@ -14,7 +14,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 INSTALLED = [n for n in ("jax", "torch") if importlib.util.find_spec(n)]
-OF_TORCH = {"utils/tracing_test"}
+HANDED_OVER = "SGD handed over to Adam at step 11: for "
+OF_TORCH = {"utils/tracing_test.py"}
+ALLOCATING = "test_forged_configurations_allocate_nothing"
 OTHERS = [
     pytest.param(
         name,
@@ -59,22 +61,18 @@ def assert_close(path, expected):
 
 def assert_guarded(folder, expected):
     """Guarded rules hand over alike, and only where they should."""
-    for name in ("good", "bad"):
-        losses = assert_close(folder / f"{name}.npz", expected / f"{name}.npz")
-        assert losses[-1] < losses[0]
-        alone = np.load(folder / f"{name}_without_loss.npz")
-        assert alone["sizes"][-1] < {"good": 0.2, "bad": 1.0}[name]
-        for remarks in (
-            np.load(folder / f"{name}.npz")["remarks"],
-            alone["remarks"],
-        ):
-            # Others are of steps with gradients that are not finite.
-            told = [r[:40] for r in remarks if "handed over" in r]
-            assert told == (
-                ["SGD handed over to Adam at step 11: for "]
-                if name == "bad"
-                else []
-            )
+    losses = assert_close(folder / "bad.npz", expected / "bad.npz")
+    assert losses[-1] < losses[0]
+    for name, below, told in (
+        ("bad", None, [HANDED_OVER]),
+        ("bad_without_loss", 1.0, [HANDED_OVER]),
+        ("good_without_loss", 0.2, []),
+    ):
+        found = np.load(folder / f"{name}.npz")
+        # Others are of steps with gradients that are not finite.
+        remarks = [r[:40] for r in found["remarks"] if "handed over" in r]
+        assert remarks == told
+        assert below is None or found["sizes"][-1] < below
 
 
 @pytest.mark.skipif(not INSTALLED, reason="make backends installs them")
@@ -99,11 +97,10 @@ def assert_same_results(here, there):
         # They magnify rounding; what is wrong shows in the first digits.
         np.testing.assert_allclose(received, expected, rtol=0.005)
         assert received[-1] < received[0]
-    for name in ("celo", "celo_adam", "celo2"):
-        losses = assert_close(there / f"{name}.npz", here / f"{name}.npz")
-        # Random weights may go anywhere.
-        if celo_data.PUBLISHED.exists():
-            assert losses[-1] < losses[0]
+    losses = assert_close(there / "celos.npz", here / "celos.npz")
+    # Random weights may go anywhere.
+    if celo_data.PUBLISHED.exists():
+        assert losses[-1] < losses[0]
     assert_guarded(there, here)
     assert_close(there / "from_tensorflow.npz", here / "continued.npz")
 
@@ -114,14 +111,15 @@ def assert_same_results(here, there):
     [
         # In one process: each imports Keras and a backend for seconds.
         (
-            "other_backends",
-            "callbacks/update_monitor_test",
-            "rules/every_backend_test",
-            "presets/forged_test",
-            "optimizer/skipped_steps_test",
-            "utils/tracing_test",
+            "other_backends.py",
+            "callbacks/update_monitor_test.py",
+            "rules/every_backend_test.py",
+            # The one whose tensors a backend might allocate.
+            f"presets/forged_test.py::{ALLOCATING}",
+            "optimizer/skipped_steps_test.py",
+            "utils/tracing_test.py",
         ),
-        pytest.param(("optimizer/floatx_test",), marks=pytest.mark.slow),
+        pytest.param(("optimizer/floatx_test.py",), marks=pytest.mark.slow),
     ],
     ids=["modules", "floatx"],
 )
@@ -131,8 +129,9 @@ def test_what_holds_elsewhere(backend, modules):
     done = run(
         backend,
         *("-m", "pytest", "--noconftest"),
-        *(f"tests/{module}.py" for module in modules),
+        *(f"tests/{module}" for module in modules),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for module in modules:
-        assert re.search(rf"tests/{module}.py .*\.", done.stdout)
+        path, _, _ = module.partition("::")
+        assert re.search(rf"tests/{path} .*\.", done.stdout)

@@ -46,7 +46,7 @@ def fit(caplog):
     "arguments", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=str
 )
 def test_the_end_of_fit_says_what_was_skipped(arguments, fit):
-    if arguments and keras.backend.backend() == "torch":
+    if arguments and keras.backend.backend() != "tensorflow":
         pytest.skip("it compiles by other means")
     model, x, y = compiled(optimizer(), **arguments)
     (remark,) = fit(model, x, y)
