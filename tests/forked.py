@@ -15,7 +15,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
-    ["tensorflow", "keras", "sklearn", "matplotlib", "tensorboard", "absl.app"]
+    [
+        *("tensorflow", "keras", "sklearn", "matplotlib", "tensorboard"),
+        *("absl.app", "scipy.stats", "tensorflow_datasets", "skimage.data"),
+    ]
 )
 
 

@@ -17,6 +17,8 @@ from keras_l2l.utils import nests
 
 def frozen_meta_loss(rule, task, meta_params, carry, weights):
     """Returns meta_params -> meta-loss with the recorded gradients frozen."""
+    # Traced once, for all steps.
+    step = tf.function(rule.step, autograph=False)
     recorded, losses, params, state = [], [], carry.params, carry.state
     for k in range(len(weights)):
         with tf.GradientTape() as tape:
@@ -27,7 +29,7 @@ def frozen_meta_loss(rule, task, meta_params, carry, weights):
         inputs = rules.StepInputs(
             recorded[-1], params, loss, carry.iteration + k
         )
-        updates, state = rule.step(meta_params, inputs, state)
+        updates, state = step(meta_params, inputs, state)
         params = apply_updates(rule, params, updates, state)
 
     def meta_loss(meta_params):
@@ -36,7 +38,7 @@ def frozen_meta_loss(rule, task, meta_params, carry, weights):
             inputs = rules.StepInputs(
                 recorded[k], params, losses[k], carry.iteration + k
             )
-            updates, state = rule.step(meta_params, inputs, state)
+            updates, state = step(meta_params, inputs, state)
             params = apply_updates(rule, params, updates, state)
             total += weight * task.loss(params, ())
         return total
@@ -84,7 +86,6 @@ class _WithParams(rules.UpdateRule):
 
 RULES = {
     "lstm": rules.CoordinatewiseLSTM(),
-    "lstm_code": rules.CoordinatewiseLSTM((5,), p=5.0, output_scale=0.01),
     "lstm_raw": rules.CoordinatewiseLSTM((5,), None, output_scale=1.0),
     "global_averaging": rules.GlobalAveragingLSTM(2, (5, 4)),
     "kernel": rules.KernelLSTM((2,), (5, 4)),

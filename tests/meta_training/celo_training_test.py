@@ -16,9 +16,8 @@ from keras_l2l import tasks
 X = np.random.default_rng(0).normal(size=(24, 6)).astype("float32")
 Y = X[:, :3].argmax(axis=1)
 both = pytest.mark.parametrize("rule", [rules.Celo, rules.CeloAdam])
-every = pytest.mark.parametrize(
-    "rule", [rules.Celo, rules.CeloAdam, rules.Celo2]
-)
+# CeloAdam is the schedule of Celo for Adam.
+every = pytest.mark.parametrize("rule", [rules.Celo, rules.Celo2])
 
 
 def classifier(rule):

@@ -91,11 +91,11 @@ def test_learned_optimizer_beats_tuned_sgd(tmp_path):
     "meta_batch_size", [pytest.param(1, marks=pytest.mark.slow), 3]
 )
 def test_run_is_repeatable_and_depends_on_its_seed(
-    small_lstm, tmp_path, meta_batch_size
+    quick_lstm, tmp_path, meta_batch_size
 ):
     results = [
         meta_train(
-            small_lstm,
+            quick_lstm,
             regression_task(),
             tmp_path / str(i),
             meta_batch_size=meta_batch_size,

@@ -7,6 +7,7 @@ from conftest import leaves
 from keras_l2l import estimators
 from keras_l2l import meta_training
 from keras_l2l import presets
+from keras_l2l import rules
 from keras_l2l import tasks
 from keras_l2l.meta_training import search
 from keras_l2l.meta_training.watch import MetaTrainingError
@@ -23,7 +24,7 @@ SHORT = {
 
 def run_search(output_dir, trials=3):
     return search.meta_search(
-        one_run.UncompiledLSTM(),
+        rules.Momentum(),
         tasks.Quadratics(3),
         output_dir,
         trials,

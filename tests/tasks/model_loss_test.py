@@ -288,7 +288,10 @@ def test_a_weight_of_zero_is_an_example_less():
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sum", "lists", "compute_loss"])
+@pytest.mark.parametrize(
+    "name",
+    ["sum", pytest.param("lists", marks=pytest.mark.slow), "compute_loss"],
+)
 def test_replicas_have_the_same_losses(strategy, tmp_path, name):
     # Keras divides losses by the number of replicas, but not all of them.
     losses = [

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import skimage.data
 import tensorflow_datasets as tfds
+from conftest import slow_but
 from sklearn.datasets import load_sample_image
 
 from keras_l2l import tasks
@@ -42,6 +43,8 @@ def test_digits_are_those_of_scikit_learn(tmp_path):
     }
 
 
+# The checks of TFDS, which the digits pass above, on more data.
+@pytest.mark.slow
 class L2LPatchesTest(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = builders.L2LPatches
     SPLITS = {"train": 5000, "test": 1500}
@@ -75,7 +78,7 @@ def test_patches_lie_in_the_regions_of_their_splits(tmp_path):
                     assert x + 32 <= round(stop * width)
 
 
-@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize("size", slow_but([64], [64, 128]))
 def test_content_images_of_neural_art(size, tmp_path):
     data, _ = datasets.load_images(f"l2l_patches/{size}", tmp_path)
     numbers = {split: images.shape for split, (images, _) in data.items()}
