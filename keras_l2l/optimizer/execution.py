@@ -229,15 +229,12 @@ class BlockExecution(Execution):
         return state_parts.Groups(shapes, blockwise.groups(shapes))
 
     def step(self, meta_params, inputs, variables):
-        join = blockwise.Joining.join
-        match keras.backend.backend():
-            case "tensorflow":
-                join = blockwise.Joining.concatenate
-            case "torch" if not chunks.has_slices(inputs.gradients):
-                # What Keras does around each operation costs most.
-                return super().step(meta_params, inputs, variables)
+        if keras.backend.backend() == "torch" and not chunks.has_slices(
+            inputs.gradients
+        ):
+            # What Keras does around each operation costs most.
+            return super().step(meta_params, inputs, variables)
         updates, _ = self.rule.step_groups(
-            join,
             lambda *args: (self._run(*args), None),
             *(meta_params, inputs, variables),
         )

@@ -203,37 +203,7 @@ class Joining:
         )
 
     def join(self, tensors):
-        """Returns the array of a list of tensors, in a program of XLA.
-
-        They are written one after the other: XLA would compute a concatenation
-        anew wherever it is used.
-        """
-        if self._is_single or keras.backend.backend() == "torch":
-            return self.concatenate(tensors)
-        if tensors[0].dtype == ops.zeros((), "bool").dtype:
-            return self._written(tensors)
-
-        # Not all backends know the derivative of `slice_update`.
-        @ops.custom_gradient
-        def joined(*tensors):
-            def derivative(*args, upstream=None):
-                (upstream,) = args if upstream is None else (upstream,)
-                return tuple(self.split(upstream))
-
-            return self._written(tensors), derivative
-
-        return joined(*tensors)
-
-    def _written(self, tensors):
-        starts = np.cumsum([0, *self._rows]) * _BLOCK
-        array = ops.zeros((int(starts[-1]),), tensors[0].dtype)
-        for start, tensor in zip(starts[:-1], tensors, strict=True):
-            piece = ops.reshape(tensor, (-1,))
-            array = ops.slice_update(array, (int(start),), piece)
-        return ops.reshape(array, self.shape)
-
-    def concatenate(self, tensors):
-        """Returns the same as `join`, faster where XLA does not compile it."""
+        """Returns the array of a list of tensors."""
         if self._is_single:
             return ops.reshape(tensors[0], self.shape)
         pieces = []
@@ -410,12 +380,11 @@ class BlockwiseRule(base.UpdateRule):
 
     def step(self, meta_params, inputs, state):
         return self.step_groups(
-            Joining.join, self.masked_block_step, meta_params, inputs, state
+            self.masked_block_step, meta_params, inputs, state
         )
 
     def step_groups(
         self,
-        join: Callable[[Joining, list[typing.Any]], typing.Any],
         masked_block_step: Callable[
             ..., tuple[typing.Any, dict[str, typing.Any]]
         ],
@@ -423,10 +392,9 @@ class BlockwiseRule(base.UpdateRule):
         inputs: base.StepInputs,
         state: list[typing.Any],
     ) -> tuple[list[typing.Any], list[typing.Any]]:
-        """Computes a step, with other functions in place of two.
+        """Computes a step, with another function in place of one.
 
         Args:
-            join: `Joining.join` or `Joining.concatenate`.
             masked_block_step: Function like that of the rule.
             meta_params, inputs, state: As for `step`.
         """
@@ -438,10 +406,10 @@ class BlockwiseRule(base.UpdateRule):
         for group, of_group in zip(groups(shapes), state, strict=True):
             joining = Joining([shapes[i] for i in group])
             gradient, param = (
-                join(joining, [tensors[i] for i in group])
+                joining.join([tensors[i] for i in group])
                 for tensors in (inputs.gradients, inputs.params)
             )
-            mask = masks and join(joining, [masks[i] for i in group])
+            mask = masks and joining.join([masks[i] for i in group])
             update, of_group = masked_block_step(
                 meta_params,
                 gradient,
