@@ -6,7 +6,6 @@ import typing
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_l2l.callbacks import figure
 from keras_l2l.callbacks import logs as logs_lib
@@ -162,7 +161,7 @@ class UpdateMonitor(keras.callbacks.Callback):
         step, rows = found
         steps.append(step)
         of_all = {
-            "skipped_steps": _int(optimizer.skipped_steps),
+            "skipped_steps": backends.number(optimizer.skipped_steps),
             "handed_over": _handed_over(optimizer),
         }
         for name, value in of_all.items():
@@ -197,14 +196,10 @@ def _ratio(update, param):
     return math.inf if update else 0.0
 
 
-def _int(variable):
-    return int(ops.convert_to_numpy(backends.read(variable)))
-
-
 def _handed_over(optimizer):
     """Returns the step of a guard's hand-over, or `None`."""
     steps = [
-        _int(leaf)
+        int(backends.number(leaf))
         for part in optimizer.state_parts()
         for path, leaf in nests.named_leaves(part)
         if path.endswith("monitor/handed_over")

@@ -1,7 +1,5 @@
 """What an optimizer says of itself."""
 
-from keras import ops
-
 from keras_l2l.utils import backends
 
 
@@ -18,11 +16,14 @@ def optimizer(optimizer):
 
 
 def steps(optimizer):
-    """Returns the steps that an optimizer has taken; `None` if unknown."""
+    """Returns the steps of an optimizer so far; `None` if unknown.
+
+    Each is one batch, also where gradients of several are accumulated.
+    """
     iterations = optimizer._iterations
     if backends.is_tracing() or not backends.has_value(iterations):
         return None
-    return int(ops.convert_to_numpy(backends.read(iterations)))
+    return backends.number(iterations)
 
 
 def _rule(rule):
@@ -38,4 +39,4 @@ def _rate(optimizer):
         return type(rate).__name__
     if backends.is_tracing() or not backends.has_value(rate):
         return None
-    return f"{float(ops.convert_to_numpy(backends.read(rate))):.6g}"
+    return f"{backends.number(rate):.6g}"

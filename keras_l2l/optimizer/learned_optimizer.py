@@ -357,7 +357,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
 
     def steps_taken(self) -> int:
         """Returns the number of updates so far."""
-        return int(ops.convert_to_numpy(backends.read(self.iterations)))
+        return backends.number(self.iterations)
 
     def estimate_memory(self, model: keras.Model) -> int:
         """Returns the bytes of state that training a model will take.

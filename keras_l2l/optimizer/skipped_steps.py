@@ -51,7 +51,7 @@ def remarks(optimizer, skipped_steps):
         optimizer: `keras.optimizers.Optimizer`, which may clip gradients.
         skipped_steps: Int variable, the count.
     """
-    steps = int(ops.convert_to_numpy(backends.read(skipped_steps)))
+    steps = backends.number(skipped_steps)
     if not steps:
         return []
     effect = "Coordinates of such a gradient were left as they are."

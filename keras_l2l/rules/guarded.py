@@ -10,6 +10,7 @@ from keras_l2l.rules import serialization
 from keras_l2l.rules import updates as updates_lib
 from keras_l2l.rules import vectors
 from keras_l2l.rules import wrapper
+from keras_l2l.utils import backends
 from keras_l2l.utils import checks
 
 
@@ -203,7 +204,7 @@ class Guarded(wrapper.WrapperRule):
     def remarks(self, state, steps):
         inner = self.rule.remarks(state["rule"], steps)
         step, bad, kept = (
-            int(ops.convert_to_numpy(value))
+            int(backends.number(value))
             for value in (
                 state["monitor"]["handed_over"],
                 state["monitor"]["bad"],

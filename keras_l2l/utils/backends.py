@@ -112,6 +112,11 @@ def read(variable):
     return tf.convert_to_tensor(variable)
 
 
+def number(variable):
+    """Returns the value of a scalar variable or tensor, an int or a float."""
+    return ops.convert_to_numpy(read(variable)).item()
+
+
 def has_value(variable):
     """Returns whether a `keras.Variable` holds a value.
 
