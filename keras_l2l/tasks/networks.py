@@ -48,8 +48,8 @@ class Network(typing.NamedTuple):
         return self.kind, self.units, self.depth, self.activation
 
 
-# The held-out networks that the default preset is tested on, by name. Their
-# architectures are of the split `test`.
+# The networks that presets are tested on, by name. Their architectures are of
+# the split `test`.
 TEST_NETWORKS = {
     "digits_relu": Network("mlp", 32, 1, "relu", batch_size=128),
     "digits_sigmoid": Network("mlp", 20, 2, "sigmoid", batch_size=128),

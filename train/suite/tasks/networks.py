@@ -23,8 +23,8 @@ _EVALUATED = 2000
 def held_out(data_dir=None, download=False):
     """Returns a dict from names to `SuiteTask`s.
 
-    Meta-training saw neither their architectures nor the examples of the split
-    `test`, on which they are evaluated, but others of the same kind.
+    They are trained on the split `train`, which meta-training uses too, and
+    evaluated on the split `test`, which it does not.
 
     Args:
         data_dir, download: Of Fashion-MNIST, as for `ImageClassification`.
