@@ -244,14 +244,16 @@ class BlockExecution(Execution):
         self, meta_params, gradient, param, mask, variables, blocks, inputs
     ):
         arrays = gradient, param, mask, variables
-        if not blocks.are_sampled(gradient.shape):
+        if blocks.sample is None or blocks.tensor_of_row is not None:
             step = self.rule.masked_block_step
             return self._assign(step, meta_params, *arrays, blocks, inputs)
-        # A sample is always of one size, and so has the same program, which
-        # takes longer to compile than all others.
+        # A sample of one tensor is always of one size, and so has the same
+        # program, which takes longer to compile than all others.
         stored = keras.tree.map_structure(backends.read, variables)
         sample = programs.if_eager(
-            "sampled", blockwise.sampled, (gradient, param, mask, stored)
+            "sampled",
+            *(blockwise.sampled, (gradient, param, mask, stored)),
+            blocks.sample,
         )
         known = self._compiled(
             "sample", self._sample_step, meta_params, *sample, blocks, inputs

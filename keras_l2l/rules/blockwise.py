@@ -17,9 +17,11 @@ _BLOCK = 64
 # error of normally distributed squares is about 1 %, and a pass over all would
 # take as long as the update.
 _SAMPLE = 2**14
-# Elements of a tensor that is large, and so computed by itself: to join it with
-# others would take as long as its update.
+# Elements of a tensor that is large. It is computed by itself where all that
+# are joined would not fit into the processor's cache: to join it with others
+# would take as long as its update. Each by itself takes a second to compile.
 _LARGE = 2 * _SAMPLE
+_JOINED = 2**18
 # Elements that a sample takes in a row: a whole line of the processor's cache.
 _LINE = 16
 
@@ -30,9 +32,12 @@ def groups(shapes):
     Args:
         shapes: List of the tensors' shapes.
     """
-    large = [i for i, s in enumerate(shapes) if math.prod(s) >= _LARGE]
-    small = [i for i in range(len(shapes)) if i not in set(large)]
-    return [*([small] if small else []), *([i] for i in large)]
+    sizes = np.array([math.prod(shape) for shape in shapes], int)
+    order = np.argsort(sizes, kind="stable")
+    fit = np.cumsum(sizes[order]) <= _JOINED
+    joined = sorted(order[fit | (sizes[order] < _LARGE)].tolist())
+    others = set(range(len(sizes))).difference(joined)
+    return [*([joined] if joined else []), *([i] for i in sorted(others))]
 
 
 class Blocks(typing.NamedTuple):
@@ -48,10 +53,13 @@ class Blocks(typing.NamedTuple):
         outputs: Of each the number of elements in the last axis, `[tensors]`.
         model_size: The number of elements of all tensors of the model, a
             scalar.
-        weights: What makes a tensor's mean of the sums of rows, `[tensors,
-            rows]`; `None` for a single tensor.
+        weights: What makes a tensor's mean of the sums of rows, `[rows,
+            tensors]`; `None` for the mean of a single array. Where there is a
+            `sample`, of its rows.
         tensor_of_row: The index of the tensor that a row is of, `[rows]`;
             `None` for a single tensor.
+        sample: The indices of the rows, or of a single tensor's lines, of
+            which means are; `None` for means of all.
     """
 
     axes: typing.Any
@@ -60,6 +68,7 @@ class Blocks(typing.NamedTuple):
     model_size: typing.Any
     weights: typing.Any = None
     tensor_of_row: typing.Any = None
+    sample: typing.Any = None
 
     def means(self, *arrays):
         """Returns the means over each tensor, a list of tensors `[tensors]`.
@@ -70,91 +79,92 @@ class Blocks(typing.NamedTuple):
         """
         if self.weights is None:
             return [ops.mean(a(), keepdims=True)[:1] for a in arrays]
-        of_rows = ops.stack([ops.sum(a(), axis=1) for a in arrays], axis=1)
-        # A product: XLA adds segments up one by one. A single one, since XLA
-        # compiles each by itself.
-        weights = ops.convert_to_tensor(self.weights, of_rows.dtype)
-        found = ops.matmul(weights, of_rows)
-        return [found[:, i] for i in range(len(arrays))]
-
-    def are_sampled(self, shape):
-        """Returns whether means over an array of this shape are of a sample."""
-        return self.weights is None and shape[0] >= 2 * _SAMPLE
+        rows = ops.concatenate([a() for a in arrays], axis=0)
+        # Two products: XLA adds the elements of a row up one by one, and
+        # compiles each sum by itself.
+        total, width = rows.shape
+        sums = ops.matmul(rows, ops.ones((width, 1), rows.dtype))
+        sums = ops.reshape(sums, (len(arrays), total // len(arrays)))
+        weights = ops.convert_to_tensor(self.weights, rows.dtype)
+        found = ops.matmul(sums, weights)
+        return [found[i] for i in range(len(arrays))]
 
     def spread(self, values):
-        """Returns values of the tensors, `[tensors]`, to each of its rows."""
+        """Returns values of the tensors, to each of its rows.
+
+        Args:
+            values: Function without arguments that returns a tensor
+                `[tensors]`. It is not called where the values are known.
+        """
         if self.tensor_of_row is None:
-            return values
-        return ops.take(values, self.tensor_of_row)[:, None]
+            return values()
+        return ops.take(values(), self.tensor_of_row)[:, None]
 
 
 class _SampleBlocks(Blocks):
-    """Describes a sample of a large tensor, and keeps what is spread."""
+    """Describes a sample of the tensors, and keeps what is spread."""
+
+    def __init__(self, *args):
+        self.kept = []
+
+    def spread(self, values):
+        self.kept.append(values())
+        if self.tensor_of_row is None:
+            return self.kept[-1]
+        tensor_of_row = ops.take(self.tensor_of_row, self.sample)
+        return ops.take(self.kept[-1], tensor_of_row)[:, None]
+
+
+class _KeptBlocks(Blocks):
+    """Describes tensors of which a sample was computed before.
+
+    Nothing is computed of all their elements but updates and state: XLA makes
+    each in one pass.
+    """
 
     def __init__(self, *args):
         self.kept = []
 
     def means(self, *arrays):
-        lines = [ops.reshape(a(), (-1, _LINE)) for a in arrays]
-        # A product first: XLA adds the elements of a row up one by one.
-        number = lines[0].shape[0]
-        ones = ops.full((1, number), 1 / number, dtype=lines[0].dtype)
-        sums = ops.matmul(ones, ops.concatenate(lines, axis=1))
-        sums = ops.reshape(sums, (len(lines), _LINE))
-        found = ops.mean(sums, axis=1)
-        return [found[i : i + 1] for i in range(len(lines))]
-
-    def spread(self, values):
-        self.kept.append(values)
-        return values
-
-
-class _KeptBlocks(Blocks):
-    """Describes a large tensor of which a sample was computed before.
-
-    Nothing is computed of all its elements but its update and its state: XLA
-    makes each in one pass.
-    """
-
-    def __init__(self, *args):
-        self.kept, self.dtype = [], None
-
-    def means(self, *arrays):
         # Nothing depends on it: what is spread was kept.
-        return [ops.zeros((1,), self.dtype)] * len(arrays)
+        return [ops.zeros_like(self.kept[0])] * len(arrays)
 
     def spread(self, values):
-        return self.kept.pop(0)
+        kept = self.kept.pop(0)
+        return super().spread(lambda: kept)
 
 
-def sampled(arrays):
-    """Returns a sample of a large tensor's arrays: the same lines of each.
+def sampled(arrays, sample):
+    """Returns a sample of a group's arrays: the same rows or lines of each.
 
     Args:
-        arrays: Nest of `[size]` arrays, tensors of other shapes, which are
-            returned as they are, and `None`.
+        arrays: Nest of arrays as from `Joining.join`, tensors of other shapes,
+            which are returned as they are, and `None`.
+        sample: As in `Blocks`.
     """
-    size = max(
-        math.prod(a.shape) for a in keras.tree.flatten(arrays) if a is not None
-    )
-    lines = _lines(size // _LINE)
+    leaves = [a for a in keras.tree.flatten(arrays) if a is not None]
+    shape = max((tuple(a.shape) for a in leaves), key=math.prod)
 
     def of_one(array):
-        if array is None or math.prod(array.shape) != size:
+        if array is None or tuple(array.shape) != shape:
             return array
-        rows = ops.reshape(array[: size // _LINE * _LINE], (-1, _LINE))
-        return ops.reshape(ops.take(rows, lines, axis=0), (-1,))
+        if len(shape) == 1:
+            number = shape[0] // _LINE
+            array = ops.reshape(array[: number * _LINE], (number, _LINE))
+        return ops.take(array, sample, axis=0)
 
     return keras.tree.map_structure(of_one, arrays)
 
 
-@functools.lru_cache(256)
-def _lines(number):
+@functools.lru_cache(1024)
+def _chosen(number, chosen):
+    """Returns indices of rows, at most `chosen` of `number`, sorted."""
+    if number <= chosen:
+        return np.arange(number, dtype="int32")
     # At random: at regular distances, all could be of one column of a matrix.
-    chosen = np.random.default_rng(0).choice(
-        number, _SAMPLE // _LINE, replace=False, shuffle=False
-    )
-    return np.sort(chosen).astype("int32")
+    rng = np.random.default_rng(0)
+    rows = rng.choice(number, chosen, replace=False, shuffle=False)
+    return np.sort(rows).astype("int32")
 
 
 class Joining:
@@ -193,13 +203,30 @@ class Joining:
         ]
         found = Blocks(*np.array(sizes, "float32").T, model_size)
         if self._is_single:
-            return found
-        number = len(self._sizes)
+            (size,) = self._sizes
+            if size < _LARGE:
+                return found
+            lines = _chosen(size // _LINE, _SAMPLE // _LINE)
+            weights = np.full((len(lines), 1), 1 / _SAMPLE, "float32")
+            return found._replace(weights=weights, sample=lines)
+        number, starts = len(self._sizes), np.cumsum([0, *self._rows])
         tensor_of_row = np.repeat(np.arange(number, dtype="int32"), self._rows)
-        weights = np.arange(number)[:, None] == tensor_of_row
-        weights = weights / np.maximum(self._sizes, 1)[:, None]
+        sample = np.concatenate(
+            [
+                start + _chosen(rows, _SAMPLE // _BLOCK)
+                for start, rows in zip(starts[:-1], self._rows, strict=True)
+            ]
+        ).astype("int32")
+        weights = tensor_of_row[sample][:, None] == np.arange(number)
+        # The last row of a tensor may have fewer elements.
+        index = np.arange(starts[-1]) - starts[tensor_of_row]
+        left = np.array(self._sizes)[tensor_of_row] - index * _BLOCK
+        elements = np.minimum(left, _BLOCK)[sample] @ weights
+        weights = weights / np.maximum(elements, 1)
         return found._replace(
-            weights=weights.astype("float32"), tensor_of_row=tensor_of_row
+            weights=weights.astype("float32"),
+            tensor_of_row=tensor_of_row,
+            sample=sample if len(sample) < starts[-1] else None,
         )
 
     def join(self, tensors):
@@ -230,8 +257,9 @@ class Joining:
 class BlockwiseRule(base.UpdateRule):
     """Rule that computes small tensors together, each with its own signals.
 
-    A tensor's update depends on no other tensor. Large ones, of 32,768 elements
-    or more, are computed each by itself. Subclasses implement
+    A tensor's update depends on no other tensor. The smallest, up to 262,144
+    elements in all, and all of fewer than 32,768 elements are computed
+    together, the others each by itself. Subclasses implement
     `init_block_state` and `block_step`.
     """
 
@@ -260,8 +288,9 @@ class BlockwiseRule(base.UpdateRule):
         """Computes the updates of the tensors of one group.
 
         What is computed from `blocks.means` must pass `blocks.spread` before it
-        meets elements of the array: of a large tensor, means are those of a
-        sample, and known before the elements are computed.
+        meets elements of the array: means over more than 16,384 elements of a
+        tensor are those of a sample, and known before the elements are
+        computed.
 
         Args:
             meta_params: Nest of tensors as from `init_meta_params`.
@@ -294,11 +323,11 @@ class BlockwiseRule(base.UpdateRule):
             gradient: Array; any where a coordinate is masked.
             mask: Array of bools or `None`.
         """
-        if not blocks.are_sampled(gradient.shape):
+        if blocks.sample is None:
             return self._masked(
                 meta_params, gradient, param, mask, state, blocks, inputs
             )
-        sample = sampled((gradient, param, mask, state))
+        sample = sampled((gradient, param, mask, state), blocks.sample)
         known = self.sample_step(meta_params, *sample, blocks, inputs)
         return self.known_step(
             meta_params, gradient, param, mask, state, known, blocks, inputs
@@ -314,7 +343,7 @@ class BlockwiseRule(base.UpdateRule):
         blocks: Blocks,
         inputs: base.StepInputs,
     ) -> tuple[list[typing.Any], dict[str, typing.Any]]:
-        """Computes what an update of a large tensor needs to know of it all.
+        """Computes what updates need to know of whole tensors.
 
         Args:
             meta_params, gradient, param, mask, state, blocks, inputs: As for
@@ -344,7 +373,7 @@ class BlockwiseRule(base.UpdateRule):
         """Computes `masked_block_step` with what `sample_step` returned."""
         spread, of_tensors = known
         blocks = _KeptBlocks(*blocks)
-        blocks.kept, blocks.dtype = list(spread), spread[0].dtype
+        blocks.kept = list(spread)
         update, after = self._masked(
             meta_params, gradient, param, mask, state, blocks, inputs
         )

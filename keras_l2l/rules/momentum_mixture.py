@@ -1,5 +1,6 @@
 """`MomentumMixture`: normalized momenta with a learned rate and schedule."""
 
+import functools
 import math
 
 import keras
@@ -220,30 +221,41 @@ class MomentumMixture(blockwise.BlockwiseRule):
             blocks, gradient, param, state, moves, emas, unbias, root, t
         )
         steps, per_epoch = self._length(inputs, gradient.dtype)
-        told = _controls(
-            meta_params["controls"],
-            _signals(blocks, t, steps, per_epoch, measured),
-        )
-        slow = ops.where(
-            measured["active"] < _SPARSE * measured["moving"],
-            ops.maximum(told["slow"], _LEAST_SLOW),
-            told["slow"],
-        )
         constants = meta_params["constants"]
-        direction = _direction(
-            constants, slow, blocks, gradient, emas, unbias, root, measured
-        )
-        (norm,) = blocks.means(lambda: ops.square(direction))
-        norm = ops.rsqrt(norm / measured["moving"] + 1e-12)
-        size = _factor(meta_params["schedule"], t, steps) * told["rate"]
         is_matrix = ops.convert_to_tensor(blocks.axes) > 1
-        relative = ops.exp(
-            constants["scale_power"] * ops.log(10 * measured["scale"])
+
+        @functools.cache
+        def told():
+            signals = _signals(blocks, t, steps, per_epoch, measured)
+            return _controls(meta_params["controls"], signals)
+
+        def slow_weight():
+            is_sparse = measured["active"] < _SPARSE * measured["moving"]
+            least = ops.where(is_sparse, _LEAST_SLOW, -math.inf)
+            return ops.maximum(told()["slow"], least)
+
+        direction = _direction(
+            *(constants, slow_weight, blocks),
+            *(gradient, emas, unbias, root, measured),
         )
-        size = ops.where(is_matrix, size * relative, size)
-        decay = ops.where(is_matrix, size * told["decay"], 0.0)
-        update = blocks.spread(-size * norm) * direction + ops.where(
-            moves, blocks.spread(-decay) * param, 0.0
+
+        @functools.cache
+        def size():
+            factor = _factor(meta_params["schedule"], t, steps)
+            relative = ops.exp(
+                constants["scale_power"] * ops.log(10 * measured["scale"])
+            )
+            return factor * told()["rate"] * ops.where(is_matrix, relative, 1.0)
+
+        def normalized_size():
+            (square,) = blocks.means(lambda: ops.square(direction))
+            return -size() * ops.rsqrt(square / measured["moving"] + 1e-12)
+
+        def decay():
+            return ops.where(is_matrix, -size() * told()["decay"], 0.0)
+
+        update = blocks.spread(normalized_size) * direction + ops.where(
+            moves, blocks.spread(decay) * param, 0.0
         )
         return update, {**emas, **of_tensors}
 
@@ -314,16 +326,22 @@ def _measure(blocks, gradient, param, state, moves, emas, unbias, root, t):
     return measured, {"scale": scale, "active": active, "peak": peak}
 
 
-def _direction(constants, slow, blocks, gradient, emas, unbias, root, measured):
+def _direction(
+    constants, slow_weight, blocks, gradient, emas, unbias, root, measured
+):
     """Returns the mixture of normalized momenta, limited."""
-    damping = ops.exp(constants["damping"]) * ops.sqrt(
-        measured["square"] + _TINY
+    damping = blocks.spread(
+        lambda: (
+            ops.exp(constants["damping"]) * ops.sqrt(measured["square"] + _TINY)
+        )
     )
+
     # Of tensors first: a product with all elements is a pass on PyTorch.
-    fast, slow = (
-        blocks.spread(weight * unbias[name] * ops.rsqrt(measured[name] + 1e-12))
-        for name, weight in (("fast", 1.0), ("slow", slow))
-    )
+    def weight(name):
+        return unbias[name] * ops.rsqrt(measured[name] + 1e-12)
+
+    fast = blocks.spread(lambda: weight("fast"))
+    slow = blocks.spread(lambda: slow_weight() * weight("slow"))
     mixture = (
         fast * emas["fast"]
         + slow * emas["slow"]
@@ -332,7 +350,7 @@ def _direction(constants, slow, blocks, gradient, emas, unbias, root, measured):
     # The limit of `mixture / root`, in one division: XLA stores the result
     # of one that is used twice.
     direction = mixture * ops.rsqrt(
-        ops.square(root + blocks.spread(damping))
+        ops.square(root + damping)
         + ops.square(mixture * ops.exp(-constants["limit"]))
     )
     caution = ops.clip(constants["caution"], -1.0, 1.0)

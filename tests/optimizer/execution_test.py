@@ -57,6 +57,7 @@ def test_a_stored_step_is_step_on_a_stored_state(rule, dtype, monkeypatch):
 )
 def test_parts_are_independent(rule, monkeypatch):
     monkeypatch.setattr(blockwise, "_LARGE", 6)
+    monkeypatch.setattr(blockwise, "_JOINED", 0)
     rule, meta_params, inputs, state = random_step(make(rule), SHAPES)
     expected, _ = rule.step(meta_params, inputs, state)
     divided = execution.execution_of(rule, None).divide(SHAPES)
@@ -124,7 +125,7 @@ def test_parts_know_the_size_of_the_model(wrap):
     rate[momentum_mixture.SIGNALS.index("capacity")] = 1.0
     variables = [
         keras.Variable(np.ones(shape), name=name)
-        for name, shape in {"small": (8, 4), "large": (300, 200)}.items()
+        for name, shape in {"small": (8, 4), "large": (150, 100)}.items()
     ]
     shapes = [tuple(v.shape) for v in variables]
     rng = np.random.default_rng(0)

@@ -14,6 +14,7 @@ from reflection import make
 import keras_l2l
 from keras_l2l import rules
 from keras_l2l.optimizer import programs
+from keras_l2l.rules import blockwise
 
 pytest_plugins = ["counted_traces"]
 
@@ -174,7 +175,8 @@ def test_programs_that_are_not_used_are_dropped(traced, monkeypatch):
     assert len(programs._programs) == 2
 
 
-def test_large_tensors_share_the_program_of_their_samples(traced):
+def test_large_tensors_share_the_program_of_their_samples(traced, monkeypatch):
+    monkeypatch.setattr(blockwise, "_JOINED", 0)
     shapes = [(256, 128), (256, 256), (64, 512)]
     variables = [keras.Variable(np.ones(shape)) for shape in shapes]
     optimizer = keras_l2l.LearnedOptimizer(rule=rules.MomentumMixture())

@@ -35,36 +35,59 @@ def test_means_and_spread_are_of_each_tensor():
     np.testing.assert_allclose(means, expected, rtol=1e-5, atol=1e-7)
     expected = [np.square(t).mean() if t.size else 0 for t in tensors]
     np.testing.assert_allclose(squares, expected, rtol=1e-5, atol=1e-7)
-    spread = blocks.spread(means) * ops.ones_like(array)
+    spread = blocks.spread(lambda: means) * ops.ones_like(array)
     for a, mean, t in zip(joining.split(spread), means, tensors, strict=True):
         np.testing.assert_array_equal(a, np.full(t.shape, mean))
 
 
-@pytest.mark.parametrize("mask", [None, np.arange(512) % 8 > 0])
-def test_means_over_a_large_tensor_are_of_a_sample(mask, monkeypatch):
+def test_the_smallest_tensors_are_joined_as_long_as_they_fit():
+    assert blockwise.groups([]) == []
+    assert blockwise.groups([(784, 128), (128,), (128, 10), (10,)]) == [
+        [0, 1, 2, 3]
+    ]
+    large = [(1000, 800), (800,), (800, 200), (200,), (200, 200), (200,)]
+    assert blockwise.groups(large) == [[1, 2, 3, 4, 5], [0]]
+    # Those of fewer than 32,768 elements always are.
+    assert blockwise.groups([(2**15 - 1,)] * 9) == [list(range(9))]
+    assert blockwise.groups([(2**15,)] * 9) == [list(range(8)), [8]]
+
+
+# A large tensor by itself, and with others in one array.
+@pytest.mark.parametrize("shapes", [[(600, 512)], [(7,), (200, 512), (5, 512)]])
+@pytest.mark.parametrize("masked", [False, True])
+def test_means_over_a_large_tensor_are_of_a_sample(shapes, masked, monkeypatch):
     # Columns of different sizes, of which a sample must have all.
-    shapes = [(600, 512)]
-    gradient, param = (
-        [t * np.arange(1, 513, dtype="float32")]
-        for t in arrays(shapes) + arrays(shapes, seed=1)
+    gradients, params = (
+        [t * np.arange(1, t.shape[-1] + 1, dtype="float32") for t in tensors]
+        for tensors in (arrays(shapes), arrays(shapes, seed=1))
     )
     rule = rules.MomentumMixture(num_steps=10)
-    mask = mask if mask is None else [np.broadcast_to(mask, shapes[0])]
-    inputs = StepInputs(gradient, param, None, 0, mask)
+    mask = [np.broadcast_to(np.arange(s[-1]) % 8 > 0, s) for s in shapes]
+    inputs = StepInputs(gradients, params, None, 0, mask if masked else None)
 
     def step():
         meta_params = rule.init_meta_params(0)
-        state = rule.init_state(shapes)
-        (update,), (state,) = rule.step(meta_params, inputs, state)
-        return ops.convert_to_numpy(update), state
+        updates, (state,) = rule.step(
+            meta_params, inputs, rule.init_state(shapes)
+        )
+        return list(map(ops.convert_to_numpy, updates)), state
 
     near, sampled = step()
-    monkeypatch.setattr(blockwise.Blocks, "are_sampled", lambda *_: False)
+    assert blockwise.Joining(shapes).blocks(0).sample is not None
+    monkeypatch.setattr(blockwise, "_SAMPLE", 2**20)
+    monkeypatch.setattr(blockwise, "_LARGE", 2**21)
     exact, of_all = step()
-    error = np.abs(near - exact).max() / np.abs(exact).max()
-    assert 1e-6 < error < 0.03
-    (ratio,) = ops.convert_to_numpy(sampled["scale"] / of_all["scale"])
-    assert 1e-6 < abs(ratio - 1) < 0.03
+    assert blockwise.Joining(shapes).blocks(0).sample is None
+    errors = [
+        np.abs(a - b).max() / np.abs(b).max()
+        for a, b in zip(near, exact, strict=True)
+    ]
+    large = max(range(len(shapes)), key=lambda i: np.prod(shapes[i]))
+    assert 1e-6 < errors.pop(large) < 0.03
+    # The others have no more elements than a sample.
+    np.testing.assert_allclose(errors, 0, atol=1e-5)
+    ratio = ops.convert_to_numpy(sampled["scale"] / of_all["scale"])
+    assert 1e-6 < np.abs(ratio - 1).max() < 0.03
     np.testing.assert_allclose(sampled["fast"], of_all["fast"], rtol=1e-5)
 
 
