@@ -58,8 +58,9 @@ class Blocks(typing.NamedTuple):
             `sample`, of its rows.
         tensor_of_row: The index of the tensor that a row is of, `[rows]`;
             `None` for a single tensor.
-        sample: The indices of the rows, or of a single tensor's lines, of
-            which means are; `None` for means of all.
+        sample: The indices of the lines of 16 elements that means are of, as
+            many of each tensor as make whole rows; `None` for means of all.
+        tensor_of_sample_row: As `tensor_of_row`, for the rows of the sample.
     """
 
     axes: typing.Any
@@ -69,6 +70,7 @@ class Blocks(typing.NamedTuple):
     weights: typing.Any = None
     tensor_of_row: typing.Any = None
     sample: typing.Any = None
+    tensor_of_sample_row: typing.Any = None
 
     def means(self, *arrays):
         """Returns the means over each tensor, a list of tensors `[tensors]`.
@@ -111,8 +113,7 @@ class _SampleBlocks(Blocks):
         self.kept.append(values())
         if self.tensor_of_row is None:
             return self.kept[-1]
-        tensor_of_row = ops.take(self.tensor_of_row, self.sample)
-        return ops.take(self.kept[-1], tensor_of_row)[:, None]
+        return ops.take(self.kept[-1], self.tensor_of_sample_row)[:, None]
 
 
 class _KeptBlocks(Blocks):
@@ -135,7 +136,7 @@ class _KeptBlocks(Blocks):
 
 
 def sampled(arrays, sample):
-    """Returns a sample of a group's arrays: the same rows or lines of each.
+    """Returns a sample of a group's arrays, rows of the same lines of each.
 
     Args:
         arrays: Nest of arrays as from `Joining.join`, tensors of other shapes,
@@ -148,23 +149,22 @@ def sampled(arrays, sample):
     def of_one(array):
         if array is None or tuple(array.shape) != shape:
             return array
-        if len(shape) == 1:
-            number = shape[0] // _LINE
-            array = ops.reshape(array[: number * _LINE], (number, _LINE))
-        return ops.take(array, sample, axis=0)
+        size = math.prod(shape) // _LINE * _LINE
+        lines = ops.reshape(ops.reshape(array, (-1,))[:size], (-1, _LINE))
+        return ops.reshape(ops.take(lines, sample, axis=0), (-1, _BLOCK))
 
     return keras.tree.map_structure(of_one, arrays)
 
 
 @functools.lru_cache(1024)
 def _chosen(number, chosen):
-    """Returns indices of rows, at most `chosen` of `number`, sorted."""
+    """Returns indices of lines, at most `chosen` of `number`, sorted."""
     if number <= chosen:
         return np.arange(number, dtype="int32")
     # At random: at regular distances, all could be of one column of a matrix.
     rng = np.random.default_rng(0)
-    rows = rng.choice(number, chosen, replace=False, shuffle=False)
-    return np.sort(rows).astype("int32")
+    lines = rng.choice(number, chosen, replace=False, shuffle=False)
+    return np.sort(lines).astype("int32")
 
 
 class Joining:
@@ -204,30 +204,40 @@ class Joining:
         found = Blocks(*np.array(sizes, "float32").T, model_size)
         if self._is_single:
             (size,) = self._sizes
-            if size < _LARGE:
+            if size < 2 * _SAMPLE:
                 return found
-            lines = _chosen(size // _LINE, _SAMPLE // _LINE)
-            weights = np.full((len(lines), 1), 1 / _SAMPLE, "float32")
-            return found._replace(weights=weights, sample=lines)
+            rows = _SAMPLE // _BLOCK
+            return found._replace(
+                weights=np.full((rows, 1), 1 / _SAMPLE, "float32"),
+                sample=_chosen(size // _LINE, _SAMPLE // _LINE),
+            )
         number, starts = len(self._sizes), np.cumsum([0, *self._rows])
         tensor_of_row = np.repeat(np.arange(number, dtype="int32"), self._rows)
-        sample = np.concatenate(
+        lines_of_row = _BLOCK // _LINE
+        lines = np.concatenate(
             [
-                start + _chosen(rows, _SAMPLE // _BLOCK)
+                start * lines_of_row
+                + _chosen(rows * lines_of_row, _SAMPLE // _LINE)
                 for start, rows in zip(starts[:-1], self._rows, strict=True)
             ]
         ).astype("int32")
-        weights = tensor_of_row[sample][:, None] == np.arange(number)
-        # The last row of a tensor may have fewer elements.
-        index = np.arange(starts[-1]) - starts[tensor_of_row]
-        left = np.array(self._sizes)[tensor_of_row] - index * _BLOCK
-        elements = np.minimum(left, _BLOCK)[sample] @ weights
-        weights = weights / np.maximum(elements, 1)
-        return found._replace(
-            weights=weights.astype("float32"),
-            tensor_of_row=tensor_of_row,
-            sample=sample if len(sample) < starts[-1] else None,
+        rows = tensor_of_row[lines[::lines_of_row] // lines_of_row]
+        # The last lines of a tensor have fewer elements, or none.
+        tensor_of_line = np.repeat(rows, lines_of_row)
+        index = lines - starts[tensor_of_line] * lines_of_row
+        left = np.array(self._sizes)[tensor_of_line] - index * _LINE
+        of_tensor = np.bincount(
+            tensor_of_line, np.clip(left, 0, _LINE), minlength=number
         )
+        weights = (rows[:, None] == np.arange(number)) / np.maximum(
+            of_tensor, 1
+        )
+        found = found._replace(
+            weights=weights.astype("float32"), tensor_of_row=tensor_of_row
+        )
+        if len(rows) == len(tensor_of_row):
+            return found
+        return found._replace(sample=lines, tensor_of_sample_row=rows)
 
     def join(self, tensors):
         """Returns the array of a list of tensors."""
