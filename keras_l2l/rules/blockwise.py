@@ -124,11 +124,11 @@ class _KeptBlocks(Blocks):
     """
 
     def __init__(self, *args):
-        self.kept = []
+        self.kept, self.dtype = [], None
 
     def means(self, *arrays):
         # Nothing depends on it: what is spread was kept.
-        return [ops.zeros_like(self.kept[0])] * len(arrays)
+        return [ops.zeros(self.axes.shape, self.dtype)] * len(arrays)
 
     def spread(self, values):
         kept = self.kept.pop(0)
@@ -383,7 +383,7 @@ class BlockwiseRule(base.UpdateRule):
         """Computes `masked_block_step` with what `sample_step` returned."""
         spread, of_tensors = known
         blocks = _KeptBlocks(*blocks)
-        blocks.kept = list(spread)
+        blocks.kept, blocks.dtype = list(spread), gradient.dtype
         update, after = self._masked(
             meta_params, gradient, param, mask, state, blocks, inputs
         )

@@ -91,6 +91,30 @@ def test_means_over_a_large_tensor_are_of_a_sample(shapes, masked, monkeypatch):
     np.testing.assert_allclose(sampled["fast"], of_all["fast"], rtol=1e-5)
 
 
+class _Measuring(rules.BlockwiseRule):
+    """Keeps a mean that no update depends on."""
+
+    def init_meta_params(self, seed):
+        return {}
+
+    def init_block_state(self, shape, tensors):
+        return {"mean": ops.zeros((tensors,))}
+
+    def block_step(self, meta_params, gradient, param, state, blocks, inputs):
+        (mean,) = blocks.means(lambda: gradient)
+        return -gradient, {"mean": mean}
+
+
+@pytest.mark.parametrize("shapes", [[(600, 512)], [(7,), (200, 512)]])
+def test_a_mean_of_a_sample_may_be_for_the_state_alone(shapes):
+    rule, gradients = _Measuring(), [np.full(s, len(s)) for s in shapes]
+    gradients = [g.astype("float32") for g in gradients]
+    inputs = StepInputs(gradients, gradients, None, 0)
+    updates, (state,) = rule.step({}, inputs, rule.init_state(shapes))
+    np.testing.assert_allclose(state["mean"], list(map(len, shapes)), rtol=1e-5)
+    assert_same(updates, [-g for g in gradients])
+
+
 def test_a_tensor_by_itself_is_updated_as_among_others():
     rule = rules.MomentumMixture(num_steps=10)
     meta_params = rule.init_meta_params(0)
