@@ -1,13 +1,11 @@
 """Runs that were stopped, killed or damaged end with the same bits."""
 
-import multiprocessing
-import os
 import random
 import shutil
 import signal
-import sys
 import time
 
+import forked
 import numpy as np
 import one_run
 import pytest
@@ -83,11 +81,7 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(kills, tmp_path, monkeypatch):
-    # Every process starts with TensorFlow imported.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["one_run"])
+def test_killed_at_random_moments(kills, tmp_path):
     folder = tmp_path / "run"
     saved = Checkpoints(folder / "checkpoints")
     moments = random.Random(0)
@@ -95,7 +89,7 @@ def test_killed_at_random_moments(kills, tmp_path, monkeypatch):
     meta_steps = 300 + 60 * kills
     for kill in range(kills):
         known = saved.steps()[-1:]
-        process = context.Process(
+        process = forked.context.Process(
             target=one_run.train_quickly, args=(folder, meta_steps)
         )
         process.start()
