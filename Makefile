@@ -7,6 +7,7 @@ PYTHON ?= python3
 EXTRAS := test,integrations
 VENV := .venv
 PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet
 RUN := runs/demo
 
 # TensorFlow's start-up remarks (no GPU, which instructions) are noise here.
@@ -18,8 +19,7 @@ setup: $(VENV)/installed
 
 $(VENV)/installed: setup.py .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --constraint .ci/constraints.txt \
-		--editable ".[$(EXTRAS)]"
+	$(PIP) --constraint .ci/constraints.txt --editable ".[$(EXTRAS)]"
 	touch $@
 
 backends:
@@ -31,8 +31,7 @@ docs: $(VENV)/docs
 		--config-file .mkdocs.yml
 
 $(VENV)/docs: $(VENV)/installed
-	$(PY) -m pip install --quiet --constraint .ci/constraints.txt \
-		--editable ".[docs]"
+	$(PIP) --constraint .ci/constraints.txt --editable ".[docs]"
 	touch $@
 
 lint: setup
