@@ -130,6 +130,8 @@ class Hubs:
                 file = line["value"]
                 content = base64.b64decode(file["content"])
                 self.repos[repo][file["path"]] = content
+            if line["key"] == "deletedFile":
+                del self.repos[repo][line["value"]["path"]]
         commit = self._commit_of(repo)
         url = f"{self.url}/{repo}/commit/{commit}"
         return 200, {"commitUrl": url, "commitOid": commit}, {}

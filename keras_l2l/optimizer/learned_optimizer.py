@@ -214,7 +214,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         """Writes rule and meta-parameters to a new or empty folder.
 
         Raises:
-            FileExistsError: if the folder holds something.
+            FileExistsError: if the folder is not empty.
         """
         presets_lib.save_preset(
             self.rule, self.meta_params, directory, self.horizon

@@ -40,13 +40,15 @@ class _HuggingFace:
         folder = self._api.snapshot_download(handle, allow_patterns=names)
         return {name: pathlib.Path(folder) / name for name in names}
 
+    def path(self, handle, name):
+        return pathlib.Path(self._api.hf_hub_download(handle, name))
+
     def create(self, handle):
         return self._api.create_repo(handle, exist_ok=True).repo_id
 
-    def upload(self, handle, folder, keep):
-        kept = [name for name in keep if self._api.file_exists(handle, name)]
+    def upload(self, handle, folder, stale):
         self._api.upload_folder(
-            repo_id=handle, folder_path=folder, ignore_patterns=kept
+            repo_id=handle, folder_path=folder, delete_patterns=[*stale]
         )
 
 
@@ -75,16 +77,16 @@ class _Kaggle:
 
     def paths(self, handle, names):
         # One by one: the model of a wrong handle may hold gigabytes.
-        return {
-            name: pathlib.Path(self._hub.model_download(handle, name))
-            for name in names
-        }
+        return {name: self.path(handle, name) for name in names}
+
+    def path(self, handle, name):
+        return pathlib.Path(self._hub.model_download(handle, name))
 
     def create(self, handle):
         return handle  # Its upload creates it.
 
-    def upload(self, handle, folder, keep):
-        # No file of an earlier version is in a new one, so none is kept.
+    def upload(self, handle, folder, stale):
+        # No file of an earlier version is in a new one.
         self._hub.model_upload(handle, str(folder))
 
 
@@ -120,19 +122,15 @@ def read(uri, names, optional=()):
         ImportError: if the hub's client is not installed.
     """
     with _connected(uri, _READ) as (hub, handle):
-        paths = hub.paths(handle, names)
+        paths = hub.paths(handle, names) if names else {}
         for name in optional:
             with contextlib.suppress(*hub.errors):
-                paths.update(
-                    (n, path)
-                    for n, path in hub.paths(handle, [name]).items()
-                    if path.is_file()
-                )
+                paths[name] = hub.path(handle, name)
     for name, path in paths.items():
         if not path.is_file():
             raise PresetError(
                 f"A preset must hold {', '.join(names)}. Received: {uri}, "
-                f"which has no {name}. It is no preset of keras_l2l."
+                f"which has no {name}. This is not a preset of keras_l2l."
             )
     return {name: path.read_bytes() for name, path in paths.items()}
 
@@ -148,19 +146,20 @@ def create(uri):
         return uri.removesuffix(handle) + hub.create(handle)
 
 
-def upload(uri, folder, keep=()):
+def upload(uri, folder, stale=()):
     """Uploads a folder to a place that `create` made.
 
     Args:
         uri: String, as `create` returns it.
         folder: Path of the folder.
-        keep: Names of files that stay as they are if the hub has them.
+        stale: Names of files of an earlier upload that are deleted if the
+            folder has none of that name.
 
     Raises:
         PresetError: if the user may not write there.
     """
     with _connected(uri, _WRITE) as (hub, handle):
-        hub.upload(handle, folder, keep)
+        hub.upload(handle, folder, stale)
 
 
 def _parsed(uri, use):
@@ -216,9 +215,12 @@ def _explanation(hub, uri, use, status, error):
             f"Unauthorized. Log in with {hub.login}."
         )
     if status in (401, 403, 404):
-        needed = {_READ: "exist and be open to you", _WRITE: "be yours"}[use]
+        needed = {
+            _READ: "it must exist, and you must be allowed to read it",
+            _WRITE: "you must be allowed to write there",
+        }[use]
         return (
-            f"To {use} {uri}, it must {needed}. Received: HTTP {status}, "
+            f"To {use} {uri}, {needed}. Received: HTTP {status}, "
             f"{http.HTTPStatus(status).phrase}. Check the name, and log in "
             f"with {hub.login}."
         )

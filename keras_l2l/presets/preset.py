@@ -11,6 +11,7 @@ Presets of this package (`keras_l2l/presets/weights/`) also have a model card,
 `card.json`, with the data and the command of the meta-training and the results.
 """
 
+import difflib
 import hashlib
 import io
 import os
@@ -193,13 +194,16 @@ def load_preset(name_or_dir: str | os.PathLike[str]) -> Preset:
         ImportError: if a hub's client is not installed.
     """
     place, contents = read_files(name_or_dir)
+    mend = "Copy the folder again."
+    if hub.is_uri(name_or_dir):
+        mend = "Delete it from the cache of the hub's client, or upload again."
     try:
         metadata = files.from_json(contents[_METADATA], _METADATA)
         digests, horizon = metadata.get("sha256"), metadata.get("horizon")
         if horizon is not None:
             checks.require_int("horizon", horizon)
         for name in (_CONFIG, _META_PARAMS):
-            _check_digest(name, contents[name], digests)
+            _check_digest(name, contents[name], digests, mend)
         config = files.from_json(contents[_CONFIG], _CONFIG)
         rule = serialization.deserialize(config)
         arrays = npz.load(io.BytesIO(contents[_META_PARAMS]))
@@ -243,14 +247,14 @@ def _read(directory, name):
     return path.read_bytes()
 
 
-def _check_digest(name, content, digests):
+def _check_digest(name, content, digests, mend):
     expected = digests.get(name) if isinstance(digests, dict) else None
     digest = hashlib.sha256(content).hexdigest()
     if digest != expected:
         raise PresetError(
             f"{name} must have the SHA-256 recorded in {_METADATA} "
-            f"({expected}). Received: {digest}. The file is damaged or from "
-            "elsewhere: copy the folder again."
+            f"({expected}). Received: {digest}. The file is damaged, or it was "
+            f"changed by hand. {mend}"
         )
 
 
@@ -353,7 +357,7 @@ def _resolve_inner(rule):
 
 
 def _find(name_or_dir):
-    names = shipped()
+    names, mend = shipped(), "Pass one of them."
     received = (
         f"{reprlib.repr(name_or_dir)} (of type {type(name_or_dir).__name__})"
     )
@@ -363,15 +367,17 @@ def _find(name_or_dir):
         directory = pathlib.Path(name_or_dir)
         if directory.is_dir():
             return directory
-        received = repr(name_or_dir)
+        received = f"{name_or_dir!r}, and there is no such folder"
+        near = difflib.get_close_matches(str(name_or_dir), names, 1)
+        mend = f"Did you mean {near[0]!r}?" if near else mend
         if (directory.parent / "checkpoints").is_dir():
             raise PresetError(
                 "A meta-training must end before it has a preset. Received: "
-                f"{received}, of a run that was stopped. Repeat the call with "
+                f"{name_or_dir!r}, of a run that was stopped. Repeat the call with "
                 "resume=True."
             )
     raise PresetError(
         "A preset must be one of this package, a preset folder, "
         f"{hub.forms()}. Received: {received}. Presets in this package: "
-        f"{', '.join(names)}. Pass one of them."
+        f"{', '.join(names)}. {mend}"
     )

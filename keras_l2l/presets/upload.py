@@ -1,5 +1,6 @@
 """Uploading of presets to hubs, with a card in their form."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -13,6 +14,8 @@ from keras_l2l.presets.named_arrays import PresetError
 from keras_l2l.utils import files
 
 _CARD, _README = "card.json", "README.md"
+# The end of a page that is written here. It tells pages that were edited since.
+_END = "\n<!-- Written by keras_l2l.upload_preset, {} -->\n"
 _TAGS = ("keras", "learned-optimizer", "learning-to-learn", "meta-learning")
 # What a model card of this package says in words, in this order.
 _TEXTS = {
@@ -36,7 +39,7 @@ def upload_preset(
 
     Only the files of the preset are uploaded, and its `card.json` and
     `README.md` if the folder has them. Without a `README.md`, one is written
-    for the hub, unless the repository there already has its own.
+    for the hub, unless somebody has written or edited the one that is there.
 
     Args:
         uri: String, `hf://[{user}/]{name}` or
@@ -55,9 +58,16 @@ def upload_preset(
         ImportError: if `huggingface_hub` or `kagglehub` is not installed.
     """
     hub.require_uri(uri)
+    is_optimizer = hasattr(preset, "save_to_preset")
+    if not is_optimizer and not isinstance(preset, (str, os.PathLike)):
+        raise PresetError(
+            "What is uploaded must be a LearnedOptimizer, or the folder or the "
+            f"name of a preset. Received: a {type(preset).__name__}. Pass "
+            "keras_l2l.LearnedOptimizer(rule=...) with the rule or the preset."
+        )
     with tempfile.TemporaryDirectory() as temporary:
         contents, source = {}, preset
-        if hasattr(preset, "save_to_preset"):
+        if is_optimizer:
             source, folder = preset.preset, pathlib.Path(temporary) / "preset"
             preset.save_to_preset(folder)
             preset = folder
@@ -72,15 +82,16 @@ def upload_preset(
         loaded = preset_lib.load_preset(preset)
         contents = {**contents, **preset_lib.read_files(preset)[1]}
         card = _card(contents.get(_CARD, b"{}"), source)
-        uri, keep = hub.create(uri), ()
+        uri = hub.create(uri)
         if _README not in contents:
-            contents[_README] = _readme(uri, loaded, card).encode()
-            keep = (_README,)
+            written = hub.read(uri, (), (_README,)).get(_README, b"")
+            page = _readme(uri, loaded, card).encode()
+            contents[_README] = written if _is_edited(written) else page
         folder = pathlib.Path(temporary) / "upload"
         folder.mkdir()
         for name, content in contents.items():
             (folder / name).write_bytes(content)
-        hub.upload(uri, folder, keep)
+        hub.upload(uri, folder, stale=(_CARD,))
         return uri
 
 
@@ -89,7 +100,7 @@ def _card(content, preset):
         return files.from_json(content, _CARD)
     except ValueError as error:
         raise PresetError(
-            f"{error}, in {preset}. Mend the file, or remove it."
+            f"{error}, in {preset}. Fix the file, or remove it."
         ) from None
 
 
@@ -116,7 +127,7 @@ def _readme(uri, preset, card):
             "| task | steps | optimizer | learning rate | final loss |",
             *("| --- | --- | --- | --- | --- |", *rows, ""),
         ]
-    return "\n".join(
+    page = "\n".join(
         [
             *("---", *metadata, "---", ""),
             *(f"# {uri.rpartition('://')[2]}", ""),
@@ -127,9 +138,20 @@ def _readme(uri, preset, card):
             *("```", ""),
             *(f"- **{title}:** {text}" for title, text in about.items()),
             *("", *rows),
-            "Written by `keras_l2l.upload_preset`.\n",
         ]
     )
+    return page + _END.format(_digest(page))
+
+
+def _digest(page):
+    return hashlib.sha256(page.encode()).hexdigest()
+
+
+def _is_edited(content):
+    """Returns whether a page is another than `_readme` has written."""
+    page = content.decode(errors="replace")
+    start, _, _ = page.rpartition(_END[: _END.index("{")])
+    return bool(page) and page != start + _END.format(_digest(start))
 
 
 def _tuned(result):

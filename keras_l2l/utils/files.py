@@ -23,8 +23,8 @@ def require_empty(directory):
     if directory.is_file() or (directory.is_dir() and any(directory.iterdir())):
         raise FileExistsError(
             "The output folder must be new or empty. Received: "
-            f"{str(directory)!r}, which holds something. Choose another "
-            "folder, or move that one away first."
+            f"{str(directory)!r}, which is not empty. Choose another folder, "
+            "or move that one away first."
         )
     return directory
 

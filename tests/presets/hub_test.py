@@ -217,16 +217,36 @@ def test_an_optimizer_of_a_folder_has_no_card_of_another(
 
 def test_a_damaged_card_is_named(hubs, folder):
     (folder / "card.json").write_text("{")
-    with pytest.raises(presets.PresetError, match="card.json.*JSON.*Mend") as e:
+    with pytest.raises(presets.PresetError, match="card.json.*JSON.*Fix") as e:
         keras_l2l.upload_preset(URIS["hf"], folder)
     assert str(folder) in str(e.value) and not hubs.requests
 
 
-def test_a_readme_of_the_user_is_kept(hubs, folder):
+@pytest.mark.parametrize("scheme", URIS)
+def test_a_page_of_an_earlier_preset_is_replaced(hubs, scheme):
+    keras_l2l.upload_preset(URIS[scheme], "l2l_digits_mlp")
+    own = keras_l2l.LearnedOptimizer(rule=keras_l2l.rules.Adam())
+    keras_l2l.upload_preset(URIS[scheme], own)
+    found = repo(hubs, scheme, version=2)
+    assert {*found} == FILES | {"README.md"}
+    metadata, text = metadata_of(found["README.md"])
+    assert "license" not in metadata
+    assert "`Adam`" in text and "LSTM" not in text
+
+
+@pytest.mark.parametrize("scheme", URIS)
+def test_a_readme_of_the_user_is_kept(hubs, folder, scheme):
+    keras_l2l.upload_preset(URIS[scheme], folder)
+    page = repo(hubs, scheme)["README.md"]
+    for edited in (b"---\n---\nwritten there", page.replace(b"#", b"# The")):
+        # On Kaggle each version is a repository.
+        [*hubs.repos.values()][-1]["README.md"] = edited
+        keras_l2l.upload_preset(URIS[scheme], folder)
+        assert [*hubs.repos.values()][-1]["README.md"] == edited
+
+
+def test_a_readme_of_the_folder_is_the_page(hubs, folder):
     keras_l2l.upload_preset(URIS["hf"], folder)
-    repo(hubs, "hf")["README.md"] = b"---\n---\nedited there"
-    keras_l2l.upload_preset(URIS["hf"], folder)
-    assert repo(hubs, "hf")["README.md"].endswith(b"edited there")
     (folder / "README.md").write_text("Plain text, edited here")
     keras_l2l.upload_preset(URIS["hf"], folder)
     assert repo(hubs, "hf")["README.md"].endswith(b"edited here")
@@ -257,6 +277,8 @@ def test_wrong_uris_of_uploads_are_refused(hubs, uri):
     # The arguments in the wrong order.
     with pytest.raises(presets.PresetError, match="on a hub must be hf://"):
         keras_l2l.upload_preset(PRESET, URIS["hf"])
+    with pytest.raises(presets.PresetError, match="must be a LearnedOptim"):
+        keras_l2l.upload_preset(URIS["hf"], keras_l2l.rules.Adam())
     assert not hubs.requests
 
 
