@@ -31,6 +31,11 @@ def main(arguments=None):
             values.run(values)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(
+            "\nStopped. With --output_dir, the same command continues after "
+            "the last run that was complete."
+        )
 
 
 def _parser():
@@ -56,7 +61,7 @@ def _parser():
             f"--{name}", type=int, default=default, help=f"({default})"
         )
     compare.add_argument(
-        "--output_dir", help="folder of the runs, with which to go on"
+        "--output_dir", help="folder for the runs; the same one continues them"
     )
     compare.add_argument("--figure", help="file of the figure to write")
     for name in _SCRIPTS:
@@ -65,16 +70,15 @@ def _parser():
 
 
 def _compare(values):
-    if values.figure is not None and pathlib.Path(values.figure).exists():
-        raise ValueError(
-            f"--figure must be a new file. Received: {values.figure}."
-        )
     try:
         backends.require_tensorflow("keras-l2l compare")
     except RuntimeError as error:
         raise ValueError(error) from None
+    from keras_l2l.evaluation import plots
     from keras_l2l.evaluation.compare import compare
 
+    if values.figure is not None:
+        plots.new_figure(values.figure)
     loss = _found(values.loss) if ":" in values.loss else values.loss
     validation_data = values.validation_data
     result = compare(

@@ -69,6 +69,25 @@ def test_what_cannot_be_found(here, model):
         )
 
 
+def interrupted(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "flag, message",
+    [
+        ("--figure=a.xyz", "format of matplotlib.*Pass one of"),
+        ("--figure=users_model.py", "file must be new"),
+        ("--seeds=1", "the same command continues"),
+    ],
+)
+def test_before_and_while_it_runs(here, monkeypatch, flag, message):
+    monkeypatch.setattr("keras_l2l.evaluation.compare.compare", interrupted)
+    arguments = ["--model=users_model:make_model", "--loss=mse", flag]
+    with pytest.raises(SystemExit, match=message):
+        command.main(["compare", *arguments, "--data=users_model:data"])
+
+
 def test_scripts_need_a_clone(here, monkeypatch):
     with pytest.raises(SystemExit, match="in a clone of the repository"):
         command.main(["meta-train", "--task=mlp"])

@@ -90,6 +90,7 @@ assert first.history["validation"] == again.history["validation"]
 for name in ("config.json", "preset", "history.json", "logs", "checkpoints"):
     assert pathlib.Path("runs/mine", name).exists()
 assert again.history["meta_loss"] == result.history["meta_loss"]
+assert pathlib.Path("runs/fine_tuned/preset").is_dir()
 for curves in (learned, adam):
     assert curves[:, -1].mean() < curves[:, 0].mean()
 """,

@@ -24,17 +24,20 @@ def draw(history, path=None):
     steps, variables = history["step"], history["variables"]
     if not steps:
         raise ValueError(
-            "Something must have been measured before it is drawn. Received: "
-            "a monitor without a measurement. Pass it to `fit` in `callbacks`."
+            "A monitor must have measured a step before it is drawn. Received: "
+            "one without a measurement. Pass it to `fit` in `callbacks`."
         )
     figure = matplotlib.figure.Figure(figsize=(9, 6), layout="constrained")
     ratios, shares = figure.subplots(
         2, sharex=True, gridspec_kw={"height_ratios": (3, 1)}
     )
+    skipped = history["skipped_steps"][-1]
     for i, (name, measured) in enumerate(variables.items()):
         color = f"C{i % _COLORS}"
         if not np.any(measured["update_ratio"]):
-            name = f"{name} (does not move)"
+            is_zero = not np.any(measured["adam_rms"]) and not skipped
+            why = "gradients of 0" if is_zero else "no finite gradients"
+            name = f"{name} (does not move: {why})"
         for key, style, label in (
             ("update_ratio", "o-", name),
             ("adam_ratio", ":", None),
@@ -48,7 +51,10 @@ def draw(history, path=None):
         shares.plot(steps, measured["masked"], "o-", color=color, markersize=3)
     ratios.set_yscale("log")
     ratios.set_ylabel("update / parameter")
-    ratios.set_title("Root mean squares by step; dotted: Adam's, at 0.001")
+    title = "Root mean squares by step; dotted: Adam's, at 0.001"
+    if skipped:
+        title += f"\nSteps with NaN or infinite gradients: {skipped}"
+    ratios.set_title(title)
     ratios.legend(
         frameon=False,
         fontsize="x-small",

@@ -1,5 +1,6 @@
 """Logs for TensorBoard, on every backend."""
 
+import os
 import time
 
 
@@ -11,11 +12,13 @@ class Logs:
 
     Raises:
         ImportError: without the package tensorboard.
+        TypeError: if `log_dir` is not a path.
     """
 
     def __init__(self, log_dir):
         self._log_dir, self._writer = log_dir, None
         if log_dir is not None:
+            self._log_dir = os.fspath(log_dir)
             _tensorboard()
 
     def write(self, name, values, step):
@@ -30,7 +33,7 @@ class Logs:
             return
         writers, events, summaries = _tensorboard()
         if self._writer is None:
-            self._writer = writers.EventFileWriter(str(self._log_dir))
+            self._writer = writers.EventFileWriter(self._log_dir)
         found = [
             summaries.Summary.Value(
                 tag=key if name is None else f"{key}/{name}", simple_value=value

@@ -22,7 +22,8 @@ class UpdateMonitor(keras.callbacks.Callback):
 
     It shows which variables do not move, or move too fast: a ratio of update
     to parameter of 1e-3 is usual, and Adam's with the same gradients stands
-    beside it. The first step of a `fit` is measured, then one in `interval`.
+    beside it. The first step of a `fit` is measured, then one in `interval`;
+    with `steps_per_execution`, the last such step of each execution.
 
     Every step follows Adam's moments of the gradients since `fit` began, which
     take 8 bytes per parameter. Nothing is computed in a `fit` without it.
@@ -144,9 +145,9 @@ class UpdateMonitor(keras.callbacks.Callback):
         found = wrappers.within(self.model.optimizer, LearnedOptimizer)
         if len(found) != 1:
             raise ValueError(
-                "With UpdateMonitor, the model's optimizer must be a "
-                "LearnedOptimizer or hold exactly one. Received: "
-                f"{self.model.optimizer!r}, which holds {len(found)}. Leave "
+                "With UpdateMonitor, the model's optimizer must be or contain "
+                "exactly one LearnedOptimizer. Received: "
+                f"{self.model.optimizer!r}, with {len(found)} of them. Leave "
                 "the callback out."
             )
         (optimizer,) = found

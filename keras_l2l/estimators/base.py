@@ -94,7 +94,9 @@ class GradientEstimator(Options):
         if not isinstance(rule, UpdateRule):
             raise ValueError(
                 "`rule` must be a keras_l2l.UpdateRule. Received: "
-                f"rule={checks.shown(rule)} (of type {type(rule).__name__})."
+                f"rule={checks.shown(rule)} (of type {type(rule).__name__}). "
+                "Pass an instance, such as keras_l2l.MLPRule(); of a preset, "
+                "its `rule` and its `meta_params`."
             )
         check_task(task)
         horizon = checks.require_int("horizon", horizon)

@@ -82,7 +82,7 @@ def compare(
             left.
 
     Returns:
-        `keras_l2l.evaluation.compared.Compared`, with `table()`, `plot()` and
+        `keras_l2l.evaluation.Compared`, with `table()`, `plot()` and
         `save()`. Printed, it says in one sentence which optimizer is best, and
         whether the intervals overlap.
 
@@ -138,23 +138,13 @@ def _checked(steps, seeds):
     steps = checks.require_int("steps", steps)
     if steps < 2:
         raise ValueError(f"`steps` must be at least 2. Received: steps={steps}")
-    if checks.is_int(seeds):
-        raise ValueError(
-            "`seeds` must be a list or range of ints. Received: "
-            f"seeds={seeds}. Pass range({seeds})."
-        )
-    seeds = list(seeds)
-    if not seeds or not all(map(checks.is_int, seeds)):
-        raise ValueError(
-            "`seeds` must be ints, at least one. Received: "
-            f"seeds={checks.shown(seeds)}. Pass range(3), for example."
-        )
+    seeds = checks.require_seeds("seeds", seeds)
     if len(set(seeds)) < len(seeds):
         raise ValueError(
             "`seeds` must differ, or an interval would be of no use. "
             f"Received: seeds={checks.shown(seeds)}. Pass each once."
         )
-    return steps, [int(seed) for seed in seeds]
+    return steps, seeds
 
 
 def _check_forms(optimizers, metrics, validation_data):
@@ -201,13 +191,19 @@ def _makers(optimizers, steps, steps_per_epoch):
             f"AdamW {rate:g}": functools.partial(_adamw, rate, steps)
             for rate in RATES
         },
-        **(optimizers or {}),
     }
+    for name, make in (optimizers or {}).items():
+        if make is None and name not in makers:
+            raise ValueError(
+                "`None` must stand for an optimizer that is there. Received: "
+                f"{name!r}. Those are {', '.join(makers)}."
+            )
+    makers |= optimizers or {}
     makers = {name: make for name, make in makers.items() if make is not None}
     if not makers:
         raise ValueError(
             "An optimizer must be left to compare. Received: None for each of "
-            f"{', '.join(optimizers)}. Leave one of them out of `optimizers`."
+            f"{', '.join(optimizers)}. Pass `None` for fewer of them."
         )
     for name, make in makers.items():
         require_function(make, f"optimizers[{name!r}]")

@@ -131,7 +131,7 @@ def tune_learning_rate(
     )
 
 
-def _tune(trainer, make_optimizer, split, seeds, learning_rates):
+def _tune(trainer, make_optimizer, split, seeds, learning_rates, whose=""):
     """Computes `tune_learning_rate` with a `Trainer`."""
     require_function(make_optimizer)
     curves = np.stack(
@@ -154,7 +154,7 @@ def _tune(trainer, make_optimizer, split, seeds, learning_rates):
             )
         if index in (0, len(scores) - 1):
             warnings.warn(
-                f"The best learning rate for {criterion}, "
+                f"The best learning rate{whose} for {criterion}, "
                 f"{learning_rates[index]}, is at the edge of the grid: a "
                 "better one may lie outside. Widen `learning_rates`.",
                 stacklevel=3,
@@ -215,15 +215,14 @@ def evaluate(
         ValueError: if the baselines would be tuned on reported runs, or
             `earlier` is of another comparison.
     """
-    if split == tuning_split and set(seeds) & set(tuning_seeds):
-        raise ValueError(
-            "Baselines must be tuned on seeds that are not reported. "
-            f"Received: {checks.shown(sorted(set(seeds) & set(tuning_seeds)))} "
-            f"in both, on the split {split!r}. Use another tuning split or "
-            "other seeds."
-        )
+    seeds = checks.require_seeds("seeds", seeds)
+    tuning_seeds = checks.require_seeds("tuning_seeds", tuning_seeds)
+    if split == tuning_split:
+        _require_other(seeds, tuning_seeds, split)
     if not isinstance(learned, dict):
         learned = {"learned": learned}
+    for name, make in learned.items():
+        require_function(make, name)
     if baselines is None:
         baselines = BASELINES
     kept = [] if earlier is None else earlier["results"]
@@ -244,9 +243,9 @@ def evaluate(
         "task_config": json_able(task.get_config()),
         "horizon": horizon,
         "split": split,
-        "seeds": list(seeds),
+        "seeds": seeds,
         "tuning_split": tuning_split,
-        "tuning_seeds": list(tuning_seeds),
+        "tuning_seeds": tuning_seeds,
         "learning_rates": list(learning_rates),
         **({} if block == 1 else {"block": block}),
         "versions": versions(),
@@ -275,6 +274,16 @@ def evaluate(
     }
 
 
+def _require_other(seeds, tuning_seeds, split):
+    both = sorted(set(seeds) & set(tuning_seeds))
+    if both:
+        raise ValueError(
+            "Baselines must be tuned on seeds that are not reported. "
+            f"Received: {checks.shown(both)} in both, on the split {split!r}. "
+            "Use another tuning split or other seeds."
+        )
+
+
 def _baseline_results(trainer, baselines, comparison, progress):
     """Tunes the baselines, and returns the entries of their results."""
     results = []
@@ -285,6 +294,7 @@ def _baseline_results(trainer, baselines, comparison, progress):
             comparison["tuning_split"],
             comparison["tuning_seeds"],
             comparison["learning_rates"],
+            f" of {name}",
         )
         # One entry per learning rate: both criteria may choose the same.
         rates = dict.fromkeys(best.values())

@@ -11,6 +11,23 @@ from keras_l2l.evaluation.summary import thinned
 from keras_l2l.utils import files
 
 
+def new_figure(path):
+    """Returns the path of a figure to write, a `pathlib.Path`.
+
+    Raises:
+        FileExistsError: if the file exists.
+        ValueError: if the format is not one of matplotlib's.
+    """
+    path = files.require_new(path)
+    formats = matplotlib.figure.Figure().canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in formats:
+        raise ValueError(
+            "The suffix of a figure must be that of a format of matplotlib. "
+            f"Received: {str(path)!r}. Pass one of {', '.join(formats)}."
+        )
+    return path
+
+
 def plot_curves(evaluation, path):
     """Draws the training curves of an evaluation: means with 95 % bands.
 
@@ -28,7 +45,7 @@ def plot_curves(evaluation, path):
         ValueError: if `evaluation` is something else, or the format is not
             one of matplotlib's.
     """
-    path = files.require_new(path)
+    path = new_figure(path)
     missing = {"task", "horizon", "seeds", "results"} - set(evaluation)
     if missing:
         raise ValueError(
@@ -52,6 +69,8 @@ def plot_curves(evaluation, path):
         losses = thinned(result["losses"])
         low, high = thinned(result["losses_ci95"])
         if np.isfinite(losses).all():  # Bounds are NaN for a single seed.
+            # A bound below 0 has no place on the axis.
+            low = np.where(low > 0, low, losses)
             limits.append(np.nanmin([losses, low]) / 1.5)
             limits.append(np.nanmax([losses, high]) * 1.5)
         else:
@@ -105,15 +124,17 @@ def plot_compared(steps, curves, path=None):
         ValueError: if the format is not one of matplotlib's.
     """
     if path is not None:
-        path = files.require_new(path)
+        path = new_figure(path)
     figure = matplotlib.figure.Figure(figsize=(10, 4.5), layout="constrained")
     by_step, by_time = figure.subplots(1, 2, sharey=True)
+    lowest = []
     for i, (name, found) in enumerate(curves.items()):
         for axes, x in ((by_step, steps), (by_time, found["seconds"])):
             for kind, style in (("validation", "-"), ("training", ":")):
                 losses = np.array(found[kind]["losses"], dtype=float)
                 losses[~np.isfinite(losses)] = np.nan
                 low, high = found[kind]["losses_ci95"]
+                lowest += losses[losses > 0].tolist()
                 axes.plot(
                     *(x, losses, style),
                     color=f"C{i}",
@@ -123,6 +144,9 @@ def plot_compared(steps, curves, path=None):
                     x, low, high, color=f"C{i}", alpha=0.15, linewidth=0
                 )
     by_step.set_yscale("log")
+    if lowest:
+        # Of few seeds, an interval may reach below 0.
+        by_step.set_ylim(bottom=min(lowest) / 2)
     by_step.set_ylabel("validation loss (dotted: training loss)")
     by_step.set_xlabel("step")
     by_time.set_xlabel("seconds of training, without compilation")
@@ -147,7 +171,7 @@ def plot_frameworks(benchmark, path):
         ValueError: if `benchmark` is something else, or the format is not
             one of matplotlib's.
     """
-    path = files.require_new(path)
+    path = new_figure(path)
     _require_benchmark(benchmark, "frameworks")
     rows = benchmark["rows"]
     figure, axes = _figure(height=0.4 * len(rows) + 1)
@@ -181,7 +205,7 @@ def plot_updates(analysis, path):
         FileExistsError: if the file exists.
         ValueError: if the format is not one of matplotlib's.
     """
-    path = files.require_new(path)
+    path = new_figure(path)
     rows, columns = len(analysis["coordinates"]), len(analysis["steps"])
     figure = matplotlib.figure.Figure(
         figsize=(2.6 * columns, 2.4 * rows), layout="constrained"
@@ -233,7 +257,7 @@ def plot_meta_training(history, path):
         ValueError: if `history` is something else, or the format is not one
             of matplotlib's.
     """
-    path = files.require_new(path)
+    path = new_figure(path)
     missing = {"validation", "seconds"} - set(history)
     if missing:
         raise ValueError(
@@ -268,7 +292,7 @@ def plot_pictures(pictures, path):
         FileExistsError: if the file exists.
         ValueError: if the format is not one of matplotlib's.
     """
-    path = files.require_new(path)
+    path = new_figure(path)
     rows, columns = len(pictures["content"]), len(pictures)
     figure = matplotlib.figure.Figure(
         figsize=(1.5 * columns, 1.5 * rows + 0.3), layout="constrained"

@@ -110,12 +110,9 @@ class Trainer:
             `Trained`, with the losses since then. It must be exhausted before
             the next. The seconds of what is traced include tracing.
         """
-        if len(seeds) == 0:
-            raise ValueError(
-                f"There must be seeds. Received: seeds={checks.shown(seeds)}"
-            )
         seeds = [
-            tf.constant(split_seed(split, int(s)), tf.int64) for s in seeds
+            tf.constant(split_seed(split, seed), tf.int64)
+            for seed in checks.require_seeds("seeds", seeds)
         ]
         optimizer = new_optimizer(make_optimizer)
         variables = self._task.variables()

@@ -45,11 +45,17 @@ class MetaTrainingResult(typing.NamedTuple):
     history: dict
 
     def __repr__(self):
-        losses = [v["final_loss"] for v in self.history["validation"]]
+        validations = self.history["validation"]
+        best = min(
+            validations,
+            key=lambda v: v["final_loss"],
+            default={"meta_step": None, "final_loss": math.nan},
+        )
         return (
             f"MetaTrainingResult(meta_steps={len(self.history['meta_loss'])}, "
-            f"validations={len(losses)}, "
-            f"best_final_loss={min(losses, default=math.nan):.4g})"
+            f"validations={len(validations)}, "
+            f"best_final_loss={best['final_loss']:.4g}, "
+            f"at_meta_step={best['meta_step']})"
         )
 
 
@@ -98,7 +104,8 @@ def meta_train(
         horizon: Int, inner steps in an episode, a multiple of the estimator's
             `unroll_length`.
         meta_steps: Int, number of meta-steps.
-        meta_batch_size: Int, episodes that run side by side.
+        meta_batch_size: Int, episodes that run side by side, a multiple of the
+            number of tasks.
         seed: Int >= 0; the whole run is repeatable from it.
         estimator: How meta-gradients are estimated: one of
             `keras_l2l.estimators`, with its `unroll_length`.

@@ -45,6 +45,12 @@ def open_folder(directory, config, resume):
             # Of a run killed at its very start; else it is not a run's.
             if all(name.startswith(files.UNFINISHED) for name in names):
                 files.remove_unfinished(directory)
+        if path.exists():
+            raise FileExistsError(
+                "The output folder must be new or empty. Received: "
+                f"{str(directory)!r}, which holds a run. Pass resume=True to "
+                "continue it, or choose another folder."
+            )
         files.require_empty(directory)
         files.write_json(path, config)
         return directory

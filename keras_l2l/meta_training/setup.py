@@ -62,5 +62,5 @@ def _require_multiple(name, value, divisor, what):
     if value % divisor:
         raise ValueError(
             f"`{name}` must be a multiple of {what}, {divisor}. Received: "
-            f"{name}={value}."
+            f"{name}={value}. Pass {name}={-(-value // divisor) * divisor}."
         )

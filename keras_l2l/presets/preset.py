@@ -373,8 +373,8 @@ def _find(name_or_dir):
         if (directory.parent / "checkpoints").is_dir():
             raise PresetError(
                 "A meta-training must end before it has a preset. Received: "
-                f"{name_or_dir!r}, of a run that was stopped. Repeat the call with "
-                "resume=True."
+                f"{name_or_dir!r}, of a run that was stopped. Repeat the call "
+                "with resume=True."
             )
     raise PresetError(
         "A preset must be one of this package, a preset folder, "

@@ -79,6 +79,30 @@ def require_int(name, value, minimum=1, maximum=2**31 - 1):
     return value
 
 
+def require_seeds(name, seeds):
+    """Returns a list of ints, or raises unless they are ints.
+
+    Args:
+        name: String, the argument's name.
+        seeds: What was received.
+
+    Raises:
+        ValueError: otherwise, or if there is none.
+    """
+    if is_int(seeds):
+        raise ValueError(
+            f"`{name}` must be a list or range of ints. Received: "
+            f"{name}={seeds}. Pass range({seeds})."
+        )
+    seeds = list(seeds)
+    if not seeds or not all(map(is_int, seeds)):
+        raise ValueError(
+            f"`{name}` must be ints, at least one. Received: "
+            f"{name}={shown(seeds)}. Pass range(3), for example."
+        )
+    return list(map(int, seeds))
+
+
 def require_positive(name, value):
     """Returns a number, or raises unless it is finite and above 0.
 

@@ -144,7 +144,8 @@ def test_a_dead_layer_is_seen(rule, tmp_path):
         assert set(measured["masked"]) == {1.0}
         assert set(measured["update_ratio"]) == {0.0}
     labels = [line.get_label() for line in monitor.plot().axes[0].lines]
-    assert sum("does not move" in label for label in labels) == 3
+    why = "does not move: gradients of 0"
+    assert sum(why in label for label in labels) == 3
 
 
 def test_skipped_steps_and_a_guard():
@@ -201,7 +202,7 @@ def test_what_it_writes_and_draws(tmp_path):
     from tensorboard.backend.event_processing import event_accumulator
 
     monitor = keras_l2l.callbacks.UpdateMonitor(5, tmp_path / "logs")
-    with pytest.raises(ValueError, match="must have been measured"):
+    with pytest.raises(ValueError, match="must have measured"):
         monitor.plot()
     model = dense_model(keras_l2l.LearnedOptimizer(rule=rules.SGD(0.01)))
     fit(model, monitor)
@@ -225,7 +226,7 @@ def test_what_it_writes_and_draws(tmp_path):
 
 
 def test_another_optimizer_is_refused():
-    with pytest.raises(ValueError, match="must be a LearnedOptimizer"):
+    with pytest.raises(ValueError, match="exactly one LearnedOptimizer"):
         fit(dense_model("adam"), keras_l2l.callbacks.UpdateMonitor())
     with pytest.raises(ValueError, match="`interval` must be an int"):
         keras_l2l.callbacks.UpdateMonitor(0)

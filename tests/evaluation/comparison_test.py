@@ -306,7 +306,8 @@ def test_loss_has_a_gradient_only_in_the_parameters_it_uses():
     [
         ((SGD, "digits", 3, "test", [0]), "`task` must be"),
         ((SGD, QUADRATICS, 0, "test", [0]), "`horizon` must be"),
-        ((SGD, QUADRATICS, 3, "test", []), "There must be seeds"),
+        ((SGD, QUADRATICS, 3, "test", []), "ints, at least one"),
+        ((SGD, QUADRATICS, 3, "test", 4), r"Pass range\(4\)"),
         ((SGD, QUADRATICS, 3, "valid", [0]), "train, meta_valid, test"),
         ((lambda: "adam", QUADRATICS, 3, "test", [0]), "must return a new"),
         (("adam", QUADRATICS, 3, "test", [0]), "must be a function"),
@@ -321,6 +322,8 @@ def test_bad_arguments(arguments, message):
 def test_what_is_tuned_must_be_a_function():
     with pytest.raises(ValueError, match="must be a function"):
         evaluation.tune_learning_rate("adam", QUADRATICS, 3)
+    with pytest.raises(ValueError, match="`learned` must be a function"):
+        evaluation.evaluate("runs/mine/preset", QUADRATICS, 3)
 
 
 def test_losses_of_blocks_are_means():

@@ -1,9 +1,9 @@
 """Statistics and tables of `train.suite`."""
 
 import numpy as np
-import scipy.stats
 import tabulate
 
+from keras_l2l.evaluation.summary import half_ci95
 from keras_l2l.utils.divergence import inf_if_diverged
 from train.suite import opponents
 
@@ -290,11 +290,9 @@ def _losses(runs):
 
 
 def _mean_ci95(values):
-    """Returns a mean, and half of its 95 % interval by Student's t."""
-    if len(values) == 1 or not np.isfinite(values).all():
-        return float(np.mean(values)), None
-    half = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
-    return float(np.mean(values)), float(half)
+    """Returns a mean, and half of its 95 % interval or `None`."""
+    half = float(half_ci95(values))
+    return float(np.mean(values)), None if np.isnan(half) else half
 
 
 def _steps_to(target, runs):
