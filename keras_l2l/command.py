@@ -44,7 +44,9 @@ def _parser():
     presets = commands.add_parser("presets", help="the presets of the package")
     presets.set_defaults(run=lambda values: print(shipped()))
     compare = commands.add_parser(
-        "compare", help="does a learned optimizer pay for your model?"
+        "compare",
+        help="does a learned optimizer pay for your model?",
+        allow_abbrev=False,
     )
     compare.set_defaults(run=_compare)
     for name, meaning in {
@@ -105,13 +107,17 @@ def _data(name):
 def _found(name):
     """Returns the object that `module:name` names."""
     module, _, attribute = name.partition(":")
+    why = "no name after the module"
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = importlib.import_module(module)
+        if attribute:
+            return getattr(found, attribute)
     except (AttributeError, ModuleNotFoundError, ValueError) as error:
-        raise ValueError(
-            "An object must be given as module:name, of a module that can be "
-            f"imported in this folder. Received: {name} ({error})."
-        ) from error
+        why = error
+    raise ValueError(
+        "An object must be given as module:name, of a module that can be "
+        f"imported in this folder. Received: {name} ({why})."
+    )
 
 
 def _module(name):

@@ -99,7 +99,7 @@ class Recorder:
         """Records a `MetaStep`.
 
         Raises:
-            ValueError: if it was to take the logarithm of a negative loss.
+            ValueError: if it had to take the logarithm of a negative loss.
         """
         if self._geometric and result.meta_loss == -np.inf:
             meta_loss.refuse_negative(f"-{meta_loss.SMALLEST} or less")

@@ -43,8 +43,8 @@ class TrainingLength(keras.callbacks.Callback):
         )
         if not self._optimizers:
             raise ValueError(
-                "With TrainingLength, the model's optimizer must be a "
-                "LearnedOptimizer or hold one. Received: "
+                "With TrainingLength, the model's optimizer must be or contain "
+                "a LearnedOptimizer. Received: "
                 f"{self.model.optimizer!r}. Leave the callback out."
             )
         if self.params["steps"] is None:

@@ -160,8 +160,8 @@ class MomentumMixture(blockwise.BlockwiseRule):
             if steps <= self.num_steps:
                 return []
             return [
-                f"The training was to take {self.num_steps} steps, which are "
-                "over: those after them hardly change anything. To train on, "
+                f"The training was planned for {self.num_steps} steps, which "
+                "are over: further steps hardly change anything. To continue, "
                 "use fit(..., callbacks=[keras_l2l.TrainingLength()]), or "
                 "compile with a new LearnedOptimizer where num_steps was given "
                 "to this one or the model comes from a file."
