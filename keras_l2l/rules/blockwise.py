@@ -11,7 +11,8 @@ from keras import ops
 
 from keras_l2l.rules import base
 
-# Elements in a row of a joined array.
+# Elements in a row of a joined array. The layout of saved states depends on it,
+# and on which tensors are joined.
 _BLOCK = 64
 # Means over a large tensor are of a sample of about so many elements: the
 # error of normally distributed squares is about 1 %, and a pass over all would

@@ -40,6 +40,19 @@ def test_means_and_spread_are_of_each_tensor():
         np.testing.assert_array_equal(a, np.full(t.shape, mean))
 
 
+def test_layout_of_saved_states():
+    # A change needs a way to load the states that users have saved.
+    shapes = [(300, 1000), (1000,), (), (128, 255), (128, 2048)]
+    state = rules.MomentumMixture().init_state(shapes)
+    joined = {(16 + 1 + 510, 64), (3,)}
+    kinds = [{v.shape for v in part.values()} for part in state]
+    assert [{tuple(s) for s in kind} for kind in kinds] == [
+        joined,
+        {(300_000,), (1,)},
+        {(262_144,), (1,)},
+    ]
+
+
 def test_the_smallest_tensors_are_joined_as_long_as_they_fit():
     assert blockwise.groups([]) == []
     assert blockwise.groups([(784, 128), (128,), (128, 10), (10,)]) == [
