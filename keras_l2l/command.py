@@ -129,8 +129,8 @@ def _run_script(name, *flags):
     module = _module(name)
     if not pathlib.Path(f"{module.replace('.', '/')}.py").is_file():
         raise ValueError(
-            f"keras-l2l {name} must be run in a clone of the repository, whose "
-            f"{module} it is. Received: the folder {os.getcwd()}."
+            f"keras-l2l {name} must be run in a clone of the repository, where "
+            f"it runs {module}. Received: the folder {os.getcwd()}."
         )
     sys.argv = [f"keras-l2l {name}", *flags]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -171,7 +171,7 @@ def _check_forms(optimizers, metrics, validation_data):
         name = getattr(metric, "name", getattr(metric, "__name__", metric))
         if name == "loss" or name in summary.CRITERIA:
             raise ValueError(
-                "A metric must not be called as the losses of a comparison. "
+                "A metric must not have the name of one of the losses. "
                 f"Received: {name}. Give it another name."
             )
     if checks.is_number(validation_data):
@@ -195,15 +195,15 @@ def _makers(optimizers, steps, steps_per_epoch):
     for name, make in (optimizers or {}).items():
         if make is None and name not in makers:
             raise ValueError(
-                "`None` must stand for an optimizer that is there. Received: "
-                f"{name!r}. Those are {', '.join(makers)}."
+                "`None` must be given for one of the default optimizers. "
+                f"Received: {name!r}. They are {', '.join(makers)}."
             )
     makers |= optimizers or {}
     makers = {name: make for name, make in makers.items() if make is not None}
     if not makers:
         raise ValueError(
-            "An optimizer must be left to compare. Received: None for each of "
-            f"{', '.join(optimizers)}. Pass `None` for fewer of them."
+            "At least one optimizer must be left to compare. Received: None "
+            f"for each of {', '.join(optimizers)}. Pass `None` for fewer."
         )
     for name, make in makers.items():
         require_function(make, f"optimizers[{name!r}]")
@@ -289,9 +289,9 @@ class _Runs:
         }
         if different:
             raise ValueError(
-                "A comparison must go on as it began. Received: another value "
-                f"of {', '.join(sorted(different))} than in {path}. Choose "
-                "another `output_dir`."
+                "A comparison must continue with the same arguments. Received: "
+                f"another value of {', '.join(sorted(different))} than in "
+                f"{path}. Choose another `output_dir`."
             )
 
     def of(self, makers, seeds):
@@ -360,16 +360,17 @@ class _Runs:
         found = files.read_json(self._path(name, seed))
         if {*found} != {"name", "description", "run"}:
             raise ValueError(
-                "A file of a run must be as it was written. Received: another "
-                f"content of {self._path(name, seed)}. Delete it, so that the "
-                "run is made again."
+                "The file of a run must not be changed. Received: other "
+                f"content in {self._path(name, seed)}. Delete the file, so "
+                "that the run is repeated."
             )
         of_now = files.from_json(files.to_json(description), name)
         if (found["name"], found["description"]) != (name, of_now):
             raise ValueError(
-                "A comparison must go on with the same optimizers. Received: "
-                f"another for {name!r} than in {self._path(name, seed)}. Give "
-                "it another name, or choose another `output_dir`."
+                "A comparison must continue with the same optimizers. "
+                f"Received: another for {name!r} than in "
+                f"{self._path(name, seed)}. Give it another name, or choose "
+                "another `output_dir`."
             )
         return found["run"]
 

@@ -332,8 +332,8 @@ def _require_same(earlier, comparison):
     ]
     if different:
         raise ValueError(
-            "An earlier evaluation whose baselines are taken must be of the "
-            "same comparison. Received another: "
+            "An earlier evaluation whose baselines are reused must have the "
+            "same arguments. Received: "
             f"{checks.shortened('; '.join(different), 320)}. "
             "Evaluate without it."
         )

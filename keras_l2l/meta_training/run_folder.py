@@ -183,7 +183,7 @@ class SavedRun:
                 raise CheckpointError(
                     "A finished run must have its checkpoints. Received: "
                     f"{self._output_dir}, with a history.json but without a "
-                    "checkpoint. Bring them back, or choose another folder."
+                    "checkpoint. Restore them, or choose another folder."
                 )
             return found[1]["meta_step"] if found else 0
 
@@ -193,9 +193,9 @@ class SavedRun:
         arrays, progress = found or self._checkpoints.load(meta_step)
         if progress["configuration"] != self._digest:
             raise CheckpointError(
-                "A checkpoint must be of the run in whose folder it lies. "
-                f"Received: one of another in {self._output_dir}. Take it "
-                "away, or resume that run in its own folder."
+                "A checkpoint must belong to the run of its folder. Received: "
+                f"one of another run in {self._output_dir}. Move it away, or "
+                "resume that run in its own folder."
             )
         self.run.restore(arrays, progress["run"])
         self.recorder.history = progress["history"]
@@ -251,7 +251,7 @@ class SavedRun:
         self.save(meta_step)
         raise Interrupted(
             f"Stopped on request after {meta_step} meta-steps; all of them "
-            f"are in {self._output_dir}. Resume to go on from there.",
+            f"are in {self._output_dir}. Resume to continue from there.",
             signal_number or signal.SIGTERM,
         )
 

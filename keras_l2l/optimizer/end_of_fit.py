@@ -39,7 +39,7 @@ class EndOfFit:
             warnings.warn(
                 "This learned optimizer was meta-trained for the first "
                 f"{self._horizon} steps of a training, and has taken {steps}: "
-                "it may make a model worse. Look at the loss; go on with "
+                "it may make a model worse. Look at the loss; continue with "
                 "another optimizer after the start, or meta-train for a longer "
                 "horizon (train.meta_train --horizon).",
                 stacklevel=3,

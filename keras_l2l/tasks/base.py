@@ -152,7 +152,7 @@ class Task(TaskFamily):
             ValueError: by default, as `batches` may draw all examples.
         """
         raise ValueError(
-            "A task must hold examples out for a meta-loss of these. "
+            "With held_out=True, a task must hold examples out. "
             f"Received: task {self.name!r}. Pass held_out=False, or make it a "
             "keras_l2l.tasks.Varied task."
         )

@@ -148,8 +148,8 @@ class OwnLoss(ModelLoss):
         if self.loss is None and model.compiled:
             if given.keys() - {"optimizer"}:
                 raise ValueError(
-                    "A model that `make_model` compiles must be compiled with "
-                    f"all that belongs there. Received: {', '.join(given)}. "
+                    "Where `make_model` compiles the model, it must pass all "
+                    f"arguments of compile. Received: {', '.join(given)} here. "
                     "Pass them to compile, in `make_model`."
                 )
             model.optimizer = optimizer or model.optimizer

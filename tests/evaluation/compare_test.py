@@ -210,7 +210,7 @@ def test_it_goes_on_where_it_stopped(tmp_path, capsys):
     with pytest.raises(ValueError, match="another for 'a'"):
         compare({"a": sgd(0.2)}, seeds=[0], output_dir=folder, steps=4)
     (folder / "a-0.json").write_text("{}")
-    with pytest.raises(ValueError, match="a-0.json. Delete it"):
+    with pytest.raises(ValueError, match="a-0.json. Delete the file"):
         compare({"a": make}, seeds=[0], output_dir=folder, steps=4)
 
 
@@ -279,7 +279,7 @@ def test_validation_data_of_ones_own():
         ({"seeds": [1, 1]}, "must differ"),
         ({"optimizers": {3: keras.optimizers.SGD}}, "must be strings"),
         ({"optimizers": {}}, "left to compare"),
-        ({"optimizers": {"AdamW 1e-2": None}}, "Those are .*AdamW 0.01"),
+        ({"optimizers": {"AdamW 1e-2": None}}, "They are .*AdamW 0.01"),
         ({"metrics": [FINAL_LOSS]}, "another name"),
         ({"optimizers": {"a": 3}}, r"`optimizers\['a'\]` must be a function"),
         ({"metrics": "accuracy"}, r"Pass \['accuracy'\]"),

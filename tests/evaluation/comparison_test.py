@@ -138,7 +138,7 @@ def test_baselines_of_an_earlier_evaluation(monkeypatch):
         ("versions", None),
         ("block", 10),
     ):
-        with pytest.raises(ValueError, match=f"Received another: {name}: "):
+        with pytest.raises(ValueError, match=f"Received: {name}: "):
             evaluation.evaluate(
                 ADAM, **arguments, earlier={**earlier, name: value}
             )

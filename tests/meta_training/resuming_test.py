@@ -205,7 +205,7 @@ def test_a_finished_run_without_checkpoints_is_left_alone(
     folder = shutil.copytree(uninterrupted, tmp_path / "run")
     shutil.rmtree(folder / "checkpoints")
     before = sorted(path for path in folder.rglob("*") if path.is_file())
-    with pytest.raises(CheckpointError, match="Bring them back"):
+    with pytest.raises(CheckpointError, match="Restore them"):
         one_run.train(folder, **SHORT)
     after = sorted(path for path in folder.rglob("*") if path.is_file())
     assert after == before
