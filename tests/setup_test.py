@@ -3,6 +3,7 @@
 import pathlib
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -58,6 +59,35 @@ def test_a_wheel_is_small_and_typed(arguments, tmp_path):
             archive.write(file)
     assert 100_000 < wheel.stat().st_size < 1_000_000
     assert ROOT / "keras_l2l/py.typed" in files
+
+
+def test_scripts_run_where_a_wheel_is_installed(arguments, tmp_path):
+    places = arguments["package_dir"]
+    for package in arguments["packages"]:
+        path = package.replace(".", "/")
+        source = path
+        for name, folder in places.items():
+            source = source.replace(name.replace(".", "/"), folder)
+        for file in (ROOT / source).glob("*.py"):
+            installed = tmp_path / "site" / path / file.name
+            installed.parent.mkdir(parents=True, exist_ok=True)
+            installed.write_bytes(file.read_bytes())
+    weights = "keras_l2l/presets/weights"
+    shutil.copytree(ROOT / weights, tmp_path / "site" / weights)
+    command = tmp_path / "keras-l2l"
+    # A folder of the user, with a package of that name.
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/__init__.py").touch()
+    command.write_text("from keras_l2l import command; command.main()")
+    done = subprocess.run(
+        [sys.executable, command, "evaluate", "--task=nothing"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+    )
+    assert "flag --task=nothing: value should be one of" in done.stderr
+    assert str(ROOT) not in done.stderr
 
 
 def test_scripts_run_as_files(tmp_path):

@@ -1,5 +1,6 @@
 """Shared parts of the scripts: flags of tasks, and errors in one message."""
 
+import pathlib
 import re
 import shlex
 import signal
@@ -119,6 +120,8 @@ def _message(error):
 def _command():
     """Returns the command of this process, a list of strings."""
     spec = sys.modules["__main__"].__spec__
-    script = ["-m", spec.name] if spec else sys.argv[:1]
+    script = ["python", *(["-m", spec.name] if spec else sys.argv[:1])]
+    if pathlib.Path(sys.orig_argv[1]).name == "keras-l2l":
+        script = ["keras-l2l", sys.orig_argv[2]]
     flags_given = [flag for flag in sys.argv[1:] if flag != "--resume"]
-    return ["python", *script, *flags_given]
+    return [*script, *flags_given]
