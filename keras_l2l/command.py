@@ -33,9 +33,9 @@ def main(arguments=None):
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
         sys.exit(
-            "error: The packages of the extra `train` must be installed. "
-            f'Received: {error}. Run pip install "keras_l2l[train]", or in a '
-            'clone pip install ".[train]".'
+            "error: The packages that a command needs must be installed. "
+            f"Received: {error}. For those of keras_l2l itself, run pip "
+            'install "keras_l2l[train]", or in a clone pip install ".[train]".'
         )
     except KeyboardInterrupt:
         sys.exit(

@@ -70,8 +70,8 @@ def plot_curves(evaluation, path):
         low, high = thinned(result["losses_ci95"])
         if np.isfinite(losses).all():  # Bounds are NaN for a single seed.
             # A bound below 0 has no place on the axis.
-            low = np.where(low > 0, low, losses)
-            limits.append(np.nanmin([losses, low]) / 1.5)
+            shown = np.where(low > 0, low, losses)
+            limits.append(np.nanmin([losses, shown]) / 1.5)
             limits.append(np.nanmax([losses, high]) * 1.5)
         else:
             diverged = True
@@ -90,9 +90,11 @@ def plot_curves(evaluation, path):
             steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0
         )
     axes.set_yscale("log")
+    if limits:
+        axes.set_ylim(bottom=min(limits))
     if diverged and limits:
         # A diverging curve must not hide the others.
-        axes.set_ylim(min(limits), max(limits))
+        axes.set_ylim(top=max(limits))
     axes.set_xlim(0, evaluation["horizon"])
     axes.set_xlabel("step")
     axes.set_ylabel("loss" if block == 1 else f"loss, means of {block} steps")
