@@ -70,8 +70,7 @@ def plot_curves(evaluation, path):
         low, high = thinned(result["losses_ci95"])
         if np.isfinite(losses).all():  # Bounds are NaN for a single seed.
             # A bound below 0 has no place on the axis.
-            shown = np.where(low > 0, low, losses)
-            limits.append(np.nanmin([losses, shown]) / 1.5)
+            limits.append(np.nanmin(np.where(low > 0, low, losses)) / 1.5)
             limits.append(np.nanmax([losses, high]) * 1.5)
         else:
             diverged = True
