@@ -116,5 +116,5 @@ def test_update_monitor_watches_one():
     kernel, bias = monitor.history["variables"]
     assert kernel.endswith("a/kernel")
     assert bias.endswith("a/bias")
-    with pytest.raises(ValueError, match="exactly one.*holds 2"):
+    with pytest.raises(ValueError, match="exactly one.*with 2 of them"):
         fit(regression(multi(*sgd)), monitor)
