@@ -274,7 +274,10 @@ class BlockExecution(Execution):
         shared = programs.Programs(
             what, self.rule, self.storage.dtype, backends.writes_in_place()
         )
-        return shared.run(function, *args, jit_compile=self.rule.jit_compile)
+        # XLA compiles once for each device. That takes longer than all else in
+        # a test of replicas.
+        jit_compile = self.rule.jit_compile and not backends.has_cpu_replicas()
+        return shared.run(function, *args, jit_compile=jit_compile)
 
     def _sample_step(self, *args):
         *others, stored, blocks, inputs = args

@@ -291,6 +291,21 @@ def has_gpu():
     return bool(tf.config.list_logical_devices("GPU"))
 
 
+def has_cpu_replicas():
+    """Returns whether variables have replicas on several CPUs of a process.
+
+    This is how code for several devices is tested.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    if not tf.distribute.has_strategy():
+        return False
+    devices = tf.distribute.get_strategy().extended.worker_devices
+    return len(devices) > 1 and all("CPU" in device for device in devices)
+
+
 @functools.cache
 def has_xla():
     """Returns whether XLA is available to TensorFlow."""

@@ -15,6 +15,7 @@ import keras_l2l
 from keras_l2l import rules
 from keras_l2l.optimizer import programs
 from keras_l2l.rules import blockwise
+from keras_l2l.utils import backends
 
 pytest_plugins = ["counted_traces"]
 
@@ -74,6 +75,26 @@ def test_replicas_share_programs(strategy, traced):
         train(keras_l2l.LearnedOptimizer(rule=LSTM))
     train(keras_l2l.LearnedOptimizer(rule=LSTM))
     assert len(traced) == 1
+
+
+@pytest.mark.parametrize("on_cpus", [True, False])
+def test_replicas_on_cpus_do_not_wait_for_xla(
+    on_cpus, strategy, traced, monkeypatch
+):
+    if not on_cpus:
+        # As replicas on other devices.
+        monkeypatch.setattr(backends, "has_cpu_replicas", lambda: False)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        replicas = train(keras_l2l.LearnedOptimizer())
+    assert traced == [not on_cpus]
+    keras.utils.set_random_seed(0)
+    alone = train(keras_l2l.LearnedOptimizer())
+    assert traced == ([False, True] if on_cpus else [True])
+    for a, b in zip(
+        replicas.get_weights(), alone.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

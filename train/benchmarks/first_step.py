@@ -47,7 +47,8 @@ def first_step(repeats):
     imported everything; then the same once more.
     """
     rows = []
-    for network, replicas in [*((n, 1) for n in NETWORKS), ("mlp", 2)]:
+    models = [(network, 1) for network in NETWORKS]
+    for network, replicas in [*models, ("mlp", 2), ("conv", 2)]:
         row = {"network": network, "replicas": replicas}
         for name in OPTIMIZERS:
             measured = [
