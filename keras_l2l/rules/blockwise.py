@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_l2l.rules import base
+from keras_l2l.utils import backends
 
 # Elements in a row of a joined array. The layout of saved states depends on it,
 # and on which tensors are joined.
@@ -89,8 +90,7 @@ class Blocks(typing.NamedTuple):
         sums = ops.matmul(rows, ops.ones((width, 1), rows.dtype))
         sums = ops.reshape(sums, (len(arrays), total // len(arrays)))
         weights = ops.convert_to_tensor(self.weights, rows.dtype)
-        found = ops.matmul(sums, weights)
-        return [found[i] for i in range(len(arrays))]
+        return ops.unstack(ops.matmul(sums, weights))
 
     def spread(self, values):
         """Returns values of the tensors, to each of its rows.
@@ -101,7 +101,7 @@ class Blocks(typing.NamedTuple):
         """
         if self.tensor_of_row is None:
             return values()
-        return ops.take(values(), self.tensor_of_row)[:, None]
+        return _to_rows(values(), self.tensor_of_row)
 
 
 class _SampleBlocks(Blocks):
@@ -114,7 +114,7 @@ class _SampleBlocks(Blocks):
         self.kept.append(values())
         if self.tensor_of_row is None:
             return self.kept[-1]
-        return ops.take(self.kept[-1], self.tensor_of_sample_row)[:, None]
+        return _to_rows(self.kept[-1], self.tensor_of_sample_row)
 
 
 class _KeptBlocks(Blocks):
@@ -136,6 +136,10 @@ class _KeptBlocks(Blocks):
         return super().spread(lambda: kept)
 
 
+def _to_rows(values, tensor_of_row):
+    return ops.expand_dims(backends.gather(values, tensor_of_row), 1)
+
+
 def sampled(arrays, sample):
     """Returns a sample of a group's arrays, rows of the same lines of each.
 
@@ -151,8 +155,10 @@ def sampled(arrays, sample):
         if array is None or tuple(array.shape) != shape:
             return array
         size = math.prod(shape) // _LINE * _LINE
-        lines = ops.reshape(ops.reshape(array, (-1,))[:size], (-1, _LINE))
-        return ops.reshape(ops.take(lines, sample, axis=0), (-1, _BLOCK))
+        if size < math.prod(shape):
+            array = ops.reshape(array, (-1,))[:size]
+        lines = ops.reshape(array, (-1, _LINE))
+        return ops.reshape(backends.gather(lines, sample), (-1, _BLOCK))
 
     return keras.tree.map_structure(of_one, arrays)
 

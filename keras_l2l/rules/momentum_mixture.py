@@ -281,14 +281,18 @@ def _averages(decays, gradient, state, t):
     corrections = -ops.expm1(t * ops.log1p(-complements))
     factors = 1 / corrections
     is_first = state["square"] == 0
-    emas, unbias = {}, {}
-    for i, (name, value) in enumerate(values.items()):
+    emas = {}
+    for (name, value), correction, complement in zip(
+        values.items(),
+        ops.unstack(corrections),
+        ops.unstack(complements),
+        strict=True,
+    ):
         # The first gradient is its own average, whenever it comes, as that of
         # an embedding's row.
-        weight = ops.where(is_first, corrections[i], complements[i])
+        weight = ops.where(is_first, correction, complement)
         emas[name] = state[name] + weight * (value - state[name])
-        unbias[name] = factors[i]
-    return emas, unbias
+    return emas, dict(zip(values, ops.unstack(factors), strict=True))
 
 
 def _measure(blocks, gradient, param, state, moves, emas, unbias, root, t):
@@ -362,8 +366,9 @@ def _controls(weights, signals):
     told = {}
     # One product: XLA compiles each by itself.
     values = ops.matmul(ops.stack([weights[n] for n in _CONTROLS]), signals)
-    for i, (name, (_, reach)) in enumerate(_CONTROLS.items()):
-        value = values[i]
+    for (name, (_, reach)), value in zip(
+        _CONTROLS.items(), ops.unstack(values), strict=True
+    ):
         if reach is not None:
             center = weights[name][0]
             value = center + reach * ops.tanh((value - center) / reach)

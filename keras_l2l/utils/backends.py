@@ -159,6 +159,22 @@ def writes_in_place():
     return False
 
 
+def gather(tensor, indices):
+    """Returns the slices of a tensor's first axis with indices >= 0.
+
+    `ops.take` adds ten operations for negative ones, where it is not needed.
+    """
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            return tf.gather(tensor, indices)
+        case "torch":
+            indices = ops.convert_to_tensor(indices, "int32")
+            return tensor.index_select(0, indices)
+    return ops.take(tensor, indices, axis=0)
+
+
 def bitcast(tensor, dtype):
     """Returns the same bits as another dtype of the same size."""
     match keras.backend.backend():

@@ -91,9 +91,7 @@ def test_replicas_on_cpus_do_not_wait_for_xla(
     keras.utils.set_random_seed(0)
     alone = train(keras_l2l.LearnedOptimizer())
     assert traced == ([False, True] if on_cpus else [True])
-    for a, b in zip(
-        replicas.get_weights(), alone.get_weights(), strict=True
-    ):
+    for a, b in zip(replicas.get_weights(), alone.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
