@@ -5,6 +5,12 @@ from keras import ops
 
 from keras_l2l.utils import backends
 
+_MISSING = (
+    "The loss must be shown before each step, as it was before. Received: "
+    "none. Call optimizer.scale_loss(loss) in the function that calls "
+    "optimizer.apply."
+)
+
 
 class SeenLoss:
     """The loss of the gradients that are applied next.
@@ -65,6 +71,8 @@ class SeenLoss:
         Raises:
             ValueError: if it was shown elsewhere than the gradients are used,
                 or was not shown to a rule that needs it.
+            tf.errors.InvalidArgumentError: where a `tf.function` runs that was
+                traced with a loss from elsewhere, and none was shown.
         """
         if not self._uses_loss or not len(gradients):
             return None
@@ -85,9 +93,11 @@ class SeenLoss:
         )
 
     def _taken(self, gradients, iterations):
-        last = self._last.read()
+        last, is_certain = self._last.read(), self._last.is_of_this_graph()
         if last is None:
             return None
+        if backends.is_tracing() and not is_certain:
+            last = backends.checked(last, last[1] > 0, _MISSING)
         self._last.clear()
         if not backends.belong_together(last, gradients):
             raise ValueError(

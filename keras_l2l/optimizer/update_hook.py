@@ -156,9 +156,16 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
                 each variable; or an empty list.
         """
         for variable, replacement in zip(variables, replacements, strict=False):
-            if replacement is not None:
-                value = backends.read(variable)
-                self.assign(variable, updates.replace(value, replacement))
+            if replacement is None:
+                continue
+            held = [variable]
+            if self.use_ema:
+                # Or the average of what is replaced would come back.
+                averages = self._model_variables_moving_average
+                held.append(averages[self._get_variable_index(variable)])
+            for each in held:
+                value = updates.replace(backends.read(each), replacement)
+                self.assign(each, value)
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         if keras.backend.backend() == "tensorflow":

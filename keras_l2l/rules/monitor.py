@@ -42,15 +42,19 @@ def watch(inputs, state, patience):
         two scalar bool tensors, whether to keep the parameters and whether to
         hand over.
     """
-    before = state["monitor"]
+    before = _of_one_kind(inputs.loss is not None, state["monitor"])
     t = ops.cast(inputs.iteration, before["average"].dtype)
-    average, is_finite = _average(inputs, state)
+    average, is_finite = _average(inputs, before, state["last_updates"])
     waiting = ops.equal(before["handed_over"], 0)
     # At the first step nothing has been kept yet.
     starts = ops.equal(state["fallback"]["iteration"], 0)
-    good = ops.logical_and(
-        is_finite, _are_near(inputs.params, state["kept"]["params"])
-    )
+    kept = [
+        ops.where(starts, now, then)
+        for now, then in zip(
+            inputs.params, state["kept"]["params"], strict=True
+        )
+    ]
+    good = ops.logical_and(is_finite, _are_near(inputs.params, kept))
     unseen = ops.equal(before["seen"], 0)
     first = ops.where(unseen, average, before["first"])
     improved = ops.logical_or(unseen, average < before["lowest"])
@@ -78,18 +82,32 @@ def watch(inputs, state, patience):
         "bad": ops.where(waiting, bad, before["bad"]),
         "first": first,
         "lowest": ops.where(improved, average, before["lowest"]),
-        "seen": before["seen"] + ops.cast(is_finite, t.dtype),
+        "seen": before["seen"]
+        + (-1 if inputs.loss is None else 1) * ops.cast(is_finite, t.dtype),
         "since": since,
     }
     return monitor, keep, hand_over
 
 
-def _average(inputs, state):
+def _of_one_kind(has_loss, monitor):
+    """Returns the monitor, from the start on if losses come or go.
+
+    A sum of changes has nothing to do with a loss. `seen` is negative where
+    there is none.
+    """
+    other = monitor["seen"] < 0 if has_loss else monitor["seen"] > 0
+    restarted = ("average", "first", "lowest", "seen", "since")
+    return {
+        name: ops.where(other, 0 * value, value) if name in restarted else value
+        for name, value in monitor.items()
+    }
+
+
+def _average(inputs, before, last_updates):
     """Returns the average loss so far, and whether this loss is finite."""
-    before = state["monitor"]
     average, seen = before["average"], before["seen"]
     if inputs.loss is None:
-        change = half_of_change(inputs.gradients, state["last_updates"])
+        change = half_of_change(inputs.gradients, last_updates)
         finite = all_true(map(_is_somewhere_finite, inputs.gradients))
         return average + change, finite
     loss = ops.cast(inputs.loss, average.dtype)
@@ -122,7 +140,7 @@ def _is_somewhere_finite(gradient):
 
 def _are_near(params, kept):
     return all_true(
-        ops.abs(p) <= _FAR * ops.maximum(ops.abs(k), 1)
+        ops.abs(p) < _FAR * ops.maximum(ops.abs(k), 1)
         for p, k in zip(params, kept, strict=True)
     )
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import weakref
 
 import keras
 from keras import ops
@@ -216,6 +217,9 @@ class Holder:
 
     def __init__(self, shape):
         self._held, self._variable = None, None
+        # Where it was written last, and whether it was ever written in one
+        # graph and read in another. What is traced once runs unseen then.
+        self._graph, self._unseen = None, False
         if keras.backend.backend() == "tensorflow":
             self._variable = keras.Variable(
                 ops.zeros(shape),
@@ -230,25 +234,58 @@ class Holder:
         if self._variable is not None:
             # The tensor of a graph can't be used outside of it.
             self._held = True
+            self._graph = _graph()
             self._variable.assign(tensor)
 
     def clear(self):
-        """Holds nothing. Within a graph, `read` then returns zeros."""
-        if self._variable is None:
-            self._held = None
-        else:
+        """Holds nothing."""
+        if self._variable is not None:
+            # Replicas wait for each other here, and have all read it.
             self._variable.assign(ops.zeros_like(self._variable))
+        self._held = None
 
     def read(self):
-        """Returns the tensor, or `None`."""
-        if self._held is None or self._variable is None:
-            return self._held
-        import tensorflow as tf
+        """Returns the tensor, or `None`.
 
+        In a graph on TensorFlow the tensor is zeros where nothing is held by
+        then and this is not known yet.
+        """
+        if self._variable is None:
+            return self._held
         held = read(self._variable)
-        if tf.executing_eagerly() and not held.numpy().any():
-            return None
-        return held
+        if not is_tracing():
+            return held if held.numpy().any() else None
+        if self._held is not None and not self.is_of_this_graph():
+            self._unseen |= self._graph is not None
+        return None if self._held is None and not self._unseen else held
+
+    def is_of_this_graph(self):
+        """Returns whether it is held where it was written."""
+        if self._variable is None:
+            return True
+        return self._held is not None and self._graph == _graph()
+
+
+def _graph():
+    """Returns a reference to the graph that is traced, or `None`."""
+    if not is_tracing():
+        return None
+    import tensorflow as tf
+
+    return weakref.ref(tf.compat.v1.get_default_graph())
+
+
+def checked(tensor, condition, message):
+    """Returns a tensor, of a TensorFlow graph that raises unless a condition
+    holds.
+
+    Programs of XLA do not check it.
+    """
+    import tensorflow as tf
+
+    check = tf.debugging.Assert(condition, [message])
+    with tf.control_dependencies([check]):
+        return tf.identity(tensor)
 
 
 def shown(loss, show):
