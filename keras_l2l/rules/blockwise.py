@@ -26,6 +26,8 @@ _LARGE = 2 * _SAMPLE
 _JOINED = 2**18
 # Elements that a sample takes in a row: a whole line of the processor's cache.
 _LINE = 16
+# Stands for the elements of a tensor where all are known.
+_ALL = 1e30
 
 
 def groups(shapes):
@@ -63,6 +65,9 @@ class Blocks(typing.NamedTuple):
         sample: The indices of the lines of 16 elements that means are of, as
             many of each tensor as make whole rows; `None` for means of all.
         tensor_of_sample_row: As `tensor_of_row`, for the rows of the sample.
+        sampled: Of each tensor how many elements its means are of, `[tensors]`,
+            or a very large number if they are of all. Of a sparse tensor, such
+            as a large embedding, the sample may be one of zeros alone.
     """
 
     axes: typing.Any
@@ -73,6 +78,7 @@ class Blocks(typing.NamedTuple):
     tensor_of_row: typing.Any = None
     sample: typing.Any = None
     tensor_of_sample_row: typing.Any = None
+    sampled: typing.Any = None
 
     def means(self, *arrays):
         """Returns the means over each tensor, a list of tensors `[tensors]`.
@@ -208,11 +214,18 @@ class Joining:
             (len(shape), math.prod(shape[:-1]), math.prod(shape[-1:]))
             for shape in self.shapes
         ]
-        found = Blocks(*np.array(sizes, "float32").T, model_size)
+        sampled = [
+            _SAMPLE if rows * _BLOCK > _SAMPLE else _ALL for rows in self._rows
+        ]
+        found = Blocks(
+            *np.array(sizes, "float32").T,
+            model_size,
+            sampled=np.array(sampled, "float32"),
+        )
         if self._is_single:
             (size,) = self._sizes
             if size < 2 * _SAMPLE:
-                return found
+                return found._replace(sampled=np.array([_ALL], "float32"))
             rows = _SAMPLE // _BLOCK
             return found._replace(
                 weights=np.full((rows, 1), 1 / _SAMPLE, "float32"),

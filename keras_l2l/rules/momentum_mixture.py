@@ -62,6 +62,9 @@ _ACTIVE_DECAY = 0.99
 # What the state has for each tensor.
 _OF_TENSORS = ("scale", "active", "peak")
 _SMALLEST_SCALE = 0.01
+# Coordinates that a sample must have at least: for those that are missing, one
+# counts whose gradient is its first.
+_FEWEST = 512
 # Far below all squares of gradients that are worth a step.
 _TINY = 1e-37
 # Squares of larger gradients, and what is made of them, could overflow.
@@ -229,10 +232,11 @@ class MomentumMixture(blockwise.BlockwiseRule):
             signals = _signals(blocks, t, steps, per_epoch, measured)
             return _controls(meta_params["controls"], signals)
 
+        @functools.cache
         def slow_weight():
+            slow = told()["slow"]
             is_sparse = measured["active"] < _SPARSE * measured["moving"]
-            least = ops.where(is_sparse, _LEAST_SLOW, -math.inf)
-            return ops.maximum(told()["slow"], least)
+            return ops.where(is_sparse, ops.maximum(slow, _LEAST_SLOW), slow)
 
         direction = _direction(
             *(constants, slow_weight, blocks),
@@ -249,7 +253,11 @@ class MomentumMixture(blockwise.BlockwiseRule):
 
         def normalized_size():
             (square,) = blocks.means(lambda: ops.square(direction))
-            return -size() * ops.rsqrt(square / measured["moving"] + 1e-12)
+            missing = ops.square(
+                _first_direction(constants, slow_weight(), measured)
+            )
+            square = _completed(square, missing, measured)
+            return -size() * ops.rsqrt(square + 1e-12)
 
         def decay():
             return ops.where(is_matrix, -size() * told()["decay"], 0.0)
@@ -306,10 +314,13 @@ def _measure(blocks, gradient, param, state, moves, emas, unbias, root, t):
         lambda: ops.cast(moves, dtype),
         lambda: emas["square"],
         lambda: ops.cast(gradient != 0, dtype),
-        lambda: ops.square(param),
+        # Squares of others, or NaN, would reach all that are joined.
+        lambda: ops.square(ops.where(ops.abs(param) <= _LARGEST, param, 0.0)),
         lambda: normalized("fast"),
         lambda: normalized("slow"),
     )
+    sampled = ops.convert_to_tensor(blocks.sampled, dtype)
+    missing = ops.maximum(_FEWEST / sampled - moving, 0.0)
     moving = moving + 1e-6
     square = unbias["square"] * square
     active = state["active"] + (1 - _ACTIVE_DECAY) * (active - state["active"])
@@ -324,10 +335,37 @@ def _measure(blocks, gradient, param, state, moves, emas, unbias, root, t):
         "fall": ops.log(square / moving + _TINY) - ops.log(peak + _TINY),
         "rms": rms,
         "scale": scale,
-        "fast": ops.square(unbias["fast"]) * fast / moving,
-        "slow": ops.square(unbias["slow"]) * slow / moving,
+        "missing": missing,
     }
+    for name, value in (("fast", fast), ("slow", slow)):
+        square = ops.square(unbias[name]) * value
+        measured[name] = _completed(square, 1.0, measured)
     return measured, {"scale": scale, "active": active, "peak": peak}
+
+
+def _completed(mean, of_missing, measured):
+    """Returns the mean over coordinates that have had a gradient.
+
+    Args:
+        mean: Tensor `[tensors]`, the mean over all coordinates that are known.
+        of_missing: Tensor or number, the value of those that are missing.
+        measured: As from `_measure`.
+    """
+    missing = measured["missing"]
+    return (mean + missing * of_missing) / (measured["moving"] + missing)
+
+
+def _first_direction(constants, slow_weight, measured):
+    """Returns the direction of a coordinate whose gradient is its first.
+
+    Of each tensor, without damping: a tensor `[tensors]`.
+    """
+    mixture = constants["gradient"] + sum(
+        weight * ops.rsqrt(measured[name] + 1e-12)
+        for name, weight in (("fast", 1.0), ("slow", slow_weight))
+    )
+    limit = ops.exp(-constants["limit"])
+    return mixture * ops.rsqrt(1 + ops.square(mixture * limit))
 
 
 def _direction(

@@ -64,8 +64,13 @@ def test_a_fresh_rule(rule, floatx, default_dtype):
 @pytest.mark.parametrize("floatx", ["float64", "float16", "bfloat16"])
 @pytest.mark.parametrize(
     "rule",
-    [Own(), rules.CoordinatewiseLSTM((4,)), presets.guarded("l2l_digits_mlp")],
-    ids=["own", "lstm", "guarded"],
+    [
+        None,
+        Own(),
+        rules.CoordinatewiseLSTM((4,)),
+        presets.guarded("l2l_digits_mlp"),
+    ],
+    ids=["default", "own", "lstm", "guarded"],
 )
 def test_a_step(rule, floatx, default_dtype):
     default_dtype(floatx)

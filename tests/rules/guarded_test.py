@@ -356,6 +356,39 @@ def test_parameters_are_set_back_exactly(arguments):
     np.testing.assert_array_equal(kernel, start[1])
 
 
+def test_the_averages_of_parameters_are_set_back_with_them():
+    rule = rules.Guarded(rules.SGD(1e25), rules.SGD(0.0))
+    optimizer = keras_l2l.LearnedOptimizer(rule=rule, use_ema=True)
+    variable = keras.Variable([2.0, 3.0])
+    for t in range(12):
+        value = 1.0 if t == 0 else NAN
+        optimizer.scale_loss(tf.constant(value))
+        optimizer.apply([tf.fill([2], value)], [variable])
+    optimizer.finalize_variable_values([variable])
+    np.testing.assert_array_equal(variable, [2.0, 3.0])
+
+
+def test_a_parameter_may_begin_far_away():
+    rule = rules.Guarded(rules.SGD(0.01), FALLBACK)
+    state, far = rule.init_state([(2,)]), [3e7, 1.0]
+    for t in range(120):
+        loss = 1.0 - t / 1000
+        param, state = step_with(rule, state, t, loss, [1.0, 1.0], far)
+    assert float(state["monitor"]["handed_over"]) == 0
+
+
+@pytest.mark.parametrize("first", [5.0, None], ids=["loss", "no_loss"])
+def test_losses_may_come_and_go(first):
+    rule = rules.Guarded(rules.SGD(0.01), FALLBACK)
+    state = rule.init_state([(2,)])
+    for t in range(400):
+        # Each falls, from far above the other.
+        loss = first if t < 100 else 5.0 if first is None else None
+        loss = loss and 100 * loss - t / 10
+        _, state = step_with(rule, state, t, loss, [10.0, 10.0])
+    assert float(state["monitor"]["handed_over"]) == 0
+
+
 def test_a_model_comes_back_from_nan(caplog):
     x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
 

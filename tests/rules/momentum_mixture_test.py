@@ -8,6 +8,7 @@ from keras import ops
 
 import keras_l2l
 from keras_l2l import rules
+from keras_l2l.rules import blockwise
 from keras_l2l.rules import momentum_mixture
 from keras_l2l.rules.base import StepInputs
 
@@ -98,6 +99,47 @@ def test_parameters_without_a_gradient_rest():
     update = steps([[gradient]] * 3, [np.ones((4, 8), "float32")])[-1][0]
     assert (update[1:] == 0).all()
     assert (update[0] != 0).all()
+
+
+# By itself, and joined with another: of both, means are of a sample.
+@pytest.mark.parametrize("others", [[], [(3,), (128, 128)]])
+def test_rows_that_no_sample_has_move_as_others(others):
+    shapes, rows = [*others, (2**15 - 64 if others else 2**17, 4)], 8
+    gradients = [np.zeros(shape, "float32") for shape in shapes]
+    sample = blockwise.Joining(shapes).blocks(1.0).sample
+    start = (1 + 256) * 64 if others else 0
+    # Lines of 16 elements are four rows.
+    sampled = {
+        4 * int(line) - start // 4 + i for line in sample for i in range(4)
+    }
+    unsampled = [r for r in range(1000, 9000) if r not in sampled][:rows]
+    gradients[-1][unsampled] = normal(rows, 4)
+    params = [np.zeros(shape, "float32") for shape in shapes]
+    updates = [u[-1] for u in steps([gradients] * 5, params)]
+    small = [
+        u[0]
+        for u in steps(
+            [[normal(rows, 4)]] * 5, [np.zeros((rows, 4), "float32")]
+        )
+    ]
+    for update, expected in zip(updates, small, strict=True):
+        ratio = np.abs(update[unsampled]).max() / np.abs(expected).max()
+        # A sparse tensor takes other steps than a dense one.
+        assert 0.1 < ratio < 3
+        update[unsampled] = 0
+        assert not update.any()
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e20])
+@pytest.mark.parametrize("frozen", [(3,), (128, 200)])
+def test_a_parameter_that_is_not_finite_spoils_no_other(value, frozen):
+    params = [normal(30, 20), np.ones(frozen, "float32")]
+    gradients = [normal(30, 20, seed=1), np.zeros(frozen, "float32")]
+    expected = steps([gradients], params)[0][0]
+    params[1].flat[1] = value
+    update, rest = steps([gradients], params)[0]
+    np.testing.assert_array_equal(update, expected)
+    assert not rest.any()
 
 
 def sensitive_to(signal, weight):
