@@ -241,3 +241,28 @@ def test_a_variable_without_a_gradient_rests():
     after = [keras.ops.convert_to_numpy(v) for v in variables]
     np.testing.assert_array_equal(after[0], before[0])
     assert (after[1] != before[1]).all()
+
+
+def test_a_variable_is_given_once():
+    optimizer = keras_l2l.LearnedOptimizer()
+    variable = keras.Variable(np.ones((2, 3), "float32"))
+    ones = keras.ops.ones((2, 3))
+    optimizer.build([variable])
+    with pytest.raises(ValueError, match="2 variables, of which 1 are diff"):
+        optimizer.apply([ones, ones], [variable, variable])
+
+
+@on_torch
+@pytest.mark.parametrize("scale", [1.0, 1e5])
+def test_autocast_does_not_round_the_update(scale):
+    import torch
+
+    def updated(enabled):
+        optimizer = keras_l2l.LearnedOptimizer()
+        variable = keras.Variable(np.ones((30, 4), "float32"))
+        gradient = scale * keras.ops.ones((30, 4))
+        with torch.autocast("cpu", torch.float16, enabled=enabled):
+            optimizer.apply([gradient], [variable])
+        return keras.ops.convert_to_numpy(variable)
+
+    np.testing.assert_array_equal(updated(True), updated(False))

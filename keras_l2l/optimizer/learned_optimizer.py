@@ -408,7 +408,8 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         trainable_variables: Sequence[keras.Variable] | None = None,
     ) -> None:
         self._loss = self._losses.take(grads, self._iterations)
-        super().apply(grads, trainable_variables)
+        with backends.without_autocast():
+            super().apply(grads, trainable_variables)
         self._loss = None
 
     def count_step(
@@ -434,6 +435,12 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         by_variable = {
             self._var_key(v): g for g, v in zip(grads, variables, strict=True)
         }
+        if len(by_variable) < len(variables):
+            raise ValueError(
+                "Each variable must be given once, with the sum of its "
+                f"gradients. Received: {len(variables)} variables, of which "
+                f"{len(by_variable)} are different."
+            )
         received = programs.if_eager(
             ["received", shapes, finite],
             lambda grads, seen: gradients_lib.received(

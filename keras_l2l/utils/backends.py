@@ -60,6 +60,24 @@ def without_autograph(function):
     return tf.autograph.experimental.do_not_convert(function)
 
 
+@contextlib.contextmanager
+def without_autocast():
+    """In this context, PyTorch rounds nothing to float16 or bfloat16.
+
+    Squares of scaled gradients are beyond float16.
+    """
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    with contextlib.ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
 def outside_graphs():
     """Returns the context in which variables are created immediately.
 

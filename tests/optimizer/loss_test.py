@@ -216,3 +216,50 @@ def test_a_guard_does_not_take_back_a_model_by_a_loss_of_the_past():
         apply(tf.constant(2 * value))
     assert float(variable) < 0.01
     assert optimizer.remarks() == []
+
+
+@pytest.mark.parametrize("first", ["fit", "eager"])
+def test_a_loop_may_show_no_loss_after_one_that_did(first):
+    def no_loss(optimizer):
+        optimizer.apply([tf.constant(1.0)], [variable])
+
+    guard = rules.Guarded(rules.SGD(0.01), rules.Adam())
+    optimizer = keras_l2l.LearnedOptimizer(rule=guard)
+    if first == "fit":
+        model = regression(optimizer)
+        fit(model)
+        (variable,) = model.trainable_variables
+    else:
+        variable = keras.Variable(3.0)
+        optimizer.scale_loss(tf.constant(2.0))
+        no_loss(optimizer)
+    start, loop = float(variable), tf.function(no_loss)
+    for _ in range(30):
+        loop(optimizer)
+    assert float(variable) == pytest.approx(start - 0.3, rel=1e-4)
+    assert optimizer.remarks() == []
+    # What must see it says so, as before.
+    needs = keras_l2l.LearnedOptimizer(rule=ByLoss())
+    needs.scale_loss(tf.constant(2.0))
+    no_loss(needs)
+    with pytest.raises(ValueError, match="must see the loss of each step"):
+        tf.function(no_loss)(needs)
+
+
+def test_a_graph_checks_that_a_loss_comes_from_elsewhere():
+    optimizer = keras_l2l.LearnedOptimizer(rule=ByLoss())
+    variable = keras.Variable(0.0)
+    optimizer.build([variable])
+    show = tf.function(lambda x: optimizer.scale_loss(x))
+    apply = tf.function(lambda g: optimizer.apply([g], [variable]))
+    for gradient in (tf.constant(1.0), tf.constant([1.0])[0]):
+        show(tf.constant(2.0))
+        apply(gradient)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be shown"):
+        apply(tf.constant(1.0))
+    assert float(variable) == 4.0
+    # Traced anew, where nothing tells that one was shown.
+    other = tf.function(lambda g: optimizer.apply([g], [variable]))
+    show(tf.constant(3.0))
+    other(tf.constant(1.0))
+    assert float(variable) == 7.0
