@@ -15,9 +15,9 @@ class TrainingLength(keras.callbacks.Callback):
     The default ends with a lower loss if it knows the length; rules such as
     `keras_l2l.rules.Celo` must know it. It is the number of steps taken so far
     plus those of this `fit`, whose end is that of the training. Another length
-    compiles the step anew. Where `num_steps` was given, or came with a saved
-    model, it stays. An epoch is supposed to have every example once: where it
-    has not, pass `num_steps` to the optimizer.
+    compiles the step anew. Where `num_steps` was given to the optimizer, it
+    stays. An epoch is supposed to have every example once: where it has not,
+    pass `num_steps` to the optimizer.
 
     Raises:
         ValueError: if the model has no learned optimizer, or the data are of

@@ -308,9 +308,9 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
     ) -> None:
         """Tells a rule that depends on it how long the training is.
 
-        It can be called again, for a longer training. Nothing changes where
-        `num_steps` was an argument of the optimizer or of the rule, or came
-        with a saved model. A function that has been traced keeps what it knew.
+        It can be called again, for a longer training, also after loading.
+        Nothing changes where `num_steps` was an argument of the optimizer or
+        of the rule. A function that has been traced keeps what it knew.
 
         Args:
             num_steps: Int >= 1, steps of this optimizer, from its first.
@@ -511,7 +511,9 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
             "save_state": self.save_state,
             "horizon": self.horizon,
             "state_dtype": self._storage.dtype,
-            "rule": serialization.serialize(self.rule),
+            # Apart from what it was told, which is no argument of the rule.
+            "rule": serialization.serialize(self._given_rule),
+            **({} if self._told is None else {"told": list(self._told)}),
             "meta_params": named_arrays.encode(self.rule, self.meta_params),
         }
 
@@ -530,8 +532,11 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         named = {"preset": config.pop("preset")} if "preset" in config else {}
         config = dict(config)
         saved_for = config.pop("saved_for", None)
+        told = config.pop("told", None)
         optimizer = super().from_config(config, custom_objects)
         vars(optimizer).update(named)
+        if told is not None:
+            optimizer.set_num_steps(*told)
         optimizer.saved_variables.saved_for = saved_for
         return optimizer
 

@@ -167,7 +167,7 @@ class MomentumMixture(blockwise.BlockwiseRule):
                 "are over: further steps hardly change anything. To continue, "
                 "use fit(..., callbacks=[keras_l2l.TrainingLength()]), or "
                 "compile with a new LearnedOptimizer where num_steps was given "
-                "to this one or the model comes from a file."
+                "to this one."
             ]
         return [
             "The optimizer was not told how long the training is, so its last "

@@ -30,10 +30,26 @@ def test_length_of_a_fit_and_of_an_epoch(accumulation, steps, of_epoch):
         rule=rules.MomentumMixture(), gradient_accumulation_steps=accumulation
     )
     fit(model(optimizer), batch_size=4)
-    # It is saved, and as a loaded one stays.
+    # It is saved, and may become another.
     copy = keras_l2l.LearnedOptimizer.from_config(optimizer.get_config())
     for rule in (optimizer.rule, copy.rule):
         assert (rule.num_steps, rule.steps_per_epoch) == (steps, of_epoch)
+    copy.set_num_steps(99)
+    again = keras_l2l.LearnedOptimizer.from_config(copy.get_config())
+    for rule in (copy.rule, again.rule):
+        assert (rule.num_steps, rule.steps_per_epoch) == (99, None)
+
+
+def test_a_loaded_model_may_be_trained_for_longer(tmp_path):
+    trained = model(keras_l2l.LearnedOptimizer())
+    fit(trained, batch_size=4)
+    trained.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.rule.num_steps == 15
+    before = loaded.get_weights()[0]
+    fit(loaded, batch_size=4)
+    assert loaded.optimizer.rule.num_steps == 30
+    assert np.abs(loaded.get_weights()[0] - before).max() > 0.001
 
 
 @pytest.mark.parametrize("accumulation, steps", [(None, 15), (3, 5)])
