@@ -39,7 +39,9 @@ class Guarded(wrapper.WrapperRule):
     parameter before it is, or is 1e7 times as large as the kept one (or as 1).
     Other state of a model, such as the statistics of `BatchNormalization`, is
     not restored. Under `mixed_float16` Keras skips steps whose gradients are
-    not finite, so the rule does not see them.
+    not finite, so the rule does not see them. All losses of an optimizer are
+    compared with each other: for another loss or other data, compile the model
+    with a new one.
 
     Without a loss, as in a custom loop that does not call `scale_loss`, it
     hands over only in clear cases: if a whole gradient (instead of the loss) is

@@ -132,6 +132,14 @@ class KerasModelTask(base.Task):
                 f"scalar. Received: {checks.shown(loss.numpy())}. Look for NaN "
                 "in the data, and for data that are not scaled."
             )
+        not_kept = self._loss.not_kept(params, non_trainable, batch)
+        if not_kept:
+            _logger.warning(
+                "A task keeps nothing that a call of the model changes, but "
+                "its non-trainable variables. Received: a model that also "
+                "changes %s. Its losses differ from those of fit.",
+                checks.shown(", ".join(not_kept)),
+            )
 
     def check_metrics(self) -> None:
         """Raises ValueError unless Keras can evaluate a batch."""

@@ -112,6 +112,30 @@ class ModelLoss:
             **self._mode(training),
         )
 
+    def not_kept(self, params, non_trainable, batch):
+        """Returns the names of what a call changes and no task keeps.
+
+        `fit` keeps it: trainable weights that a layer assigns, as
+        `SpectralNormalization` does, and the states of stateful RNNs, which are
+        no variables of a model.
+
+        Args:
+            params, non_trainable, batch: As for a call.
+        """
+        trainable = self._model.trainable_variables
+        others = self._model.non_trainable_variables
+        values = [*params, *non_trainable]
+        mapping = zip([*trainable, *others], values, strict=True)
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            self._model(batch[0], **self._mode(training=True))
+        found = [
+            variable.path
+            for variable, value in zip(trainable, params, strict=True)
+            if scope.get_current_value(variable) is not value
+        ]
+        layers = self._model._flatten_layers(include_self=False)
+        return found + [v.name for v in layers if getattr(v, "stateful", False)]
+
     def _mode(self, training):
         return {"training": training} if self._has_training else {}
 

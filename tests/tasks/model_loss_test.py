@@ -467,6 +467,29 @@ def test_batches_of_a_subclass_are_batches():
         assert found == expected == {"train": 24, "meta_valid": 8, "test": 8}
 
 
+LAYERS = {
+    "kernel": lambda: keras.layers.SpectralNormalization(keras.layers.Dense(1)),
+    "stateful_gru": lambda: keras.layers.GRU(
+        1, stateful=True, name="stateful_gru"
+    ),
+    # Nothing that a task does not keep.
+    None: keras.layers.BatchNormalization,
+}
+
+
+@pytest.mark.parametrize("path", LAYERS)
+def test_what_a_call_changes_and_no_task_keeps(path, caplog):
+    def make_model():
+        return keras.Sequential(
+            [keras.Input((2, 3), batch_size=4), LAYERS[path]()]
+        )
+
+    x = np.ones((40, 2, 3), "float32")
+    y = np.ones((40, *make_model().output_shape[1:]), "float32")
+    tasks.KerasModelTask(make_model, "mse", (x, y), batch_size=4)
+    assert [path in r.message for r in caplog.records] == [True] * bool(path)
+
+
 def test_an_own_train_step_is_not_used(caplog):
     class Model(keras.Sequential):
         def train_step(self, data):
