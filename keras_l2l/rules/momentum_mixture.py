@@ -62,8 +62,8 @@ _ACTIVE_DECAY = 0.99
 # What the state has for each tensor.
 _OF_TENSORS = ("scale", "active", "peak")
 _SMALLEST_SCALE = 0.01
-# Coordinates that a sample must have at least: for those that are missing, one
-# counts whose gradient is its first.
+# A sample in which few coordinates have had a gradient says little of others.
+# It is completed to so many, as if those had just had their first.
 _FEWEST = 512
 # Far below all squares of gradients that are worth a step.
 _TINY = 1e-37
@@ -87,9 +87,12 @@ class MomentumMixture(blockwise.BlockwiseRule):
     ```
 
     `rms` is the root mean square over the coordinates of a tensor that have had
-    a gradient. `slow_weight`, `rate` and `decay` are, for each tensor, a linear
-    function of its signals or the exponential of a bounded one; `slow_weight`
-    is at least 0.6 where gradients are sparse, as those of an embedding.
+    a gradient, in a large tensor over those of a sample. Where fewer than 512
+    of the sample have had one, as in a large embedding, others count that have
+    just had their first. `slow_weight`, `rate` and `decay` are, for each
+    tensor, a linear function of its signals or the exponential of a bounded
+    one; `slow_weight` is at least 0.6 where gradients are sparse, as those of
+    an embedding.
     Signals are the length of the training in steps and in epochs, the steps of
     an epoch, what is over of the training; how much gradients agree with each
     other, which is the RMS of normalized momenta; the tensor's scale at the
@@ -338,8 +341,8 @@ def _measure(blocks, gradient, param, state, moves, emas, unbias, root, t):
         "missing": missing,
     }
     for name, value in (("fast", fast), ("slow", slow)):
-        square = ops.square(unbias[name]) * value
-        measured[name] = _completed(square, 1.0, measured)
+        of_known = ops.square(unbias[name]) * value
+        measured[name] = _completed(of_known, 1.0, measured)
     return measured, {"scale": scale, "active": active, "peak": peak}
 
 

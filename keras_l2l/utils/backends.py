@@ -294,10 +294,15 @@ def _graph():
 
 
 def checked(tensor, condition, message):
-    """Returns a tensor, of a TensorFlow graph that raises unless a condition
-    holds.
+    """Returns a tensor of a TensorFlow graph that checks a condition.
 
-    Programs of XLA do not check it.
+    The graph raises where the condition does not hold, except within a program
+    of XLA.
+
+    Args:
+        tensor: Tensor.
+        condition: Scalar bool tensor.
+        message: String, of the error.
     """
     import tensorflow as tf
 
