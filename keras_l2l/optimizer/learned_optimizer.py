@@ -408,7 +408,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         trainable_variables: Sequence[keras.Variable] | None = None,
     ) -> None:
         self._loss = self._losses.take(grads, self._iterations)
-        with backends.without_autocast():
+        with backends.for_updates():
             super().apply(grads, trainable_variables)
         self._loss = None
 

@@ -61,20 +61,26 @@ def without_autograph(function):
 
 
 @contextlib.contextmanager
-def without_autocast():
-    """In this context, PyTorch rounds nothing to float16 or bfloat16.
+def for_updates():
+    """The context of an update, whatever the training loop is in.
 
-    Squares of scaled gradients are beyond float16.
+    PyTorch rounds nothing to float16 or bfloat16: squares of scaled gradients
+    are beyond float16. TensorFlow's tapes record nothing: a persistent tape
+    would need the gradients of compiled operations that have none.
     """
-    if keras.backend.backend() != "torch":
-        yield
-        return
-    import torch
-
+    backend = keras.backend.backend()
     with contextlib.ExitStack() as stack:
-        for kind in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
+        if backend == "tensorflow":
+            # TensorFlow has no public name for all tapes.
+            from tensorflow.python.eager import record
+
+            stack.enter_context(record.stop_recording())
+        elif backend == "torch":
+            import torch
+
+            for kind in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
         yield
 
 

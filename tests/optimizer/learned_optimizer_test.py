@@ -128,6 +128,24 @@ def test_custom_loop_equals_train_on_batch():
     )
 
 
+def test_a_persistent_tape_records_no_update():
+    # Chunks are written by an operation that has no gradient.
+    variable = keras.Variable(np.ones(2 * chunks.CHUNK + 1, "float32"))
+    optimizer = lstm()
+    optimizer.build([variable])
+
+    @tf.function
+    def step():
+        with tf.GradientTape(persistent=True) as tape:
+            loss = tf.reduce_sum(variable.value**2)
+            optimizer.apply([tape.gradient(loss, variable.value)])
+
+    step()
+    alone = keras.Variable(np.ones_like(variable.numpy()))
+    lstm().apply([2 * tf.ones(alone.shape)], [alone])
+    assert_close([variable], [alone], rtol=1e-6, atol=0)
+
+
 def test_learning_rate_scales_the_update():
     def moved(learning_rate):
         variable = keras.Variable(np.zeros(3, "float32"))
