@@ -55,9 +55,11 @@ def watch(inputs, state, patience):
         )
     ]
     good = ops.logical_and(is_finite, _are_near(inputs.params, kept))
-    unseen = ops.equal(before["seen"], 0)
-    first = ops.where(unseen, average, before["first"])
-    improved = ops.logical_or(unseen, average < before["lowest"])
+    seen = ops.abs(before["seen"])
+    first = ops.where(ops.equal(seen, 0), average, before["first"])
+    # The average of a few losses can be low by chance; a sum of changes is not.
+    early = seen < (1 if inputs.loss is None else _WINDOW)
+    improved = ops.logical_or(early, average < before["lowest"])
     improved = ops.logical_and(ops.logical_and(improved, good), waiting)
     since = ops.where(improved, 0 * t, before["since"] + 1)
     bad = ops.where(good, 0 * t, before["bad"] + 1)

@@ -161,6 +161,14 @@ def test_a_loss_that_is_not_finite_at_first_is_nothing_to_keep_from():
     np.testing.assert_array_equal(state["kept"]["params"][0], START[0])
 
 
+def test_a_low_loss_of_the_first_batch_is_no_low():
+    rule = rules.Guarded(rules.SGD(0.01), FALLBACK, 3)
+    state = rule.init_state([(2,)])
+    for t, loss in enumerate([0.01, *np.geomspace(1, 0.5, 39)]):
+        _, state = step_with(rule, state, t, np.float32(loss), [1.0, 1.0])
+    assert float(state["monitor"]["handed_over"]) == 0
+
+
 class _NotFinite(rules.CoordinatewiseRule):
     def init_meta_params(self, seed):
         return {}
