@@ -82,8 +82,9 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         name: String.
 
     Raises:
-        ValueError: if `rule`, `state_dtype` or `horizon` is none of the above
-            or not for this rule, or `meta_params` are not the rule's.
+        ValueError: if `rule`, `state_dtype`, `horizon` or `num_steps` is none
+            of the above or not for this rule, or `meta_params` are not the
+            rule's.
 
     Example:
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
@@ -148,12 +149,10 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         if mistakes.is_learned(preset.rule, preset.meta_params):
             mistakes.warn_of_small_rate(learning_rate)
             mistakes.warn_of_strong_decay(weight_decay, learning_rate)
-        # `set_num_steps` tells a length to this one, each time.
+        # As given: `num_steps` and `set_num_steps` tell it a length.
         self._given_rule, self._told = preset.rule, None
-        if num_steps is not None:
-            num_steps = checks.require_int("num_steps", num_steps)
-            self._given_rule = preset.rule.for_num_steps(num_steps)
-        self.rule = self._given_rule
+        self._num_steps = mistakes.check_num_steps(num_steps, preset.rule)
+        self.rule = self._rule_for(num_steps)
         self.preset = presets_lib.name_of(rule)
         self.horizon = horizon
         self.saved_variables = SavedVariables(self)
@@ -213,11 +212,17 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
     def save_to_preset(self, directory: str | os.PathLike[str]) -> None:
         """Writes rule and meta-parameters to a new or empty folder.
 
+        The length of this training is not written.
+
         Raises:
             FileExistsError: if the folder is not empty.
         """
         presets_lib.save_preset(
-            self.rule, self.meta_params, directory, self.horizon
+            # Without the length of this training: the preset is for others.
+            self._given_rule,
+            self.meta_params,
+            directory,
+            self.horizon,
         )
 
     def __repr__(self):
@@ -246,7 +251,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
                 self.make_observer()
 
     def _build(self, variables):
-        self.saved_variables.start_build()
+        self.saved_variables.start_build(variables)
         super().build(variables)
         variables = self._updated_variables()
         self.rule = self.rule.for_variables(variables)
@@ -327,10 +332,15 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         if told == self._told:
             return
         self._told = told
-        self.rule = self._given_rule.for_num_steps(*told)
+        self.rule = self._rule_for(self._num_steps).for_num_steps(*told)
         if self.built:
             self.rule = self.rule.for_variables(self._updated_variables())
         self._eager_step.cache_clear()
+
+    def _rule_for(self, num_steps):
+        if num_steps is None:
+            return self._given_rule
+        return self._given_rule.for_num_steps(num_steps)
 
     def state_parts(self) -> list[typing.Any]:
         """Returns the rule's state: a nest of variables for each part."""
@@ -503,16 +513,19 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
     def get_config(self) -> dict[str, typing.Any]:
         # With the values: Keras rebuilds an optimizer from this alone in
         # `from_config`, `clone` and `pickle`, and without saved variables.
-        saved_for = self.saved_variables.digest() if self.built else None
         return {
             **super().get_config(),
-            **({} if saved_for is None else {"saved_for": saved_for}),
             "preset": self.preset,
             "save_state": self.save_state,
             "horizon": self.horizon,
             "state_dtype": self._storage.dtype,
-            # Apart from what it was told, which is no argument of the rule.
             "rule": serialization.serialize(self._given_rule),
+            # Lengths are no arguments of the rule.
+            **(
+                {}
+                if self._num_steps is None
+                else {"num_steps": self._num_steps}
+            ),
             **({} if self._told is None else {"told": list(self._told)}),
             "meta_params": named_arrays.encode(self.rule, self.meta_params),
         }
@@ -531,13 +544,14 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         # Without values, as from the optimizer's name, it is the default.
         named = {"preset": config.pop("preset")} if "preset" in config else {}
         config = dict(config)
-        saved_for = config.pop("saved_for", None)
+        saved_for = bytes.fromhex(config.pop("saved_for", ""))
         told = config.pop("told", None)
         optimizer = super().from_config(config, custom_objects)
         vars(optimizer).update(named)
         if told is not None:
             optimizer.set_num_steps(*told)
-        optimizer.saved_variables.saved_for = saved_for
+        # Of earlier versions, whose files of variables hold no digest.
+        optimizer.saved_variables.saved_for = saved_for or None
         return optimizer
 
 

@@ -49,6 +49,29 @@ def check_arguments(learning_rate, arguments):
         )
 
 
+def check_num_steps(num_steps, rule):
+    """Returns the argument of `LearnedOptimizer`, an int or `None`.
+
+    Args:
+        num_steps: The argument.
+        rule: `UpdateRule`, which may have a length of its own.
+
+    Raises:
+        ValueError: if it is neither, or not the rule's.
+    """
+    if num_steps is None:
+        return None
+    num_steps = checks.require_int("num_steps", num_steps)
+    own = getattr(rule, "num_steps", None) or num_steps
+    if own != num_steps:
+        raise ValueError(
+            "`num_steps` must be that of the rule, where it has one. Received: "
+            f"num_steps={num_steps} and a rule with num_steps={own}. Leave it "
+            "out here or there."
+        )
+    return num_steps
+
+
 def is_learned(rule, meta_params):
     """Returns whether the natural learning rate of a rule is 1.0.
 

@@ -10,6 +10,8 @@ from keras import ops
 
 # Variables of a LossScaleOptimizer: iterations, learning rate, steps, scale.
 _WRAPPER = 4
+# Beside the numbers of the variables, in a file.
+_DIGEST = "updated"
 
 
 class SavedVariables:
@@ -25,25 +27,31 @@ class SavedVariables:
             what `build` made is saved.
 
     Attributes:
-        saved_for: String, `digest` of the optimizer that is loaded; `None` if
-            it is not known, as where weights alone are loaded.
+        saved_for: Bytes, of files that hold no digest of the updated variables
+            themselves: the one that their configuration holds, if any.
     """
 
     def __init__(self, optimizer):
         self._optimizer = optimizer
         # Those of variables to come; `None` if nothing was loaded for them.
         self._loaded = None
+        # The variables there were when they were loaded, and what they held.
+        self._before = []
+        # Initializers of what `build` makes, if it should have been loaded.
+        self._defaults = []
+        self._difference = None
         self._unbuilt_count = None
         self.saved_for = None
 
-    def start_build(self):
-        """Notes the variables that are there before `build` makes others."""
-        self._unbuilt_count = len(self._optimizer.variables)
+    def start_build(self, variables):
+        """Notes the variables that are there before `build` makes others.
 
-    def digest(self):
-        """Returns a string that tells the shapes of what is updated."""
-        shapes = [tuple(v.shape) for v in self._optimizer._trainable_variables]
-        return hashlib.sha256(repr(shapes).encode()).hexdigest()
+        Args:
+            variables: List of variables, those to update.
+        """
+        self._unbuilt_count = len(self._optimizer.variables)
+        if self._loaded is not None and not self._are_of(variables):
+            self._forget()
 
     def initializer(self, shape, name, dtype, default):
         """Returns the initializer of the next variable.
@@ -56,14 +64,29 @@ class SavedVariables:
         """
         if self._loaded is None:
             return default
+        self._defaults.append(default)
         saved, self._loaded = self._loaded[:1], self._loaded[1:]
-        _check(saved, [(name, shape, dtype)])
+        self._difference = self._difference or _difference(
+            saved, [(name, shape, dtype)]
+        )
+        if self._difference:
+            return default
         (value,) = saved
         return lambda shape, dtype: ops.convert_to_tensor(value, dtype)
 
     def end_build(self):
-        """Raises if values were loaded for variables that are not there."""
-        _check(self._loaded or (), [])
+        """Raises if values were loaded for other variables than were made.
+
+        The optimizer starts afresh then, if it is used all the same.
+        """
+        difference = self._difference or _difference(self._loaded or (), [])
+        if difference:
+            made = self._optimizer.own_variables()[self._unbuilt_count :]
+            for variable, default in zip(made, self._defaults, strict=False):
+                default = keras.initializers.get(default)
+                variable.assign(default(variable.shape, variable.dtype))
+            self._forget()
+            raise ValueError(difference)
         self._loaded = None
 
     def save(self, store):
@@ -71,8 +94,15 @@ class SavedVariables:
         values = optimizer.own_variables()
         if optimizer.built and not optimizer.save_state:
             values = values[: self._unbuilt_count]
+        elif optimizer.built:
+            self.mark(store)
         for i, value in enumerate(values):
             store[str(i)] = ops.convert_to_numpy(value)
+
+    def mark(self, store):
+        """Writes what tells the updated variables of a state from others."""
+        digest = _digest(self._optimizer._trainable_variables)
+        store[_DIGEST] = np.frombuffer(digest, "uint8")
 
     def load(self, store):
         """Restores the variables, or raises where they are not as saved.
@@ -80,8 +110,9 @@ class SavedVariables:
         What another optimizer has saved is skipped with a warning, as by
         Keras' optimizers: the weights of its model may be all that is wanted.
         Another is one whose first variables, up to the meta-parameters, have
-        other shapes; or, in a saved model, one of other trainable variables,
-        as where layers have been frozen since the last step.
+        other shapes; or one that has updated variables of other shapes, as
+        where layers have been frozen since. Before `build` it is known only
+        then which are updated.
 
         Args:
             store: Dict of arrays, not empty.
@@ -92,6 +123,7 @@ class SavedVariables:
         """
         optimizer = self._optimizer
         variables, later = optimizer.own_variables(), None
+        store = self.unmarked(store)
         values = _own_values(store, variables[: self._unbuilt_count])
         if values is None:
             self._warn()
@@ -103,26 +135,51 @@ class SavedVariables:
         elif len(values) == self._unbuilt_count:
             # Saved before `build`, or without its state.
             variables = variables[: len(values)]
-        if not self.are_for(values, variables):
+        elif not self.are_for_these(values, variables):
             return
+        self._before = [(v, ops.convert_to_numpy(v)) for v in variables]
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         self._loaded = later
 
-    def are_for(self, values, variables):
-        """Returns whether saved values are those of these variables.
+    def unmarked(self, store):
+        """Returns the store without what `mark` wrote, which is noted."""
+        store = {key: store[key] for key in store.keys()}
+        if _DIGEST in store:
+            self.saved_for = np.asarray(store.pop(_DIGEST)).tobytes()
+        return store
 
-        If they are not, because the saved model had other trainable variables,
-        it warns; otherwise it raises ValueError.
+    def are_for_these(self, values, variables):
+        """Returns whether saved values are those of the updated variables.
+
+        If they are not, it warns.
+
+        Args:
+            values: List of arrays.
+            variables: List of the optimizer's variables.
+
+        Raises:
+            ValueError: if they are, but differ from the optimizer's variables.
         """
-        try:
-            _check(values, [(v.path, v.shape, v.dtype) for v in variables])
-        except ValueError:
-            if self.saved_for in (None, self.digest()):
-                raise
-            self._warn()
+        if not self._are_of(self._optimizer._trainable_variables):
             return False
+        difference = _difference(
+            values, [(v.path, v.shape, v.dtype) for v in variables]
+        )
+        if difference:
+            raise ValueError(difference)
         return True
+
+    def _are_of(self, variables):
+        if self.saved_for in (None, _digest(variables)):
+            return True
+        self._warn()
+        return False
+
+    def _forget(self):
+        for variable, value in self._before:
+            variable.assign(value)
+        self._loaded, self._before = None, []
 
     def _warn(self):
         warnings.warn(
@@ -132,6 +189,11 @@ class SavedVariables:
             "optimizer starts afresh.",
             stacklevel=4,
         )
+
+
+def _digest(variables):
+    shapes = [tuple(v.shape) for v in variables]
+    return hashlib.sha256(repr(shapes).encode()).digest()
 
 
 def _own_values(store, first):
@@ -154,8 +216,8 @@ def _own_values(store, first):
     return None
 
 
-def _check(values, variables):
-    """Raises, naming both sides, if saved values are not of these variables.
+def _difference(values, variables):
+    """Returns what to say if saved values are not of these variables.
 
     Args:
         values: List of arrays.
@@ -163,23 +225,24 @@ def _check(values, variables):
     """
     expected = [(name, _kind(shape, dtype)) for name, shape, dtype in variables]
     received = _kinds(values)
-    if received != [kind for _, kind in expected]:
-        received += ["none"] * (len(expected) - len(received))
-        pairs = itertools.zip_longest(
-            expected, received, fillvalue=("one more", "none")
-        )
-        differences = [
-            f"{name}: expected {e}, received {r}"
-            for (name, e), r in pairs
-            if e != r
-        ]
-        raise ValueError(
-            "The saved state must have the shapes of this optimizer's. "
-            "Received: others, the first of which are "
-            f"{'; '.join(differences[:2])}. Load it into an optimizer of the "
-            "same arguments, for the same model; or call load_weights before "
-            "compile, for the model's weights alone."
-        )
+    if received == [kind for _, kind in expected]:
+        return None
+    received += ["none"] * (len(expected) - len(received))
+    pairs = itertools.zip_longest(
+        expected, received, fillvalue=("one more", "none")
+    )
+    differences = [
+        f"{name}: expected {e}, received {r}"
+        for (name, e), r in pairs
+        if e != r
+    ]
+    return (
+        "The saved state must have the shapes of this optimizer's. "
+        "Received: others, the first of which are "
+        f"{'; '.join(differences[:2])}. Load it into an optimizer of the "
+        "same arguments, for the same model; or call load_weights before "
+        "compile, for the model's weights alone."
+    )
 
 
 def _kinds(values):

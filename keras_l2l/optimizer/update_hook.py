@@ -156,7 +156,8 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
                 each variable; or an empty list.
         """
         for variable, replacement in zip(variables, replacements, strict=False):
-            if replacement is None:
+            # A layer may have been frozen since `build`.
+            if replacement is None or not variable.trainable:
                 continue
             held = [variable]
             if self.use_ema:

@@ -62,21 +62,23 @@ def _save_checked(wrapper_class, optimizer_class):
         values = [*self._variables, *inner.own_variables()]
         for i, value in enumerate(values):
             store[str(i)] = ops.convert_to_numpy(value)
+        if inner.built:
+            inner.saved_variables.mark(store)
 
     def load_checked(self, store):
         inner = self.inner_optimizer
-        if isinstance(inner, optimizer_class) and inner.built:
-            values = [store[str(i)] for i in range(len(store.keys()))]
-            values, variables = (
-                values[len(self._variables) :],
-                inner.own_variables(),
-            )
-            saved = inner.saved_variables
-            # Of another number Keras warns itself.
-            if len(values) == len(variables) and not saved.are_for(
-                values, variables
-            ):
-                return None
+        if not isinstance(inner, optimizer_class):
+            return load(self, store)
+        store = inner.saved_variables.unmarked(store)
+        own, variables = len(self._variables), inner.own_variables()
+        values = [store[str(i)] for i in range(own, len(store))]
+        # Of another number Keras warns itself.
+        if (
+            inner.built
+            and len(values) == len(variables)
+            and not inner.saved_variables.are_for_these(values, variables)
+        ):
+            return None
         return load(self, store)
 
     wrapper_class.save_own_variables = save_own

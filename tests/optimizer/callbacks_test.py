@@ -52,6 +52,20 @@ def test_a_loaded_model_may_be_trained_for_longer(tmp_path):
     assert np.abs(loaded.get_weights()[0] - before).max() > 0.001
 
 
+@pytest.mark.parametrize("num_steps", [None, 7])
+def test_a_preset_has_no_length_of_a_training(num_steps, tmp_path):
+    optimizer = keras_l2l.LearnedOptimizer(num_steps=num_steps)
+    fit(model(optimizer), batch_size=4)
+    assert optimizer.rule.num_steps == (num_steps or 15)
+    copy = keras_l2l.LearnedOptimizer.from_config(optimizer.get_config())
+    assert copy.rule.num_steps == optimizer.rule.num_steps
+    for name, each in (("trained", optimizer), ("copied", copy)):
+        each.save_to_preset(tmp_path / name)
+        load = keras_l2l.LearnedOptimizer.from_preset
+        assert load(tmp_path / name).rule.num_steps is None
+        assert load(tmp_path / name, num_steps=9).rule.num_steps == 9
+
+
 @pytest.mark.parametrize("accumulation, steps", [(None, 15), (3, 5)])
 def test_a_second_fit_is_the_end_of_a_longer_training(accumulation, steps):
     optimizer = keras_l2l.LearnedOptimizer(
@@ -175,6 +189,8 @@ def test_within_other_optimizers():
 
 
 def test_mistakes():
+    with pytest.raises(ValueError, match="num_steps=9 and a .* num_steps=3"):
+        keras_l2l.LearnedOptimizer(rule=rules.Celo(num_steps=3), num_steps=9)
     optimizer = keras_l2l.LearnedOptimizer(rule=rules.CeloAdam())
     with pytest.raises(ValueError, match="num_steps=None.*TrainingLength"):
         model(optimizer).fit(X, X[:, :1], verbose=0)

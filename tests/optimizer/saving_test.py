@@ -30,9 +30,9 @@ def dtype_policy():
 
 
 def optimizer(seed=7, rule=RULE, **arguments):
-    return keras_l2l.LearnedOptimizer(
-        rule=rule, meta_params=rule.init_meta_params(seed), **arguments
-    )
+    if isinstance(rule, rules.UpdateRule):
+        arguments["meta_params"] = rule.init_meta_params(seed)
+    return keras_l2l.LearnedOptimizer(rule=rule, **arguments)
 
 
 def classifier(seed=7, **arguments):
@@ -56,6 +56,13 @@ def fit(model, epochs=2, **arguments):
         **arguments,
     )
     return history.history["loss"]
+
+
+def saved(original):
+    """Returns the arrays that an optimizer saves, by their numbers."""
+    store = {}
+    original.save_own_variables(store)
+    return {k: v for k, v in store.items() if k.isdigit()}
 
 
 def meta_params_of(seed):
@@ -219,7 +226,7 @@ def test_weights_file_of_an_optimizer_with_another_state(tmp_path, built):
     fit(model)
     path = tmp_path / "model.weights.h5"
     model.save_weights(path)
-    other = classifier(use_ema=True)
+    other = classifier(seed=8, use_ema=True)
     if built:
         other.optimizer.build(other.trainable_variables)
     with pytest.raises(ValueError, match="must have the shapes of") as error:
@@ -229,17 +236,88 @@ def test_weights_file_of_an_optimizer_with_another_state(tmp_path, built):
     assert len(str(error.value)) < 800
     # What the message says.
     assert "call load_weights before compile" in str(error.value)
+    assert_afresh(other, use_ema=True)
     other = keras.models.clone_model(model)
     other.load_weights(path)
     assert_same(other.get_weights(), model.get_weights())
 
 
+def assert_afresh(model, **arguments):
+    """Nothing that the optimizer has loaded is left, and it trains."""
+    fresh = classifier(seed=8, **arguments)
+    fresh.optimizer.build(fresh.trainable_variables)
+    model.optimizer.build(model.trainable_variables)
+    assert_same(model.optimizer.variables, fresh.optimizer.variables)
+    # Keras' trainer does not go on after an error in its first step.
+    model.compile(model.optimizer, model.loss)
+    fit(model)
+    assert model.optimizer.iterations.numpy() == 8
+
+
+def _freeze(model):
+    model.layers[0].trainable = False
+
+
+def _enable_lora(model):
+    model.layers[0].enable_lora(2)
+
+
+def _add(model):
+    model.add(keras.layers.Dense(3))
+
+
+@pytest.mark.parametrize("change", [_freeze, _enable_lora, _add])
+def test_a_model_that_changes_after_its_weights_are_loaded(change, tmp_path):
+    model = classifier(rule="l2l_varied")
+    fit(model)
+    path = tmp_path / "model.weights.h5"
+    model.save_weights(path)
+    other = classifier(rule="l2l_varied")
+    other.load_weights(path)
+    change(other)
+    fresh = keras_l2l.LearnedOptimizer()
+    fresh.build(other.trainable_variables)
+    with pytest.warns(UserWarning, match="starts afresh"):
+        other.optimizer.build(other.trainable_variables)
+    assert_same(other.optimizer.variables, fresh.variables)
+    fit(other)
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("built", [False, True])
+def test_state_of_other_variables(
+    built, policy, suffix, tmp_path, dtype_policy
+):
+    # Blocks of the default have the same shape, whatever is in them.
+    dtype_policy(policy)
+    model = classifier(rule="l2l_varied")
+    first, last = model.layers
+    last.trainable = False
+    fit(model)
+    first.trainable, last.trainable = False, True
+    path = (tmp_path / "model").with_suffix(suffix)
+    save = model.save if suffix == ".keras" else model.save_weights
+    save(path)
+    other = classifier(rule="l2l_varied")
+    other.layers[0].trainable = False
+    with pytest.warns(UserWarning, match="Skipping variable loading"):
+        if suffix == ".keras":
+            other = keras.models.load_model(path)
+        else:
+            if built:
+                other.optimizer.build(other.trainable_variables)
+            other.load_weights(path)
+            other.optimizer.build(other.trainable_variables)
+    assert other.optimizer.iterations.numpy() == 0
+    assert_same(other.get_weights(), model.get_weights())
+
+
 @pytest.mark.parametrize("change", ["less", "other shape", "other name"])
 def test_a_damaged_state(change):
-    store, variable = {}, keras.Variable(np.ones(3, "float32"))
-    original = optimizer()
+    variable, original = keras.Variable(np.ones(3, "float32")), optimizer()
     original.apply([tf.ones(3)], [variable])
-    original.save_own_variables(store)
+    store = saved(original)
     # What earlier versions did not save may be missing.
     for _ in range(2):
         store.pop(max(store, key=int))
@@ -259,10 +337,9 @@ def test_a_damaged_state(change):
 
 
 def test_values_for_variables_that_are_never_made():
-    store = {}
     original, variable = optimizer(), keras.Variable(np.ones(3, "float32"))
     original.apply([tf.ones(3)], [variable])
-    original.save_own_variables(store)
+    store = saved(original)
     store[str(len(store))] = np.ones(5)
     other = optimizer()
     other.load_own_variables(store)
@@ -381,8 +458,7 @@ def trained_in_chunks(monkeypatch, chunk, store=None, written=None, steps=2):
 @pytest.mark.parametrize("written", ["before", "after"])
 def test_a_state_saved_in_chunks_of_another_size(written, monkeypatch):
     original, _ = trained_in_chunks(monkeypatch, 4)
-    store = {}
-    original.save_own_variables(store)
+    store = saved(original)
     # The plain vector, whatever the chunks.
     assert len(store) == len(original.variables)
     # What follows are two tensors of what was seen, and the skipped steps.
@@ -396,8 +472,7 @@ def test_a_state_saved_in_chunks_of_another_size(written, monkeypatch):
 
 def test_a_state_is_loaded_whole_or_not_at_all(monkeypatch):
     original, variables = trained_in_chunks(monkeypatch, 4)
-    store = {}
-    original.save_own_variables(store)
+    store = saved(original)
     del store[str(len(store) - 1)]
     twin = optimizer(state_dtype="bfloat16")
     twin.load_own_variables(store)
@@ -409,8 +484,7 @@ def test_a_scaled_optimizer_is_saved_in_chunks_of_another_size(monkeypatch):
     inner, variables = trained_in_chunks(monkeypatch, 4)
     scaled = keras.optimizers.LossScaleOptimizer(inner)
     scaled.build(variables)
-    store = {}
-    scaled.save_own_variables(store)
+    store = saved(scaled)
     assert len(store) == 4 + len(inner.variables)
     other, variables = trained_in_chunks(monkeypatch, 7)
     twin = keras.optimizers.LossScaleOptimizer(other)

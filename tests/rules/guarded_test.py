@@ -364,6 +364,23 @@ def test_parameters_are_set_back_exactly(arguments):
     np.testing.assert_array_equal(kernel, start[1])
 
 
+def test_a_layer_that_is_frozen_is_not_set_back():
+    first, last = (keras.Variable(np.ones(2, "float32")) for _ in range(2))
+    optimizer = keras_l2l.LearnedOptimizer(
+        rule=rules.Guarded(rules.SGD(0.1), FALLBACK)
+    )
+    optimizer.scale_loss(1.0)
+    optimizer.apply([tf.ones(2), tf.ones(2)], [first, last])
+    first.trainable = False
+    for _ in range(11):
+        optimizer.scale_loss(NAN)
+        optimizer.apply([tf.ones(2)], [last])
+        if np.all(last.numpy() == 1):
+            break
+    np.testing.assert_array_equal(last, [1.0, 1.0])
+    np.testing.assert_allclose(first, [0.9, 0.9])
+
+
 def test_the_averages_of_parameters_are_set_back_with_them():
     rule = rules.Guarded(rules.SGD(1e25), rules.SGD(0.0))
     optimizer = keras_l2l.LearnedOptimizer(rule=rule, use_ema=True)
