@@ -27,8 +27,9 @@ class SavedVariables:
             what `build` made is saved.
 
     Attributes:
-        saved_for: Bytes, of files that hold no digest of the updated variables
-            themselves: the one that their configuration holds, if any.
+        saved_for: Bytes that tell which variables a loaded state was for, or
+            `None` if it is not known. Earlier versions saved them in the
+            optimizer's configuration.
     """
 
     def __init__(self, optimizer):
@@ -37,9 +38,10 @@ class SavedVariables:
         self._loaded = None
         # The variables there were when they were loaded, and what they held.
         self._before = []
-        # Initializers of what `build` makes, if it should have been loaded.
+        # Initializers of what `build` makes, should it not be as loaded, and
+        # what to say then.
         self._defaults = []
-        self._difference = None
+        self._misfit = None
         self._unbuilt_count = None
         self.saved_for = None
 
@@ -66,10 +68,10 @@ class SavedVariables:
             return default
         self._defaults.append(default)
         saved, self._loaded = self._loaded[:1], self._loaded[1:]
-        self._difference = self._difference or _difference(
+        self._misfit = self._misfit or _difference(
             saved, [(name, shape, dtype)]
         )
-        if self._difference:
+        if self._misfit:
             return default
         (value,) = saved
         return lambda shape, dtype: ops.convert_to_tensor(value, dtype)
@@ -79,15 +81,17 @@ class SavedVariables:
 
         The optimizer starts afresh then, if it is used all the same.
         """
-        difference = self._difference or _difference(self._loaded or (), [])
-        if difference:
+        misfit = self._misfit or _difference(self._loaded or (), [])
+        if misfit:
             made = self._optimizer.own_variables()[self._unbuilt_count :]
-            for variable, default in zip(made, self._defaults, strict=False):
+            for variable, default in zip(made, self._defaults, strict=True):
                 default = keras.initializers.get(default)
                 variable.assign(default(variable.shape, variable.dtype))
             self._forget()
-            raise ValueError(difference)
-        self._loaded = None
+        self._loaded, self._before = None, []
+        self._defaults, self._misfit = [], None
+        if misfit:
+            raise ValueError(misfit)
 
     def save(self, store):
         optimizer = self._optimizer
@@ -132,12 +136,12 @@ class SavedVariables:
             number = len(variables)
             # Nothing follows if it was saved before `build`, or without state.
             values, later = values[:number], values[number:] or None
+            self._before = [(v, ops.convert_to_numpy(v)) for v in variables]
         elif len(values) == self._unbuilt_count:
             # Saved before `build`, or without its state.
             variables = variables[: len(values)]
         elif not self.are_for_these(values, variables):
             return
-        self._before = [(v, ops.convert_to_numpy(v)) for v in variables]
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         self._loaded = later
@@ -179,7 +183,7 @@ class SavedVariables:
     def _forget(self):
         for variable, value in self._before:
             variable.assign(value)
-        self._loaded, self._before = None, []
+        self._loaded = None
 
     def _warn(self):
         warnings.warn(

@@ -58,7 +58,7 @@ def watch(inputs, state, patience):
     seen = ops.abs(before["seen"])
     first = ops.where(ops.equal(seen, 0), average, before["first"])
     # The average of a few losses can be low by chance; a sum of changes is not.
-    early = seen < (1 if inputs.loss is None else _WINDOW)
+    early = seen < (1 if inputs.loss is None else min(_WINDOW, patience))
     improved = ops.logical_or(early, average < before["lowest"])
     improved = ops.logical_and(ops.logical_and(improved, good), waiting)
     since = ops.where(improved, 0 * t, before["since"] + 1)

@@ -119,4 +119,4 @@ def test_files_with_and_without_the_counter(built):
         assert len(other.remarks()) == counted
         assert int(ops.convert_to_numpy(other.iterations)) == 1
         # As earlier versions saved it.
-        store.pop(max(store, key=int))
+        store.pop(max(filter(str.isdigit, store), key=int))

@@ -162,9 +162,9 @@ def test_a_loss_that_is_not_finite_at_first_is_nothing_to_keep_from():
 
 
 def test_a_low_loss_of_the_first_batch_is_no_low():
-    rule = rules.Guarded(rules.SGD(0.01), FALLBACK, 3)
+    rule = rules.Guarded(rules.SGD(0.01), FALLBACK, 30)
     state = rule.init_state([(2,)])
-    for t, loss in enumerate([0.01, *np.geomspace(1, 0.5, 39)]):
+    for t, loss in enumerate([0.01, *np.geomspace(1, 0.5, 49)]):
         _, state = step_with(rule, state, t, np.float32(loss), [1.0, 1.0])
     assert float(state["monitor"]["handed_over"]) == 0
 
