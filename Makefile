@@ -38,6 +38,9 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+# Most programs of the tests run a few times: XLA need not optimize them.
+test: export XLA_FLAGS ?= --xla_backend_optimization_level=0 \
+	--xla_llvm_disable_expensive_passes=true
 test: setup
 	$(PY) -m pytest --numprocesses 2 --dist worksteal --durations 40 \
 		-m "not slow"
