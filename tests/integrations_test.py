@@ -36,6 +36,7 @@ def of_compile_arguments(compile_kwargs):
 
 # KerasTuner's own, of the names of threads.
 @pytest.mark.filterwarnings("ignore:.*is deprecated.*:DeprecationWarning")
+@pytest.mark.slow
 def test_keras_tuner_searches_presets(tmp_path):
     tuner_lib = pytest.importorskip("keras_tuner")
 
@@ -79,6 +80,7 @@ def test_keras_tuner_searches_presets(tmp_path):
     assert all(np.any(v) for v in optimizer._state)
 
 
+@pytest.mark.slow
 def test_grid_search_of_scikeras_clones_and_pickles():
     wrappers = pytest.importorskip("scikeras.wrappers")
     model_selection = pytest.importorskip("sklearn.model_selection")
@@ -203,7 +205,8 @@ def lora_task(name, quantized):
 # Of all layers without weights of their own.
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quan:UserWarning")
 @pytest.mark.parametrize(
-    ("name", "quantized"), [("bert", True), ("gpt2", False)]
+    ("name", "quantized"),
+    [pytest.param("bert", True, marks=pytest.mark.slow), ("gpt2", False)],
 )
 def test_lora_of_keras_hub(name, quantized):
     task, inputs, targets = lora_task(name, quantized)

@@ -100,6 +100,7 @@ def run_workers(folder, number):
     return [dict(np.load(file)) for file in files]
 
 
+@pytest.mark.slow
 def test_multi_worker_custom_loop_equals_one_worker(tmp_path):
     first, second = run_workers(tmp_path, 2)
     (alone,) = run_workers(tmp_path, 1)

@@ -74,6 +74,7 @@ def test_quick_sets_what_only_it_does(parse):
     assert first["meta_learning_rate"] == 0.004
 
 
+@pytest.mark.slow
 def test_one_command_reproduces_an_experiment(tmp_path):
     done = forked.run(
         "reproduce",
