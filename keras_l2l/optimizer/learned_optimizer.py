@@ -149,7 +149,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         if mistakes.is_learned(preset.rule, preset.meta_params):
             mistakes.warn_of_small_rate(learning_rate)
             mistakes.warn_of_strong_decay(weight_decay, learning_rate)
-        # As given: `num_steps` and `set_num_steps` tell it a length.
+        # Without a length, which `num_steps` and `set_num_steps` tell it.
         self._given_rule, self._told = preset.rule, None
         self._num_steps = mistakes.check_num_steps(num_steps, preset.rule)
         self.rule = self._rule_for(num_steps)
@@ -212,17 +212,13 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
     def save_to_preset(self, directory: str | os.PathLike[str]) -> None:
         """Writes rule and meta-parameters to a new or empty folder.
 
-        The length of this training is not written.
+        The length of this training is not written: a preset is for others.
 
         Raises:
             FileExistsError: if the folder is not empty.
         """
         presets_lib.save_preset(
-            # Without the length of this training: the preset is for others.
-            self._given_rule,
-            self.meta_params,
-            directory,
-            self.horizon,
+            self._given_rule, self.meta_params, directory, self.horizon
         )
 
     def __repr__(self):

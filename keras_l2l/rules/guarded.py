@@ -35,6 +35,9 @@ class Guarded(wrapper.WrapperRule):
     If it begins at the initial parameters, the result is that of the fallback
     alone after fewer steps.
 
+    The first losses only fill the average, as many as it has or as `patience`
+    if that is less: the average of a few can be low by chance.
+
     Training has diverged in a step if the loss is NaN or infinite, or if a
     parameter before it is, or is 1e7 times as large as the kept one (or as 1).
     Other state of a model, such as the statistics of `BatchNormalization`, is
