@@ -19,6 +19,7 @@ from keras_l2l.rules import CoordinatewiseRule
 from keras_l2l.rules import Partition
 from keras_l2l.rules import TensorwiseRule
 from keras_l2l.rules import blockwise
+from keras_l2l.rules import specs
 from keras_l2l.rules import vectors
 from keras_l2l.utils import backends
 from keras_l2l.utils import nests
@@ -75,10 +76,7 @@ class Execution:
 
         Nothing is allocated.
         """
-        return keras.tree.map_structure(
-            lambda t: keras.KerasTensor(t.shape),
-            backends.abstract(lambda: self.rule.init_state(shapes)),
-        )
+        return specs.of(self.rule, "init_state", list(map(tuple, shapes)))
 
     def initial(self, parts):
         """Returns a function from a path in the state to what to store there.
@@ -178,14 +176,10 @@ class TensorExecution(Execution):
     def state_spec(self, shapes):
         # Once for each shape: a deep model has hundreds of tensors.
         shapes = list(map(tuple, shapes))
-        different = list(dict.fromkeys(shapes))
-        specs = backends.abstract(
-            lambda: list(map(self.rule.init_tensor_state, different))
-        )
         known = copy.copy(self.rule)
-        known.init_tensor_state = dict(
-            zip(different, specs, strict=True)
-        ).__getitem__
+        known.init_tensor_state = functools.cache(
+            functools.partial(specs.of, self.rule, "init_tensor_state")
+        )
         return keras.tree.map_structure(
             lambda t: keras.KerasTensor(t.shape), known.init_state(shapes)
         )

@@ -3,10 +3,9 @@
 import collections
 
 import keras
-import numpy as np
 from keras import ops
 
-from keras_l2l.rules import base
+from keras_l2l.rules import specs
 from keras_l2l.utils import backends
 from keras_l2l.utils import nests
 from keras_l2l.utils import tracing
@@ -34,7 +33,7 @@ class Programs:
     def __init__(self, what, rule, *further):
         self._key, self._programs = None, {}
         try:
-            self._key = _frozen([what, rule, *further])
+            self._key = specs.as_key([what, rule, *further])
             self._programs = _programs
         except TypeError:
             pass
@@ -91,24 +90,3 @@ def _as_tensor(leaf):
     if leaf is None or ops.is_tensor(leaf) or hasattr(leaf, "assign"):
         return leaf
     return ops.convert_to_tensor(leaf)
-
-
-def _frozen(value):
-    """Returns plain data and rules as a key that is equal if they are.
-
-    Raises:
-        TypeError: if something else is in it.
-    """
-    kind = type(value)
-    if isinstance(value, base.UpdateRule):
-        return (kind, _frozen(vars(value)))
-    if kind in (list, tuple) or hasattr(value, "_fields"):
-        return (kind, *map(_frozen, value))
-    if kind is dict:
-        return (kind, *((k, _frozen(value[k])) for k in sorted(value)))
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return (kind, value.dtype.str, value.shape, value.tobytes())
-    if value is None or isinstance(value, (bool, int, float, str, np.generic)):
-        # 1 equals 1.0 and True, and is not the same in a program.
-        return (kind, value)
-    raise TypeError(f"not plain data: {kind.__name__}")

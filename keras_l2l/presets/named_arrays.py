@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 from keras import ops
 
-from keras_l2l.utils import backends
+from keras_l2l.rules import specs
 from keras_l2l.utils import nests
 
 
@@ -82,7 +82,7 @@ def from_arrays(rule, arrays):
 
 def _expected(rule):
     try:  # Only shapes, so a forged configuration can't fill the memory.
-        return backends.abstract(lambda: rule.init_meta_params(0))
+        return specs.of(rule, "init_meta_params", 0)
     except RuntimeError as error:  # PyTorch, where no memory could hold them.
         raise PresetError(f"{type(rule).__name__}: {error}") from error
 

@@ -80,16 +80,29 @@ class Blocks(typing.NamedTuple):
     tensor_of_sample_row: typing.Any = None
     sampled: typing.Any = None
 
+    def once(self, function):
+        """Returns `function()`, a nest of what is not of elements.
+
+        Where means are those of a sample, a step is computed twice: of the
+        sample, and of all elements. The second time the function is not called,
+        and the result is that of the first.
+
+        Args:
+            function: Function without arguments.
+        """
+        return function()
+
     def means(self, *arrays):
         """Returns the means over each tensor, a list of tensors `[tensors]`.
 
+        It must be called within `once` or `spread`.
+
         Args:
-            *arrays: Functions without arguments that return an array. They are
-                not called where the means are known.
+            *arrays: Arrays.
         """
         if self.weights is None:
-            return [ops.mean(a(), keepdims=True)[:1] for a in arrays]
-        rows = ops.concatenate([a() for a in arrays], axis=0)
+            return [ops.mean(array, keepdims=True)[:1] for array in arrays]
+        rows = ops.concatenate(arrays, axis=0)
         # Two products: XLA adds the elements of a row up one by one, and
         # compiles each sum by itself.
         total, width = rows.shape
@@ -103,24 +116,26 @@ class Blocks(typing.NamedTuple):
 
         Args:
             values: Function without arguments that returns a tensor
-                `[tensors]`. It is not called where the values are known.
+                `[tensors]`, called as by `once`.
         """
+        values = self.once(values)
         if self.tensor_of_row is None:
-            return values()
-        return _to_rows(values(), self.tensor_of_row)
+            return values
+        return _to_rows(values, self.tensor_of_row)
 
 
 class _SampleBlocks(Blocks):
-    """Describes a sample of the tensors, and keeps what is spread."""
+    """Describes a sample of the tensors, and keeps what is computed once."""
 
     def __init__(self, *args):
         self.kept = []
 
-    def spread(self, values):
-        self.kept.append(values())
-        if self.tensor_of_row is None:
-            return self.kept[-1]
-        return _to_rows(self.kept[-1], self.tensor_of_sample_row)
+    def once(self, function):
+        before = len(self.kept)
+        value = function()
+        # Without what was kept within it, as `_KeptBlocks` does not call it.
+        self.kept[before:] = [value]
+        return value
 
 
 class _KeptBlocks(Blocks):
@@ -131,15 +146,16 @@ class _KeptBlocks(Blocks):
     """
 
     def __init__(self, *args):
-        self.kept, self.dtype = [], None
+        self.kept = []
+
+    def once(self, function):
+        return self.kept.pop(0)
 
     def means(self, *arrays):
-        # Nothing depends on it: what is spread was kept.
-        return [ops.zeros(self.axes.shape, self.dtype)] * len(arrays)
-
-    def spread(self, values):
-        kept = self.kept.pop(0)
-        return super().spread(lambda: kept)
+        raise ValueError(
+            "`blocks.means` must be called within `blocks.once` or "
+            "`blocks.spread`: in large tensors, means are those of a sample."
+        )
 
 
 def _to_rows(values, tensor_of_row):
@@ -317,10 +333,10 @@ class BlockwiseRule(base.UpdateRule):
     ) -> tuple[typing.Any, dict[str, typing.Any]]:
         """Computes the updates of the tensors of one group.
 
-        What is computed from `blocks.means` must pass `blocks.spread` before it
-        meets elements of the array: means over more than 16,384 elements of a
-        tensor are those of a sample, and known before the elements are
-        computed.
+        What is not of elements must be computed within `blocks.once` or
+        `blocks.spread`, as are `blocks.means` and the parts of the state that
+        are of tensors: means over more than 16,384 elements of a tensor are
+        those of a sample, and known before the elements are computed.
 
         Args:
             meta_params: Nest of tensors as from `init_meta_params`.
@@ -372,7 +388,7 @@ class BlockwiseRule(base.UpdateRule):
         state: dict[str, typing.Any],
         blocks: Blocks,
         inputs: base.StepInputs,
-    ) -> tuple[list[typing.Any], dict[str, typing.Any]]:
+    ) -> list[typing.Any]:
         """Computes what updates need to know of whole tensors.
 
         Args:
@@ -380,14 +396,13 @@ class BlockwiseRule(base.UpdateRule):
                 `masked_block_step`, of a sample.
 
         Returns:
-            Tuple of a list of what is spread, and a dict of those parts of the
-            next state that are not of elements.
+            List of what is computed once, nests of tensors.
         """
-        blocks = _SampleBlocks(*blocks)
-        _, after = self._masked(
-            meta_params, gradient, param, mask, state, blocks, inputs
+        blocks = _SampleBlocks(
+            *blocks._replace(tensor_of_row=blocks.tensor_of_sample_row)
         )
-        return blocks.kept, _of_tensors(after, gradient)
+        self._masked(meta_params, gradient, param, mask, state, blocks, inputs)
+        return blocks.kept
 
     def known_step(
         self,
@@ -396,18 +411,16 @@ class BlockwiseRule(base.UpdateRule):
         param: typing.Any,
         mask: typing.Any,
         state: dict[str, typing.Any],
-        known: tuple[list[typing.Any], dict[str, typing.Any]],
+        known: list[typing.Any],
         blocks: Blocks,
         inputs: base.StepInputs,
     ) -> tuple[typing.Any, dict[str, typing.Any]]:
         """Computes `masked_block_step` with what `sample_step` returned."""
-        spread, of_tensors = known
         blocks = _KeptBlocks(*blocks)
-        blocks.kept, blocks.dtype = list(spread), gradient.dtype
-        update, after = self._masked(
+        blocks.kept = list(known)
+        return self._masked(
             meta_params, gradient, param, mask, state, blocks, inputs
         )
-        return update, {**after, **of_tensors}
 
     def _masked(
         self, meta_params, gradient, param, mask, state, blocks, inputs

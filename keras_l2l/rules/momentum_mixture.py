@@ -220,55 +220,38 @@ class MomentumMixture(blockwise.BlockwiseRule):
     def block_step(self, meta_params, gradient, param, state, blocks, inputs):
         t = ops.cast(inputs.iteration, gradient.dtype) + 1
         gradient = ops.clip(gradient, -_LARGEST, _LARGEST)
-        emas, unbias = _averages(meta_params["decays"], gradient, state, t)
+        constants = meta_params["constants"]
+        exponentials, corrections = _common(meta_params, t, blocks)
+        emas, unbias = _averages(exponentials, corrections, gradient, state)
         root = ops.sqrt(unbias["square"] * emas["square"] + _TINY)
         moves = emas["square"] > 0
-        measured, of_tensors = _measure(
-            blocks, gradient, param, state, moves, emas, unbias, root, t
+        tensors = _Tensors(
+            *(meta_params, exponentials, unbias, blocks, t),
+            *self._length(inputs, gradient.dtype),
+            lambda: _measure(
+                blocks, gradient, param, state, moves, emas, unbias, root, t
+            ),
         )
-        steps, per_epoch = self._length(inputs, gradient.dtype)
-        constants = meta_params["constants"]
-        is_matrix = ops.convert_to_tensor(blocks.axes) > 1
-
-        @functools.cache
-        def told():
-            signals = _signals(blocks, t, steps, per_epoch, measured)
-            return _controls(meta_params["controls"], signals)
-
-        @functools.cache
-        def slow_weight():
-            slow = told()["slow"]
-            is_sparse = measured["active"] < _SPARSE * measured["moving"]
-            return ops.where(is_sparse, ops.maximum(slow, _LEAST_SLOW), slow)
-
-        direction = _direction(
-            *(constants, slow_weight, blocks),
-            *(gradient, emas, unbias, root, measured),
+        of_tensors = blocks.once(
+            lambda: {name: tensors.measured[name] for name in _OF_TENSORS}
         )
-
-        @functools.cache
-        def size():
-            factor = _factor(meta_params["schedule"], t, steps)
-            relative = ops.exp(
-                constants["scale_power"] * ops.log(10 * measured["scale"])
-            )
-            return factor * told()["rate"] * ops.where(is_matrix, relative, 1.0)
-
-        def normalized_size():
-            (square,) = blocks.means(lambda: ops.square(direction))
-            missing = ops.square(
-                _first_direction(constants, slow_weight(), measured)
-            )
-            square = _completed(square, missing, measured)
-            return -size() * ops.rsqrt(square + 1e-12)
-
-        def decay():
-            return ops.where(is_matrix, -size() * told()["decay"], 0.0)
-
-        update = blocks.spread(normalized_size) * direction + ops.where(
-            moves, blocks.spread(decay) * param, 0.0
+        mixture = (
+            blocks.spread(tensors.fast) * emas["fast"]
+            + blocks.spread(tensors.slow) * emas["slow"]
+            + constants["gradient"] * gradient
         )
-        return update, {**emas, **of_tensors}
+        # In one division: XLA stores the result of one that is used twice.
+        direction = mixture * ops.rsqrt(
+            ops.square(root + blocks.spread(tensors.damping))
+            + ops.square(mixture * exponentials["limit"])
+        )
+        caution = ops.clip(constants["caution"], -1.0, 1.0)
+        direction = (
+            ops.where(mixture * gradient < 0, 1 - caution, 1.0) * direction
+        )
+        size = blocks.spread(lambda: tensors.normalized_size(direction))
+        decay = ops.where(moves, blocks.spread(tensors.decay) * param, 0.0)
+        return size * direction + decay, {**emas, **of_tensors}
 
     def _length(self, inputs, dtype):
         """Returns `num_steps` and `steps_per_epoch`, 0 where not known."""
@@ -280,47 +263,68 @@ class MomentumMixture(blockwise.BlockwiseRule):
         return found
 
 
-def _averages(decays, gradient, state, t):
+def _common(meta_params, t, blocks):
+    """Returns what is the same for all tensors.
+
+    Returns:
+        Tuple of the exponentials of meta-parameters that are logarithms, a dict
+        of scalars, and of what makes EMAs unbiased, a tensor `[3]`.
+    """
+    constants, schedule = meta_params["constants"], meta_params["schedule"]
+    values = {
+        **{name: -meta_params["decays"][name] for name in _DECAYS},
+        "limit": -constants["limit"],
+        "damping": constants["damping"],
+        "warmup": schedule["warmup"],
+        "unknown_steps": -schedule["unknown_steps"],
+    }
+
+    def computed():
+        # In one array: XLA takes 4 ms to compile each exponential by itself.
+        found = ops.exp(ops.stack(list(values.values())))
+        return found, 1 - ops.power(1 - found[: len(_DECAYS)], t)
+
+    found, corrections = blocks.once(computed)
+    return dict(zip(values, ops.unstack(found), strict=True)), corrections
+
+
+def _averages(exponentials, corrections, gradient, state):
     """Returns the EMAs after one more gradient, and factors without bias."""
     values = {
         "fast": gradient,
         "slow": gradient,
         "square": ops.square(gradient),
     }
-    # All decays are 1 - exp(-x), in a vector: fewer operations.
-    complements = ops.exp(-ops.stack([decays[name] for name in values]))
-    corrections = -ops.expm1(t * ops.log1p(-complements))
     factors = 1 / corrections
     is_first = state["square"] == 0
     emas = {}
-    for (name, value), correction, complement in zip(
-        values.items(),
-        ops.unstack(corrections),
-        ops.unstack(complements),
-        strict=True,
-    ):
+    for name, correction in zip(_DECAYS, ops.unstack(corrections), strict=True):
         # The first gradient is its own average, whenever it comes, as that of
         # an embedding's row.
-        weight = ops.where(is_first, correction, complement)
-        emas[name] = state[name] + weight * (value - state[name])
-    return emas, dict(zip(values, ops.unstack(factors), strict=True))
+        weight = ops.where(is_first, correction, exponentials[name])
+        emas[name] = state[name] + weight * (values[name] - state[name])
+    return emas, dict(zip(_DECAYS, ops.unstack(factors), strict=True))
 
 
 def _measure(blocks, gradient, param, state, moves, emas, unbias, root, t):
-    """Returns what is known of each tensor, and its parts of the next state."""
+    """Returns what is known of each tensor, also its parts of the next state.
+
+    `of_fast` and `of_slow` are factors to an RMS of 1.
+    """
     dtype = gradient.dtype
 
     def normalized(name):
         return ops.where(moves, ops.square(emas[name] / root), 0.0)
 
+    # Squares of others, or NaN, would reach all that are joined.
+    is_small = ops.square(param) <= _LARGEST**2
     moving, square, active, rms, fast, slow = blocks.means(
-        lambda: ops.cast(moves, dtype),
-        lambda: emas["square"],
-        lambda: ops.cast(gradient != 0, dtype),
-        # Squares of others, or NaN, would reach all that are joined.
-        lambda: ops.square(ops.where(ops.abs(param) <= _LARGEST, param, 0.0)),
-        lambda: normalized("fast"),
-        lambda: normalized("slow"),
+        ops.cast(moves, dtype),
+        emas["square"],
+        ops.cast(gradient != 0, dtype),
+        ops.square(ops.where(is_small, param, 0.0)),
+        normalized("fast"),
+        normalized("slow"),
     )
     sampled = ops.convert_to_tensor(blocks.sampled, dtype)
     missing = ops.maximum(_FEWEST / sampled - moving, 0.0)
@@ -328,22 +332,22 @@ def _measure(blocks, gradient, param, state, moves, emas, unbias, root, t):
     square = unbias["square"] * square
     active = state["active"] + (1 - _ACTIVE_DECAY) * (active - state["active"])
     rms = ops.sqrt(rms + _SMALLEST_SCALE**2)
-    scale = ops.where(state["scale"] > 0, state["scale"], rms)
     peak = ops.maximum(state["peak"], square / moving)
     measured = {
         "moving": moving,
         "square": square,
-        "active": active / (1 - ops.power(_ACTIVE_DECAY, t)),
-        # Of logarithms: the derivative is 0 where the peak is here.
-        "fall": ops.log(square / moving + _TINY) - ops.log(peak + _TINY),
+        "active": active,
+        "share": active / (1 - ops.power(_ACTIVE_DECAY, t)),
+        "peak": peak,
         "rms": rms,
-        "scale": scale,
+        "scale": ops.where(state["scale"] > 0, state["scale"], rms),
         "missing": missing,
     }
     for name, value in (("fast", fast), ("slow", slow)):
         of_known = ops.square(unbias[name]) * value
         measured[name] = _completed(of_known, 1.0, measured)
-    return measured, {"scale": scale, "active": active, "peak": peak}
+        measured[f"of_{name}"] = ops.rsqrt(measured[name] + 1e-12)
+    return measured
 
 
 def _completed(mean, of_missing, measured):
@@ -358,120 +362,198 @@ def _completed(mean, of_missing, measured):
     return (mean + missing * of_missing) / (measured["moving"] + missing)
 
 
-def _first_direction(constants, slow_weight, measured):
-    """Returns the direction of a coordinate whose gradient is its first.
+class _Tensors:
+    """What a step knows of whole tensors, computed when it is asked for.
 
-    Of each tensor, without damping: a tensor `[tensors]`.
+    All are tensors `[tensors]`.
+
+    Args:
+        meta_params: As of the rule.
+        exponentials: Dict of scalars, as from `_common`.
+        unbias: Dict of scalars, as from `_averages`.
+        blocks: `Blocks`.
+        t: Scalar, the number of this step, from 1.
+        steps, per_epoch: Scalars, the length of the training and of an epoch.
+        measure: Function without arguments, as `_measure`.
     """
-    mixture = constants["gradient"] + sum(
-        weight * ops.rsqrt(measured[name] + 1e-12)
-        for name, weight in (("fast", 1.0), ("slow", slow_weight))
-    )
-    limit = ops.exp(-constants["limit"])
-    return mixture * ops.rsqrt(1 + ops.square(mixture * limit))
 
+    def __init__(
+        self,
+        meta_params,
+        exponentials,
+        unbias,
+        blocks,
+        t,
+        steps,
+        per_epoch,
+        measure,
+    ):
+        self._meta_params, self._exponentials = meta_params, exponentials
+        self._unbias, self._blocks = unbias, blocks
+        self._t, self._steps, self._per_epoch = t, steps, per_epoch
+        self._measure = measure
+        self._is_matrix = ops.convert_to_tensor(blocks.axes) > 1
 
-def _direction(
-    constants, slow_weight, blocks, gradient, emas, unbias, root, measured
-):
-    """Returns the mixture of normalized momenta, limited."""
-    damping = blocks.spread(
-        lambda: (
-            ops.exp(constants["damping"]) * ops.sqrt(measured["square"] + _TINY)
+    @functools.cached_property
+    def measured(self):
+        return self._measure()
+
+    @functools.cached_property
+    def _told(self):
+        signals = _signals(
+            self._blocks, self._t, self._steps, self._per_epoch, self.measured
         )
-    )
+        return _controls(self._meta_params["controls"], signals)
+
+    @functools.cached_property
+    def _slow_weight(self):
+        slow, measured = self._told["slow"], self.measured
+        is_sparse = measured["share"] < _SPARSE * measured["moving"]
+        return ops.where(is_sparse, ops.maximum(slow, _LEAST_SLOW), slow)
+
+    @functools.cached_property
+    def _size(self):
+        constants, scale = (
+            self._meta_params["constants"],
+            self.measured["scale"],
+        )
+        factor = _factor(
+            *(self._meta_params["schedule"], self._exponentials),
+            *(self._t, self._steps),
+        )
+        relative = ops.power(10 * scale, constants["scale_power"])
+        relative = ops.where(self._is_matrix, relative, 1.0)
+        return factor * self._told["rate"] * relative
 
     # Of tensors first: a product with all elements is a pass on PyTorch.
-    def weight(name):
-        return unbias[name] * ops.rsqrt(measured[name] + 1e-12)
+    def fast(self):
+        """Returns the weight of the fast momentum."""
+        return self._unbias["fast"] * self.measured["of_fast"]
 
-    fast = blocks.spread(lambda: weight("fast"))
-    slow = blocks.spread(lambda: slow_weight() * weight("slow"))
-    mixture = (
-        fast * emas["fast"]
-        + slow * emas["slow"]
-        + constants["gradient"] * gradient
-    )
-    # The limit of `mixture / root`, in one division: XLA stores the result
-    # of one that is used twice.
-    direction = mixture * ops.rsqrt(
-        ops.square(root + damping)
-        + ops.square(mixture * ops.exp(-constants["limit"]))
-    )
-    caution = ops.clip(constants["caution"], -1.0, 1.0)
-    return ops.where(mixture * gradient < 0, 1 - caution, 1.0) * direction
+    def slow(self):
+        """Returns the weight of the slow momentum."""
+        weight = self._unbias["slow"] * self.measured["of_slow"]
+        return self._slow_weight * weight
+
+    def damping(self):
+        """Returns what is added to the root."""
+        rms = ops.sqrt(self.measured["square"] + _TINY)
+        return self._exponentials["damping"] * rms
+
+    def normalized_size(self, direction):
+        """Returns the factor of a direction, an array, in the update."""
+        (square,) = self._blocks.means(ops.square(direction))
+        # Of a coordinate whose gradient is its first, without damping.
+        first = (
+            self._meta_params["constants"]["gradient"]
+            + self.measured["of_fast"]
+            + self._slow_weight * self.measured["of_slow"]
+        )
+        limited = first * self._exponentials["limit"]
+        first = ops.square(first) / (1 + ops.square(limited))
+        square = _completed(square, first, self.measured)
+        return -self._size * ops.rsqrt(square + 1e-12)
+
+    def decay(self):
+        """Returns the factor of the parameter in the update."""
+        return ops.where(
+            self._is_matrix, -self._size * self._told["decay"], 0.0
+        )
 
 
 def _controls(weights, signals):
     """Returns a dict of what signals say, tensors `[tensors]`."""
-    told = {}
-    # One product: XLA compiles each by itself.
-    values = ops.matmul(ops.stack([weights[n] for n in _CONTROLS]), signals)
-    for (name, (_, reach)), value in zip(
-        _CONTROLS.items(), ops.unstack(values), strict=True
-    ):
-        if reach is not None:
-            center = weights[name][0]
-            value = center + reach * ops.tanh((value - center) / reach)
-            value = ops.exp(value)
-        told[name] = value
-    return told
+    weights = ops.stack([weights[name] for name in _CONTROLS])
+    # One product, and one function of all: XLA compiles each by itself.
+    values = ops.matmul(weights, signals)
+    # Those with a reach come first.
+    reaches = [r for _, r in _CONTROLS.values() if r is not None]
+    number, reach = len(reaches), _column(reaches)
+    center, bounded = weights[:number, :1], values[:number]
+    bounded = center + reach * ops.tanh((bounded - center) / reach)
+    found = [*ops.unstack(ops.exp(bounded)), *ops.unstack(values[number:])]
+    return dict(zip(_CONTROLS, found, strict=True))
 
 
 def _signals(blocks, t, steps, per_epoch, measured):
-    """Returns the signals `[signals, tensors]`, each of a size near 1."""
+    """Returns the signals `[signals, tensors]`, each of a size near 1.
+
+    Logarithms are in two arrays: XLA compiles each by itself.
+    """
     scale, moving = measured["scale"], measured["moving"]
-    ones = ops.ones_like(scale)
     is_matrix = ops.convert_to_tensor(blocks.axes) > 1
     longest = ops.maximum(steps, 1.0)
-    length = ops.log(longest / 500) / 1.5
-    is_known = ops.where(steps > 0, ones, 0.0)
+    is_known = ops.where(steps > 0, 1.0, 0.0)
     epochs_known = ops.where(per_epoch > 0, is_known, 0.0)
     per_epoch = ops.maximum(per_epoch, 1e-3)
-    rows = {
-        "one": ones,
-        "length": is_known * length,
-        "unknown_length": 1 - is_known,
-        "steps": ones * ops.log(t / 100) / 3,
-        "progress": is_known * (ops.minimum(t / longest, 1.0) - 0.5),
+    arguments = [
+        *(longest / 500, t / 100, 1 + longest / per_epoch),
+        *(1 + per_epoch / 40, blocks.model_size / per_epoch),
+    ]
+    length, over, epochs, steps_of_epoch, capacity = ops.unstack(
+        ops.log(ops.stack(arguments))
+    )
+    of_training = [
+        ops.ones(()),
+        is_known * length / 1.5,
+        1 - is_known,
+        over / 3,
+        is_known * (ops.minimum(t / longest, 1.0) - 0.5),
         # The square: few epochs do not matter, and many the more.
-        "epochs": epochs_known * ops.square(ops.log1p(longest / per_epoch) / 3),
-        "unknown_epochs": 1 - epochs_known,
-        "per_epoch": epochs_known * ops.log1p(per_epoch / 40),
-        "agreement_fast": 0.5 * ops.log(measured["fast"] + 1e-8) + 1,
-        "agreement_slow": 0.5 * ops.log(measured["slow"] + 1e-8) + 1.5,
-        "scale": ops.log(scale) + 2,
-        "growth": ops.log(measured["rms"] / scale),
-        "vector": ops.cast(ops.logical_not(is_matrix), scale.dtype),
-        "inputs": _log_size(blocks.inputs, is_matrix),
-        "outputs": _log_size(blocks.outputs, is_matrix),
-        "moving": 0.5 * ops.log(moving),
-        "active": 0.5 * ops.log(measured["active"] / moving + 1e-6),
-        "fall": 0.5 * measured["fall"],
+        epochs_known * ops.square(epochs / 3),
+        1 - epochs_known,
+        epochs_known * steps_of_epoch,
         # Only where parameters are few: of many, nothing follows.
-        "capacity": epochs_known
-        * ops.minimum(ops.log(blocks.model_size / per_epoch) - 5.5, 0.0)
-        / 2,
-        "unknown_fall": (1 - is_known) * 0.5 * measured["fall"],
-    }
-    return ops.stack([rows[name] for name in SIGNALS])
+        epochs_known * ops.minimum(capacity - 5.5, 0.0) / 2,
+    ]
+    shape = len(of_training), *scale.shape
+    of_training = ops.expand_dims(ops.stack(of_training), 1)
+    of_training = ops.broadcast_to(of_training, shape)
+    # Factors, arguments of the logarithm, and summands.
+    factors, arguments, summands = zip(
+        (0.5, measured["fast"] + 1e-8, 1.0),
+        (0.5, measured["slow"] + 1e-8, 1.5),
+        (1.0, scale, 2.0),
+        (1.0, measured["rms"] / scale, 0.0),
+        (0.5, _size(blocks.inputs, is_matrix), -1.5),
+        (0.5, _size(blocks.outputs, is_matrix), -1.5),
+        (0.5, moving, 0.0),
+        (0.5, measured["share"] / moving + 1e-6, 0.0),
+        (0.5, measured["square"] / moving + _TINY, 0.0),
+        (0.5, measured["peak"] + _TINY, 0.0),
+        strict=True,
+    )
+    own = _column(factors) * ops.log(ops.stack(arguments)) + _column(summands)
+    # Of logarithms: the derivative is 0 where the peak is here.
+    fall = own[8:9] - own[9:]
+    vector = ops.cast(ops.logical_not(is_matrix), scale.dtype)
+    # In the order of `SIGNALS`.
+    return ops.concatenate(
+        [
+            *(of_training[:8], own[:4], ops.expand_dims(vector, 0), own[4:8]),
+            *(fall, of_training[8:], (1 - is_known) * fall),
+        ]
+    )
 
 
-def _log_size(size, is_matrix):
-    """Returns logarithms of numbers of elements; of vectors, that of 1."""
-    size = ops.where(is_matrix, ops.maximum(size, 1.0), 1.0)
-    return (ops.log(size) - 3) / 2
+def _column(numbers):
+    # A tensor: PyTorch multiplies no array of NumPy.
+    return ops.convert_to_tensor([[number] for number in numbers], "float32")
 
 
-def _factor(schedule, t, steps):
+def _size(size, is_matrix):
+    """Returns numbers of elements; of vectors, 1."""
+    return ops.where(is_matrix, ops.maximum(size, 1.0), 1.0)
+
+
+def _factor(schedule, exponentials, t, steps):
     """Returns the schedule's factor, a scalar tensor."""
     length = ops.maximum(steps, 1.0)
-    warmup = ops.minimum(1.0, t / (ops.exp(schedule["warmup"]) * length + 1))
+    warmup = ops.minimum(1.0, t / (exponentials["warmup"] * length + 1))
     progress = ops.clip((t - 1) / length, 0.0, 1.0)
     cosine = 0.5 * (1 + ops.cos(math.pi * progress)) + 1e-6
-    known = warmup * ops.exp(schedule["power"] * ops.log(cosine))
-    unknown = ops.minimum(1.0, t / 20) * ops.exp(
-        -schedule["unknown_power"]
-        * ops.log1p(t * ops.exp(-schedule["unknown_steps"]))
+    known = warmup * ops.power(cosine, schedule["power"])
+    unknown = ops.minimum(1.0, t / 20) * ops.power(
+        1 + t * exponentials["unknown_steps"], -schedule["unknown_power"]
     )
     return ops.where(steps > 0, known, unknown)

@@ -30,7 +30,7 @@ def test_means_and_spread_are_of_each_tensor():
     blocks, tensors = joining.blocks(model_size=99), arrays(SHAPES)
     assert blocks.model_size == 99
     array = joining.join(list(map(ops.convert_to_tensor, tensors)))
-    means, squares = blocks.means(lambda: array, lambda: array**2)
+    means, squares = blocks.means(array, array**2)
     expected = [t.mean() if t.size else 0 for t in tensors]
     np.testing.assert_allclose(means, expected, rtol=1e-5, atol=1e-7)
     expected = [np.square(t).mean() if t.size else 0 for t in tensors]
@@ -114,7 +114,7 @@ class _Measuring(rules.BlockwiseRule):
         return {"mean": ops.zeros((tensors,))}
 
     def block_step(self, meta_params, gradient, param, state, blocks, inputs):
-        (mean,) = blocks.means(lambda: gradient)
+        mean = blocks.once(lambda: blocks.means(gradient)[0])
         return -gradient, {"mean": mean}
 
 
@@ -126,6 +126,45 @@ def test_a_mean_of_a_sample_may_be_for_the_state_alone(shapes):
     updates, (state,) = rule.step({}, inputs, rule.init_state(shapes))
     np.testing.assert_allclose(state["mean"], list(map(len, shapes)), rtol=1e-5)
     assert_same(updates, [-g for g in gradients])
+
+
+class _Nesting(_Measuring):
+    """Moves by a mean, which is computed within something else."""
+
+    def block_step(self, meta_params, gradient, param, state, blocks, inputs):
+        def mean():
+            (mean,) = blocks.means(gradient)
+            return mean
+
+        double = blocks.spread(lambda: 2 * blocks.once(mean))
+        mean = blocks.once(mean)
+        return -double * ops.ones_like(gradient), {"mean": mean}
+
+
+class _Forgetting(_Measuring):
+    """Computes a mean of all elements, too."""
+
+    def block_step(self, meta_params, gradient, param, state, blocks, inputs):
+        (mean,) = blocks.means(gradient)
+        return -gradient, {"mean": mean}
+
+
+def test_what_is_computed_once_may_compute_more_once():
+    shapes = [(7,), (200, 512)]
+    rule, gradients = _Nesting(), [np.full(s, 3.0, "float32") for s in shapes]
+    inputs = StepInputs(gradients, gradients, None, 0)
+    updates, (state,) = rule.step({}, inputs, rule.init_state(shapes))
+    np.testing.assert_allclose(state["mean"], [3, 3], rtol=1e-5)
+    for update in updates:
+        np.testing.assert_allclose(update, -6, rtol=1e-5)
+
+
+def test_means_of_a_sample_and_of_all_are_not_mixed():
+    gradients = [np.ones((200, 512), "float32")]
+    inputs = StepInputs(gradients, gradients, None, 0)
+    rule = _Forgetting()
+    with pytest.raises(ValueError, match="must be called within `blocks.once`"):
+        rule.step({}, inputs, rule.init_state([(200, 512)]))
 
 
 def test_a_tensor_by_itself_is_updated_as_among_others():
