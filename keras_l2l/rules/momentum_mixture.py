@@ -468,7 +468,7 @@ def _controls(weights, signals):
     values = ops.matmul(weights, signals)
     # Those with a reach come first.
     reaches = [r for _, r in _CONTROLS.values() if r is not None]
-    number, reach = len(reaches), _column(reaches)
+    number, reach = len(reaches), _column(reaches, values.dtype)
     center, bounded = weights[:number, :1], values[:number]
     bounded = center + reach * ops.tanh((bounded - center) / reach)
     found = [*ops.unstack(ops.exp(bounded)), *ops.unstack(values[number:])]
@@ -483,8 +483,8 @@ def _signals(blocks, t, steps, per_epoch, measured):
     scale, moving = measured["scale"], measured["moving"]
     is_matrix = ops.convert_to_tensor(blocks.axes) > 1
     longest = ops.maximum(steps, 1.0)
-    is_known = ops.where(steps > 0, 1.0, 0.0)
-    epochs_known = ops.where(per_epoch > 0, is_known, 0.0)
+    is_known = ops.cast(steps > 0, scale.dtype)
+    epochs_known = is_known * ops.cast(per_epoch > 0, scale.dtype)
     per_epoch = ops.maximum(per_epoch, 1e-3)
     arguments = [
         *(longest / 500, t / 100, 1 + longest / per_epoch),
@@ -494,7 +494,7 @@ def _signals(blocks, t, steps, per_epoch, measured):
         ops.log(ops.stack(arguments))
     )
     of_training = [
-        ops.ones(()),
+        ops.ones_like(t),
         is_known * length / 1.5,
         1 - is_known,
         over / 3,
@@ -523,7 +523,8 @@ def _signals(blocks, t, steps, per_epoch, measured):
         (0.5, measured["peak"] + _TINY, 0.0),
         strict=True,
     )
-    own = _column(factors) * ops.log(ops.stack(arguments)) + _column(summands)
+    own = ops.log(ops.stack(arguments))
+    own = _column(factors, own.dtype) * own + _column(summands, own.dtype)
     # Of logarithms: the derivative is 0 where the peak is here.
     fall = own[8:9] - own[9:]
     vector = ops.cast(ops.logical_not(is_matrix), scale.dtype)
@@ -536,9 +537,8 @@ def _signals(blocks, t, steps, per_epoch, measured):
     )
 
 
-def _column(numbers):
-    # A tensor: PyTorch multiplies no array of NumPy.
-    return ops.convert_to_tensor([[number] for number in numbers], "float32")
+def _column(numbers, dtype):
+    return ops.convert_to_tensor([[number] for number in numbers], dtype)
 
 
 def _size(size, is_matrix):
