@@ -20,6 +20,8 @@ from keras_l2l import tasks  # noqa: E402
 
 # What is imported stays.
 gc.freeze()
+# Nor need TensorFlow optimize the graphs; it does in scripts and on the pages.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 # Two CPUs for tests of distribution; nothing else notices.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
