@@ -20,8 +20,37 @@ from keras_l2l import tasks  # noqa: E402
 
 # What is imported stays.
 gc.freeze()
-# Nor need TensorFlow optimize the graphs; it does in scripts and on the pages.
-tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def _optimize_graphs(does):
+    tf.config.optimizer.set_experimental_options(
+        {"disable_meta_optimizer": not does}
+    )
+
+
+# Nor need TensorFlow optimize the graphs. In other processes it does.
+_optimize_graphs(False)
+
+
+@pytest.fixture(scope="module")
+def optimized_graphs():
+    """For tests that compare with results of other processes."""
+    _optimize_graphs(True)
+    yield
+    _optimize_graphs(False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        # What is left stays, such as graphs of TensorFlow. To look through it
+        # again and again would take a twentieth of the time.
+        gc.collect()
+        gc.freeze()
+    return result
+
+
 # Two CPUs for tests of distribution; nothing else notices.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],

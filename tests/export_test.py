@@ -17,6 +17,7 @@ import keras_l2l
 from keras_l2l import export
 from keras_l2l import rules
 
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
 RNG = np.random.default_rng(0)
 # The batches differ in size.
 X = [RNG.normal(size=(n, 3)).astype("float32") for n in (8, 8, 5, 8)]

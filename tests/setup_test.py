@@ -90,6 +90,7 @@ def test_scripts_run_where_a_wheel_is_installed(arguments, tmp_path):
     assert str(ROOT) not in done.stderr
 
 
+@pytest.mark.slow
 def test_scripts_run_as_files(tmp_path):
     # Installed, but not in the repository's root.
     (tmp_path / "keras_l2l").symlink_to(ROOT / "keras_l2l")

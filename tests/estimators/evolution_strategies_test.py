@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import regression_task
+from conftest import slow_but
 from recurrence import Recurrence
 from recurrence import Square
 
@@ -53,7 +54,11 @@ def test_closed_form(cls, expected, other):
 
 
 @pytest.mark.parametrize(
-    "cls", [estimators.EvolutionStrategies, estimators.PersistentES]
+    "cls",
+    slow_but(
+        [estimators.PersistentES],
+        [estimators.EvolutionStrategies, estimators.PersistentES],
+    ),
 )
 def test_first_unroll_is_that_of_backpropagation(cls):
     task = regression_task()

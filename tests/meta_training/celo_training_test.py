@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import leaves
+from conftest import slow_but
 
 import keras_l2l
 from keras_l2l import estimators
@@ -15,9 +16,13 @@ from keras_l2l import tasks
 
 X = np.random.default_rng(0).normal(size=(24, 6)).astype("float32")
 Y = X[:, :3].argmax(axis=1)
-both = pytest.mark.parametrize("rule", [rules.Celo, rules.CeloAdam])
+both = pytest.mark.parametrize(
+    "rule", slow_but([rules.Celo], [rules.Celo, rules.CeloAdam])
+)
 # CeloAdam is the schedule of Celo for Adam.
-every = pytest.mark.parametrize("rule", [rules.Celo, rules.Celo2])
+every = pytest.mark.parametrize(
+    "rule", slow_but([rules.Celo2], [rules.Celo, rules.Celo2])
+)
 
 
 def classifier(rule):

@@ -23,6 +23,7 @@ from keras_l2l.meta_training.history import Recorder
 from keras_l2l.meta_training.interruption import Interrupted
 from keras_l2l.utils import files
 
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
 SHORT = {
     "meta_steps": 24,
     "validation": meta_training.Validation(interval=6, episodes=2),
@@ -115,8 +116,8 @@ def test_killed_at_random_moments(kills, tmp_path):
     "number, meta_step",
     [
         pytest.param(signal.SIGINT, 0, marks=pytest.mark.slow),
-        (signal.SIGTERM, 8),
-        (signal.SIGINT, 23),
+        pytest.param(signal.SIGINT, 8, marks=pytest.mark.slow),
+        (signal.SIGTERM, 23),
     ],
 )
 def test_a_request_to_stop_waits_for_the_meta_step(

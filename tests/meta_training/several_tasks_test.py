@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from conftest import leaves
 from conftest import regression_task
+from conftest import slow_but
 from conftest import uncompiled
 
 import keras_l2l
@@ -198,10 +199,11 @@ def run(tmp_path_factory):
             marks=pytest.mark.slow,
         ),
         ("curriculum", Curriculum(log_uniform_horizons=True), 12),
-        (
+        pytest.param(
             "meta_optimizer",
             MetaOptimizer(learning_rate=0.01, episode_clipnorm=1e-3),
             6,
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             "estimator",
@@ -237,7 +239,10 @@ def test_each_option_changes_the_result(name, options, horizon, run):
 @pytest.mark.parametrize(
     "cls",
     # What others of evolution strategies compile is of one class.
-    [estimators.TruncatedBackprop, estimators.PersistentES],
+    slow_but(
+        [estimators.PersistentES],
+        [estimators.TruncatedBackprop, estimators.PersistentES],
+    ),
 )
 def test_compiled_unrolls_are_the_same(cls):
     task, rule = regression_task(), rules.RNNprop((3,))

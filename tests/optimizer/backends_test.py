@@ -15,18 +15,29 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 INSTALLED = [n for n in ("jax", "torch") if importlib.util.find_spec(n)]
 HANDED_OVER = "SGD handed over to Adam at step 11: for "
-OF_TORCH = {"utils/tracing_test.py"}
 ALLOCATING = "test_forged_configurations_allocate_nothing"
-OTHERS = [
-    pytest.param(
-        name,
-        marks=pytest.mark.skipif(
-            name not in INSTALLED,
-            reason=f"{name} is not installed: make backends",
-        ),
+MODULES = (
+    "other_backends.py",
+    "rules/every_backend_test.py",
+    # The one whose tensors a backend might allocate.
+    f"presets/forged_test.py::{ALLOCATING}",
+    "optimizer/skipped_steps_test.py",
+)
+FLOATX = "optimizer/floatx_test.py"
+MONITOR = "callbacks/update_monitor_test.py"
+
+
+def case(backend, *modules, slow=False):
+    """Returns modules to test in one process: each imports for seconds."""
+    missing = pytest.mark.skipif(
+        backend not in INSTALLED,
+        reason=f"{backend} is not installed: make backends",
     )
-    for name in ("jax", "torch")
-]
+    return pytest.param(
+        *(backend, modules),
+        marks=[missing, pytest.mark.slow] if slow else missing,
+        id=f"{'slow_' * slow}modules-{backend}",
+    )
 
 
 def run(backend, *arguments):
@@ -105,26 +116,17 @@ def assert_same_results(here, there):
     assert_close(there / "from_tensorflow.npz", here / "continued.npz")
 
 
-@pytest.mark.parametrize("backend", OTHERS)
 @pytest.mark.parametrize(
-    "modules",
+    "backend, modules",
     [
-        # In one process: each imports Keras and a backend for seconds.
-        (
-            "other_backends.py",
-            "callbacks/update_monitor_test.py",
-            "rules/every_backend_test.py",
-            # The one whose tensors a backend might allocate.
-            f"presets/forged_test.py::{ALLOCATING}",
-            "optimizer/skipped_steps_test.py",
-            "utils/tracing_test.py",
-        ),
-        pytest.param(("optimizer/floatx_test.py",), marks=pytest.mark.slow),
+        # A monitor's variables are carried along on JAX alone.
+        case("jax", *MODULES, MONITOR),
+        case("torch", *MODULES, "utils/tracing_test.py"),
+        case("jax", FLOATX, slow=True),
+        case("torch", FLOATX, MONITOR, slow=True),
     ],
-    ids=["modules", "floatx"],
 )
 def test_what_holds_elsewhere(backend, modules):
-    modules = [m for m in modules if backend == "torch" or m not in OF_TORCH]
     # Without conftest.py, which needs TensorFlow's backend.
     done = run(
         backend,

@@ -162,7 +162,7 @@ def test_keras_own_tests(files, at_least, tmp_path):
         path = tmp_path / pathlib.Path(name).name
         path.write_text(adapted((root / name).read_text()))
     # Some of these files reset TensorFlow: they need a process of their own.
-    command = [sys.executable, "-m", "pytest", "-q", "-k", RELATED]
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-k", RELATED]
     subprocess.run(
         [*command, "--junitxml=report.xml", "."],
         cwd=tmp_path,
