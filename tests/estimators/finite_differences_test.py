@@ -120,10 +120,11 @@ UNTOLD = [
     )
     if "unknown" in path
 ]
+# Of the network of Celo, and of the cell of the LSTM.
+ALIKE = ("celo_adam", "kernel", "global_averaging", "ntm_bfgs")
 CASES = [
-    *[(name, "sum") for name in [*RULES, "params"] if name != "celo_adam"],
-    # The network of Celo, for less.
-    pytest.param("celo_adam", "sum", marks=pytest.mark.slow),
+    *[(name, "sum") for name in [*RULES, "params"] if name not in ALIKE],
+    *[pytest.param(name, "sum", marks=pytest.mark.slow) for name in ALIKE],
     # Which losses count is not up to the rule: one that is cheap.
     *[("momentum", weights) for weights in ("mean", "last", "list")],
 ]

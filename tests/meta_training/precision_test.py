@@ -30,7 +30,7 @@ ONE = pytest.mark.parametrize(
 
 
 @pytest.fixture(
-    params=slow_but([("floatx", "float16"), ("policy", "bfloat16")], SETTINGS),
+    params=slow_but([("policy", "bfloat16")], SETTINGS),
     ids=lambda setting: " ".join(setting),
 )
 def precision(request):
@@ -115,6 +115,7 @@ def test_curves_and_metrics_of_a_model(precision):
     assert np.isfinite(task.metrics(params, state, "test")["mae"])
 
 
+@pytest.mark.slow
 @ONE
 def test_inspection_of_a_model(precision):
     report = task_check.inspect_task(

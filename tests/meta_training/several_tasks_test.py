@@ -211,10 +211,11 @@ def run(tmp_path_factory):
             6,
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "estimator",
             estimators.PersistentES(unroll_length=3, stddev=0.1),
             6,
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             "estimator",

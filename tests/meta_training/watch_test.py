@@ -61,7 +61,10 @@ def meta_train(task, folder, **arguments):
     "estimator",
     [
         estimators.TruncatedBackprop(unroll_length=2),
-        estimators.Imitation(unroll_length=2, teacher=rules.Adam(0.1)),
+        pytest.param(
+            estimators.Imitation(unroll_length=2, teacher=rules.Adam(0.1)),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda estimator: estimator.name,
 )

@@ -119,6 +119,7 @@ def test_fit_and_save_continue_exactly(tmp_path):
     assert_same(model.get_weights(), loaded.get_weights())
 
 
+@pytest.mark.slow
 def test_preset_and_meta_training(tmp_path):
     task = tasks.KerasModelTask(make_model, "mse", (X, Y), batch_size=8)
     rule = rules.Partition(
