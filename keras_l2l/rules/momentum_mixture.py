@@ -282,7 +282,10 @@ def _common(meta_params, t, blocks):
     def computed():
         # In one array: XLA takes 4 ms to compile each exponential by itself.
         found = ops.exp(ops.stack(list(values.values())))
-        return found, 1 - ops.power(1 - found[: len(_DECAYS)], t)
+        complements = found[: len(_DECAYS)]
+        corrections = 1 - ops.power(1 - complements, t)
+        # It is that at least, also where 1 - complement is rounded to 1.
+        return found, ops.maximum(corrections, complements)
 
     found, corrections = blocks.once(computed)
     return dict(zip(values, ops.unstack(found), strict=True)), corrections
@@ -490,45 +493,45 @@ def _signals(blocks, t, steps, per_epoch, measured):
         *(longest / 500, t / 100, 1 + longest / per_epoch),
         *(1 + per_epoch / 40, blocks.model_size / per_epoch),
     ]
-    length, over, epochs, steps_of_epoch, capacity = ops.unstack(
+    log_length, log_step, log_epochs, log_per_epoch, log_capacity = ops.unstack(
         ops.log(ops.stack(arguments))
     )
-    of_training = [
-        ops.ones_like(t),
-        is_known * length / 1.5,
-        1 - is_known,
-        over / 3,
-        is_known * (ops.minimum(t / longest, 1.0) - 0.5),
+    of_training = {
+        "one": ops.ones_like(t),
+        "length": is_known * log_length / 1.5,
+        "unknown_length": 1 - is_known,
+        "steps": log_step / 3,
+        "progress": is_known * (ops.minimum(t / longest, 1.0) - 0.5),
         # The square: few epochs do not matter, and many the more.
-        epochs_known * ops.square(epochs / 3),
-        1 - epochs_known,
-        epochs_known * steps_of_epoch,
+        "epochs": epochs_known * ops.square(log_epochs / 3),
+        "unknown_epochs": 1 - epochs_known,
+        "per_epoch": epochs_known * log_per_epoch,
         # Only where parameters are few: of many, nothing follows.
-        epochs_known * ops.minimum(capacity - 5.5, 0.0) / 2,
-    ]
+        "capacity": epochs_known * ops.minimum(log_capacity - 5.5, 0.0) / 2,
+    }
+    # Factor, argument of the logarithm, and summand.
+    logarithms = {
+        "agreement_fast": (0.5, measured["fast"] + 1e-8, 1.0),
+        "agreement_slow": (0.5, measured["slow"] + 1e-8, 1.5),
+        "scale": (1.0, scale, 2.0),
+        "growth": (1.0, measured["rms"] / scale, 0.0),
+        "inputs": (0.5, _elements(blocks.inputs, is_matrix), -1.5),
+        "outputs": (0.5, _elements(blocks.outputs, is_matrix), -1.5),
+        "moving": (0.5, moving, 0.0),
+        "active": (0.5, measured["share"] / moving + 1e-6, 0.0),
+        "square": (0.5, measured["square"] / moving + _TINY, 0.0),
+        "peak": (0.5, measured["peak"] + _TINY, 0.0),
+    }
     shape = len(of_training), *scale.shape
-    of_training = ops.expand_dims(ops.stack(of_training), 1)
+    of_training = ops.expand_dims(ops.stack(list(of_training.values())), 1)
     of_training = ops.broadcast_to(of_training, shape)
-    # Factors, arguments of the logarithm, and summands.
-    factors, arguments, summands = zip(
-        (0.5, measured["fast"] + 1e-8, 1.0),
-        (0.5, measured["slow"] + 1e-8, 1.5),
-        (1.0, scale, 2.0),
-        (1.0, measured["rms"] / scale, 0.0),
-        (0.5, _size(blocks.inputs, is_matrix), -1.5),
-        (0.5, _size(blocks.outputs, is_matrix), -1.5),
-        (0.5, moving, 0.0),
-        (0.5, measured["share"] / moving + 1e-6, 0.0),
-        (0.5, measured["square"] / moving + _TINY, 0.0),
-        (0.5, measured["peak"] + _TINY, 0.0),
-        strict=True,
-    )
+    factors, arguments, summands = zip(*logarithms.values(), strict=True)
     own = ops.log(ops.stack(arguments))
     own = _column(factors, own.dtype) * own + _column(summands, own.dtype)
     # Of logarithms: the derivative is 0 where the peak is here.
     fall = own[8:9] - own[9:]
     vector = ops.cast(ops.logical_not(is_matrix), scale.dtype)
-    # In the order of `SIGNALS`.
+    # In the order of `SIGNALS`, without a row by itself: XLA compiles each.
     return ops.concatenate(
         [
             *(of_training[:8], own[:4], ops.expand_dims(vector, 0), own[4:8]),
@@ -541,9 +544,9 @@ def _column(numbers, dtype):
     return ops.convert_to_tensor([[number] for number in numbers], dtype)
 
 
-def _size(size, is_matrix):
+def _elements(number, is_matrix):
     """Returns numbers of elements; of vectors, 1."""
-    return ops.where(is_matrix, ops.maximum(size, 1.0), 1.0)
+    return ops.where(is_matrix, ops.maximum(number, 1.0), 1.0)
 
 
 def _factor(schedule, exponentials, t, steps):

@@ -40,6 +40,62 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
+def test_signals_are_in_the_order_of_their_names():
+    measured = {
+        "fast": 0.5,
+        "slow": 0.3,
+        "scale": 0.2,
+        "rms": 0.4,
+        "moving": 0.9,
+        "share": 0.6,
+        "square": 0.01,
+        "peak": 0.09,
+    }
+    blocks = blockwise.Joining([(6, 4), (5,)]).blocks(np.float32(29))
+    found = momentum_mixture._signals(
+        *(blocks, tf.constant(30.0), tf.constant(100.0), tf.constant(20.0)),
+        {name: tf.fill([2], value) for name, value in measured.items()},
+    )
+    expected = {
+        "one": 1,
+        "length": np.log(100 / 500) / 1.5,
+        "unknown_length": 0,
+        "steps": np.log(30 / 100) / 3,
+        "progress": 0.3 - 0.5,
+        "epochs": np.square(np.log(1 + 5) / 3),
+        "unknown_epochs": 0,
+        "per_epoch": np.log(1 + 20 / 40),
+        "agreement_fast": np.log(0.5) / 2 + 1,
+        "agreement_slow": np.log(0.3) / 2 + 1.5,
+        "scale": np.log(0.2) + 2,
+        "growth": np.log(2),
+        "vector": [0, 1],
+        "inputs": [(np.log(6) - 3) / 2, -1.5],
+        "outputs": [(np.log(4) - 3) / 2, -1.5],
+        "moving": np.log(0.9) / 2,
+        "active": np.log(0.6 / 0.9) / 2,
+        "fall": np.log(0.01 / 0.9 / 0.09) / 2,
+        "capacity": (np.log(29 / 20) - 5.5) / 2,
+        "unknown_fall": 0,
+    }
+    assert tuple(expected) == momentum_mixture.SIGNALS
+    for name, row in zip(expected, found, strict=True):
+        np.testing.assert_allclose(
+            row, np.full(2, expected[name]), rtol=1e-5, err_msg=name
+        )
+
+
+def test_a_memory_without_end_is_no_division_by_zero():
+    decays = dict.fromkeys(META_PARAMS["decays"], ops.convert_to_tensor(30.0))
+    gradients = [[normal(6, 4, seed=t)] for t in range(3)]
+    for update in steps(
+        gradients,
+        [normal(6, 4, seed=9)],
+        meta_params={**META_PARAMS, "decays": decays},
+    ):
+        assert np.isfinite(update).all() and np.any(update)
+
+
 def test_the_first_step_is_against_the_gradient_and_of_known_size():
     param, gradient = normal(30, 20, seed=1), normal(30, 20)
     update = steps([[gradient]], [param])[0][0]
