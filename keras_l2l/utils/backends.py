@@ -189,14 +189,14 @@ def gather(tensor, indices):
 
     `ops.take` adds ten operations for negative ones, where it is not needed.
     """
-    match keras.backend.backend():
-        case "tensorflow":
-            import tensorflow as tf
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-            return tf.gather(tensor, indices)
-        case "torch":
-            indices = ops.convert_to_tensor(indices, "int32")
-            return tensor.index_select(0, indices)
+        return tf.gather(tensor, indices)
+    # Under floatx bfloat16, Keras makes floats of integers on JAX.
+    indices = ops.convert_to_tensor(indices, "int32")
+    if keras.backend.backend() == "torch":
+        return tensor.index_select(0, indices)
     return ops.take(tensor, indices, axis=0)
 
 
