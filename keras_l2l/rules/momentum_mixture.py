@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_l2l.rules import blockwise
+from keras_l2l.utils import backends
 from keras_l2l.utils import checks
 
 # What a rule is told of a tensor; see `_signals`.
@@ -69,6 +70,8 @@ _FEWEST = 512
 _TINY = 1e-37
 # Squares of larger gradients, and what is made of them, could overflow.
 _LARGEST = 1e15
+# Makes 1 or more of squares that are worth a step.
+_HUGE = 1e38
 
 
 @keras.saving.register_keras_serializable(package="keras_l2l")
@@ -219,12 +222,12 @@ class MomentumMixture(blockwise.BlockwiseRule):
 
     def block_step(self, meta_params, gradient, param, state, blocks, inputs):
         t = ops.cast(inputs.iteration, gradient.dtype) + 1
-        gradient = ops.clip(gradient, -_LARGEST, _LARGEST)
+        gradient = backends.clip(gradient, -_LARGEST, _LARGEST)
         constants = meta_params["constants"]
         exponentials, corrections = _common(meta_params, t, blocks)
         emas, unbias = _averages(exponentials, corrections, gradient, state)
         root = ops.sqrt(unbias["square"] * emas["square"] + _TINY)
-        moves = emas["square"] > 0
+        moves = _is_positive(emas["square"])
         tensors = _Tensors(
             *(meta_params, exponentials, unbias, blocks, t),
             *self._length(inputs, gradient.dtype),
@@ -246,11 +249,12 @@ class MomentumMixture(blockwise.BlockwiseRule):
             + ops.square(mixture * exponentials["limit"])
         )
         caution = ops.clip(constants["caution"], -1.0, 1.0)
-        direction = (
-            ops.where(mixture * gradient < 0, 1 - caution, 1.0) * direction
-        )
+        against = _is_positive(mixture * gradient, sign=-1)
+        direction = (1 - caution * against) * direction
         size = blocks.spread(lambda: tensors.normalized_size(direction))
-        decay = ops.where(moves, blocks.spread(tensors.decay) * param, 0.0)
+        # Times 0, these would be NaN.
+        param = ops.nan_to_num(param, nan=0.0, posinf=0.0, neginf=0.0)
+        decay = blocks.spread(tensors.decay) * param * moves
         return size * direction + decay, {**emas, **of_tensors}
 
     def _length(self, inputs, dtype):
@@ -299,14 +303,25 @@ def _averages(exponentials, corrections, gradient, state):
         "square": ops.square(gradient),
     }
     factors = 1 / corrections
-    is_first = state["square"] == 0
+    is_later = _is_positive(state["square"])
     emas = {}
     for name, correction in zip(_DECAYS, ops.unstack(corrections), strict=True):
         # The first gradient is its own average, whenever it comes, as that of
         # an embedding's row.
-        weight = ops.where(is_first, correction, exponentials[name])
-        emas[name] = state[name] + weight * (values[name] - state[name])
+        weight = correction + (exponentials[name] - correction) * is_later
+        emas[name] = backends.lerp(state[name], values[name], weight)
     return emas, dict(zip(_DECAYS, ops.unstack(factors), strict=True))
+
+
+def _is_positive(values, sign=1):
+    """Returns 1.0 where `sign * values` is positive, and 0.0 elsewhere.
+
+    Less than 1 where it is below 1e-38. PyTorch compares numbers one by one,
+    and chooses by the results one by one: each takes as long as ten additions.
+    """
+    # Its derivative would be infinite.
+    ones = backends.clip(values * (sign * _HUGE), 0.0, 1.0)
+    return ops.stop_gradient(ones)
 
 
 def _measure(blocks, gradient, param, state, moves, emas, unbias, root, t):
@@ -317,14 +332,14 @@ def _measure(blocks, gradient, param, state, moves, emas, unbias, root, t):
     dtype = gradient.dtype
 
     def normalized(name):
-        return ops.where(moves, ops.square(emas[name] / root), 0.0)
+        return ops.square(emas[name] / root)
 
     # Squares of others, or NaN, would reach all that are joined.
     is_small = ops.square(param) <= _LARGEST**2
     moving, square, active, rms, fast, slow = blocks.means(
-        ops.cast(moves, dtype),
+        moves,
         emas["square"],
-        ops.cast(gradient != 0, dtype),
+        _is_positive(ops.square(gradient)),
         ops.square(ops.where(is_small, param, 0.0)),
         normalized("fast"),
         normalized("slow"),

@@ -200,6 +200,24 @@ def gather(tensor, indices):
     return ops.take(tensor, indices, axis=0)
 
 
+def clip(tensor, low, high):
+    """Returns `ops.clip(tensor, low, high)` for limits that are numbers."""
+    if keras.backend.backend() == "torch":
+        # Keras makes tensors of them, which PyTorch takes one by one.
+        return tensor.clamp(low, high)
+    return ops.clip(tensor, low, high)
+
+
+def lerp(start, end, weight):
+    """Returns `start + weight * (end - start)`."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        # In one pass over the elements.
+        return torch.lerp(start, end, weight)
+    return start + weight * (end - start)
+
+
 def bitcast(tensor, dtype):
     """Returns the same bits as another dtype of the same size."""
     match keras.backend.backend():

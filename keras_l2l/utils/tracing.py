@@ -256,4 +256,19 @@ def _traced_by_torch(function, tensors):
     # not for the function itself: it would follow one branch of a condition on
     # values.
     program = torch.jit.trace(graph.eval(), tuple(tensors), check_trace=False)
-    return torch.jit.freeze(program)
+    program = torch.jit.freeze(program)
+    (output,) = (n for n in graph.graph.nodes if n.op == "output")
+    constant = list(map(_depends_on_no_argument, output.args[0]))
+    if not any(constant):
+        return program
+    # `freeze` computes them once, and others may write into them.
+    return lambda *tensors: tuple(
+        t.clone() if is_constant else t
+        for t, is_constant in zip(program(*tensors), constant, strict=True)
+    )
+
+
+def _depends_on_no_argument(node):
+    return node.op != "placeholder" and all(
+        map(_depends_on_no_argument, node.all_input_nodes)
+    )

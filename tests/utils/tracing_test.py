@@ -55,6 +55,43 @@ def test_what_has_no_arguments_is_computed_each_time():
     np.testing.assert_array_equal(second, [0, 0])
 
 
+@pytest.mark.parametrize("length", [2, 2**17])
+def test_a_constant_that_is_returned_may_be_changed(length, traced):
+    def function(x):
+        constant = ops.convert_to_tensor([3.0])
+        return x, ops.broadcast_to(constant, (length,)), 2 * constant
+
+    for _ in range(2):
+        _, spread, twice = run(function, ops.ones(()))
+        assert float(spread[0]) == float(spread[-1]) == 3
+        np.testing.assert_array_equal(twice, [6])
+        spread += 1
+        twice += 1
+    assert len(traced) == 1
+
+
+def test_a_constant_may_be_changed_within_a_program(traced):
+    def function(x):
+        constant = ops.zeros((2,))
+        constant += x
+        return constant
+
+    for _ in range(2):
+        np.testing.assert_array_equal(run(function, ops.ones((2,))), [1, 1])
+    assert len(traced) == 1
+
+
+def test_random_numbers_are_no_constants(traced):
+    import torch
+
+    def function(x):
+        return x + torch.rand(2)
+
+    first, second = (run(function, ops.ones((2,))) for _ in range(2))
+    assert np.all(np.asarray(first) != np.asarray(second))
+    assert len(traced) == 1
+
+
 def test_what_looks_at_values_runs_as_it_is():
     def function(x):
         return ops.cond(ops.sum(x) > 0, lambda: x + 1, lambda: x - 1)
