@@ -1,7 +1,7 @@
 """Compares changes of the default's meta-parameters, before the suite is run.
 
 Each trains the networks that meta-parameters are chosen on: those of the split
-meta_valid, with 600 and with 3,000 examples. Prints by how many percent the
+meta_valid, with 600, 3,000 and 10,000 examples. Prints by how many percent the
 validation loss ends above that of AdamW with warmup and cosine; with --untold,
 where nobody is told the length of the training, above that of Adam. Each run is
 a file in --output_dir, as of train.suite. Needs Fashion-MNIST. Examples:

@@ -60,7 +60,7 @@ def test_a_wrong_change_is_refused(change):
 
 def test_networks_are_of_validation_and_not_of_the_suite():
     tasks = networks.validation()
-    assert len(tasks) == 16 and not {*tasks} & {*TASKS}
+    assert len(tasks) == 24 and not {*tasks} & {*TASKS}
     for found in tasks.values():
         assert found.get_config()["code"]
 

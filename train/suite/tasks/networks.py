@@ -58,7 +58,7 @@ def validation(data_dir=None, download=False):
     on more.
     """
     found = {}
-    for number in (600, 3000):
+    for number in (600, 3000, 10_000):
         for network in varied_networks.networks("meta_valid"):
             name = f"{network.name}_{number}"
             found[name] = SuiteTask(
