@@ -149,6 +149,19 @@ def test_a_late_first_gradient_gives_a_step_like_an_early_one():
     )
 
 
+def test_with_full_caution_nothing_moves_against_its_gradient():
+    constants = {**META_PARAMS["constants"], "caution": ops.ones(())}
+    # Of the last two, the averages still have another sign.
+    gradients = [[np.array(g, "float32")] for g in ([1, -1, 1, -1],) * 5]
+    gradients.append([np.array([1, -1, -0.01, 0.01], "float32")])
+    update = steps(
+        gradients,
+        [np.zeros(4, "float32")],
+        meta_params={**META_PARAMS, "constants": constants},
+    )[-1][0]
+    np.testing.assert_array_equal(np.sign(update), [-1, 1, 0, 0])
+
+
 def test_parameters_without_a_gradient_rest():
     gradient = np.zeros((4, 8), "float32")
     gradient[0] = 1
