@@ -120,10 +120,6 @@ FAILURES = {
         "counts variables; here that of skipped steps is among them"
     ),
     "SavingBattleTest.test_legacy_load_skips_missing_nested_containers": SELF,
-    "SavingTest.test_saved_module_paths_and_class_names": (
-        "knows the whole configuration; here it tells for which variables the "
-        "saved state is"
-    ),
     "TestTrainer.test_fit_with_data_adapter_grain_dataloader": SELF,
     "TestTrainer.test_fit_with_data_adapter_grain_dataset": SELF,
     "TestTrainer.test_fit_with_data_adapter_grain_dataset_with_len": SELF,
