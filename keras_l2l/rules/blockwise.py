@@ -279,15 +279,11 @@ class Joining:
         """Returns the array of a list of tensors."""
         if self._is_single:
             return ops.reshape(tensors[0], self.shape)
-        pieces = []
-        for tensor, size, rows in zip(
-            tensors, self._sizes, self._rows, strict=True
-        ):
-            pieces.append(ops.reshape(tensor, (-1,)))
-            if rows * _BLOCK > size:
-                padding = (rows * _BLOCK - size,)
-                pieces.append(ops.zeros(padding, tensor.dtype))
-        return ops.reshape(ops.concatenate(pieces), self.shape)
+        joined = backends.joined(
+            [ops.reshape(tensor, (-1,)) for tensor in tensors],
+            [rows * _BLOCK for rows in self._rows],
+        )
+        return ops.reshape(joined, self.shape)
 
     def split(self, array):
         """Returns the list of tensors of an array."""

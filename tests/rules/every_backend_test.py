@@ -18,6 +18,7 @@ import keras_l2l
 from keras_l2l import presets
 from keras_l2l import rules
 from keras_l2l.rules import gradients as gradients_lib
+from keras_l2l.utils import backends
 from keras_l2l.utils import nests
 
 RNG = np.random.default_rng(0)
@@ -297,3 +298,20 @@ def test_a_model_from_hdf5(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.h5")
     for a, b in zip(loaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+# JAX joins few in another way.
+@pytest.mark.parametrize("number", [1, 3, 12])
+@pytest.mark.parametrize("dtype", ["float32", "bool"])
+def test_vectors_are_joined(number, dtype):
+    values = [np.ones(i + 1, dtype) for i in range(number)]
+    sizes = [-(-(i + 1) // 4) * 4 for i in range(number)]
+    padded = [
+        np.pad(value, (0, size - value.size))
+        for value, size in zip(values, sizes, strict=True)
+    ]
+    joined = backends.joined(list(map(ops.convert_to_tensor, values)), sizes)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(joined), np.concatenate(padded)
+    )
+    assert keras.backend.standardize_dtype(joined.dtype) == dtype
