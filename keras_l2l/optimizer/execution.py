@@ -92,10 +92,12 @@ class Execution:
             lambda function: shared.run(function, jit_compile=True),
         )
 
-    def step(self, meta_params, inputs, variables):
-        """Moves the state one step on and returns the updates.
+    def step(self, rate, meta_params, inputs, variables):
+        """Moves the state one step on and returns `rate` times the updates.
 
         Args:
+            rate: Scalar tensor, the learning rate. To multiply by it within a
+                program takes no pass over the elements.
             meta_params, inputs: As for `UpdateRule.step`.
             variables: Nest of the variables that hold the state.
         """
@@ -108,17 +110,18 @@ class Execution:
         )
         return shared.run(
             self._assign_step,
+            rate,
             meta_params,
             inputs,
             variables,
             jit_compile=self.rule.jit_compile,
         )
 
-    def _assign_step(self, meta_params, inputs, variables):
+    def _assign_step(self, rate, meta_params, inputs, variables):
         stored = keras.tree.map_structure(backends.read, variables)
         updates, stored = self.stored_step(meta_params, inputs, stored)
         _assign(variables, stored)
-        return updates
+        return [rate * update for update in updates]
 
     def stored_step(self, meta_params, inputs, stored):
         """Returns the updates and the next state, for a state as it is stored.
@@ -184,8 +187,8 @@ class TensorExecution(Execution):
             lambda t: keras.KerasTensor(t.shape), known.init_state(shapes)
         )
 
-    def step(self, meta_params, inputs, variables):
-        return self._assign_step(meta_params, inputs, variables)
+    def step(self, rate, meta_params, inputs, variables):
+        return self._assign_step(rate, meta_params, inputs, variables)
 
     def stored_step(self, meta_params, inputs, stored):
         compiled = copy.copy(self.rule)
@@ -222,25 +225,33 @@ class BlockExecution(Execution):
     def divide(self, shapes):
         return state_parts.Groups(shapes, blockwise.groups(shapes))
 
-    def step(self, meta_params, inputs, variables):
+    def step(self, rate, meta_params, inputs, variables):
         if keras.backend.backend() == "torch" and not chunks.has_slices(
             inputs.gradients
         ):
             # What Keras does around each operation costs most.
-            return super().step(meta_params, inputs, variables)
+            return super().step(rate, meta_params, inputs, variables)
         updates, _ = self.rule.step_groups(
-            lambda *args: (self._run(*args), None),
+            lambda *args: (self._run(rate, *args), None),
             *(meta_params, inputs, variables),
         )
         return updates
 
     def _run(
-        self, meta_params, gradient, param, mask, variables, blocks, inputs
+        self,
+        rate,
+        meta_params,
+        gradient,
+        param,
+        mask,
+        variables,
+        blocks,
+        inputs,
     ):
         arrays = gradient, param, mask, variables
         if blocks.sample is None or blocks.tensor_of_row is not None:
-            step = self.rule.masked_block_step
-            return self._assign(step, meta_params, *arrays, blocks, inputs)
+            step, further = self.rule.masked_block_step, (blocks, inputs)
+            return self._assign(step, rate, meta_params, *arrays, *further)
         # A sample of one tensor is always of one size, and so has the same
         # program, which takes longer to compile than all others.
         stored = keras.tree.map_structure(backends.read, variables)
@@ -256,7 +267,7 @@ class BlockExecution(Execution):
         def step(*arrays):
             return self._assign(
                 self.rule.known_step,
-                *(meta_params, *arrays, known, blocks, inputs),
+                *(rate, meta_params, *arrays, known, blocks, inputs),
             )
 
         if keras.backend.backend() == "torch":
@@ -282,14 +293,16 @@ class BlockExecution(Execution):
     def _assign(self, step, *args):
         """Computes a step of the rule, and assigns the state; compiled."""
 
-        def assign(meta_params, gradient, param, mask, variables, *further):
+        def assign(
+            rate, meta_params, gradient, param, mask, variables, *further
+        ):
             stored = keras.tree.map_structure(backends.read, variables)
             update, state = step(
                 *(meta_params, gradient, param, mask),
                 *(self.storage.read(stored), *further),
             )
             _assign(variables, self.storage.write(state))
-            return update
+            return rate * update
 
         return self._compiled(step.__name__, assign, *args)
 
@@ -297,10 +310,10 @@ class BlockExecution(Execution):
 class PartitionExecution(Execution):
     """Runs each member of a `Partition` as its kind of rule is run."""
 
-    def step(self, meta_params, inputs, variables):
+    def step(self, rate, meta_params, inputs, variables):
         def step_of(rule):
             step = execution_of(rule, self.storage).step
-            return lambda *args: (step(*args), None)
+            return lambda *args: (step(rate, *args), None)
 
         updates, _ = self.rule.step_members(
             step_of, meta_params, inputs, variables

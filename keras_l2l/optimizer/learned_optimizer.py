@@ -464,22 +464,22 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         step = self._eager_step(device)
         if backends.is_tracing():
             step = functools.partial(self._step, device)
+        rate = ops.cast(learning_rate, "float32")
         updates = self._division.join(
             [
-                step(part, self._loss, *inputs)
+                step(part, rate, self._loss, *inputs)
                 for part, inputs in enumerate(
                     zip(gradients, masks, strict=True)
                 )
             ]
         )
-        rate = ops.cast(learning_rate, "float32")
-        self.observe(received, rate, updates)
-        self.add_to(updated, rate, updates)
+        self.observe(received, updates)
+        self.add_to(updated, updates)
         for state in self._pack_state(list(map(backends.read, self._state))):
             self.replace_values(updated, self.rule.replacements(state) or [])
 
-    def _step(self, device, part, loss, gradients, mask):
-        """Moves the state of one part on, and returns its updates."""
+    def _step(self, device, part, rate, loss, gradients, mask):
+        """Moves the state of one part on, and returns what to add."""
         variables = self._updated_variables()
         params = variables
         if not self.rule.uses_params:
@@ -501,6 +501,7 @@ class LearnedOptimizer(update_hook.WholeModelOptimizer):
         # Of the rule that it is now: `set_num_steps` may have replaced it.
         run = execution.execution_of(self.rule, self._storage)
         return run.step(
+            rate,
             self._pack_meta_params(list(map(backends.read, self._meta_params))),
             inputs,
             self._pack_state(state)[part],

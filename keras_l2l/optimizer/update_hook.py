@@ -70,13 +70,11 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
     def observe(
         self,
         received: typing.Any,
-        rate: typing.Any,
         updates: list[typing.Any],
     ) -> None:
-        """Shows `rate * updates` to the observer, if there is one."""
+        """Shows the updates to the observer, if there is one."""
         if self.observer is None:
             return
-        updates = [rate * update for update in updates]
         self.observer(received, updates, backends.read(self.iterations))
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
@@ -126,22 +124,24 @@ class WholeModelOptimizer(keras.optimizers.Optimizer):
     def add_to(
         self,
         variables: Sequence[typing.Any],
-        rate: typing.Any,
         updates: Sequence[typing.Any],
     ) -> None:
-        """Adds to each variable `rate` times its update, of the same shape."""
-        for variable, update in zip(variables, updates, strict=True):
-            if "float" not in keras.backend.standardize_dtype(variable.dtype):
-                # It has no gradient, and TensorFlow adds nothing to a bool.
-                continue
-            if (
-                keras.backend.backend() == "torch"
-                and variable.value.dtype == update.dtype
-            ):
-                # In one pass over the elements.
-                variable.value.detach().addcmul_(update, rate)
-                continue
-            self.assign_add(variable, ops.cast(rate * update, variable.dtype))
+        """Adds to each variable its update, of the same shape."""
+        pairs = [
+            (variable, ops.cast(update, variable.dtype))
+            for variable, update in zip(variables, updates, strict=True)
+            # Others have no gradient, and TensorFlow adds nothing to a bool.
+            if "float" in keras.backend.standardize_dtype(variable.dtype)
+        ]
+        if pairs and keras.backend.backend() == "torch":
+            import torch
+
+            # In place and in one call: Keras makes a sum of each, and copies.
+            held = [variable.value.detach() for variable, _ in pairs]
+            torch._foreach_add_(held, [update for _, update in pairs])
+            return
+        for variable, update in pairs:
+            self.assign_add(variable, update)
 
     def replace_values(
         self,
