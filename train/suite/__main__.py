@@ -208,11 +208,13 @@ def _run_jobs(jobs, workers):
     # to time. With `max_tasks_per_child`, a pool of Python 3.11 can wait for
     # ever (github.com/python/cpython/issues/115634).
     size = _RUNS_OF_A_PROCESS * workers
+    context = multiprocessing.get_context("spawn")
     for first in range(0, len(jobs), size):
         with concurrent.futures.ProcessPoolExecutor(
             workers,
-            multiprocessing.get_context("spawn"),
+            context,
             training.use_one_core,
+            (context.Value("i", 0),),
         ) as pool:
             some = jobs[first : first + size]
             running = {pool.submit(training.run, *job): job for job in some}

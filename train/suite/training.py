@@ -1,6 +1,7 @@
 """One training run of `train.suite`, through Keras' `compile` and `fit`."""
 
 import hashlib
+import os
 import statistics
 import time
 
@@ -39,8 +40,21 @@ def config_of(task, make_optimizer):
     }
 
 
-def use_one_core():
-    """Keeps TensorFlow to one core, in a process that has just begun."""
+def use_one_core(begun):
+    """Keeps a process that has just begun to one core, where Linux can.
+
+    XLA has threads of its own, which would take those of other processes.
+
+    Args:
+        begun: `multiprocessing.Value`, the number of processes before this one,
+            each of which has another core, as long as there are so many.
+    """
+    with begun.get_lock():
+        number = begun.value
+        begun.value += 1
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
 
