@@ -304,7 +304,7 @@ def test_a_model_from_hdf5(tmp_path):
 @pytest.mark.parametrize("number", [1, 3, 12])
 @pytest.mark.parametrize("dtype", ["float32", "bool"])
 def test_vectors_are_joined(number, dtype):
-    values = [np.ones(i + 1, dtype) for i in range(number)]
+    values = [np.full(i + 1, i + 1, dtype) for i in range(number)]
     sizes = [-(-(i + 1) // 4) * 4 for i in range(number)]
     padded = [
         np.pad(value, (0, size - value.size))
