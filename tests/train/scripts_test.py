@@ -241,7 +241,7 @@ def test_convert_celo(tmp_path):
 
 @pytest.mark.slow
 def test_benchmark_of_the_first_step(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(first_step, "NETWORKS", {"mlp": None})
+    monkeypatch.setattr(first_step, "MEASURED", [("mlp", 1), ("mlp", 2)])
     with flagsaver.flagsaver():
         benchmark.define_flags()
         flags.FLAGS(["benchmark", "--repeats=1", f"--output={tmp_path}/a.json"])

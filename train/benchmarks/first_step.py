@@ -38,6 +38,8 @@ def _deep():
 
 
 NETWORKS = {"mlp": _mlp, "conv": _conv, "deep": _deep}
+# What is measured: networks, and numbers of replicas.
+MEASURED = [("mlp", 1), ("conv", 1), ("deep", 1), ("mlp", 2), ("conv", 2)]
 
 
 def first_step(repeats):
@@ -47,8 +49,7 @@ def first_step(repeats):
     imported everything; then the same once more.
     """
     rows = []
-    models = [(network, 1) for network in NETWORKS]
-    for network, replicas in [*models, ("mlp", 2), ("conv", 2)]:
+    for network, replicas in MEASURED:
         row = {"network": network, "replicas": replicas}
         for name in OPTIMIZERS:
             measured = [
