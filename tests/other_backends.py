@@ -215,20 +215,6 @@ def test_large_gradients_are_finite(monkeypatch):
     assert (value != 0.5).all() and int(optimizer.skipped_steps) == 0
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_rate_scales_an_update(dtype):
-    moved = []
-    for rate in (1.0, 0.25):
-        optimizer = keras_l2l.LearnedOptimizer(learning_rate=rate)
-        variable = keras.Variable(np.zeros((3, 2)), dtype=dtype)
-        optimizer.build([variable])
-        optimizer.apply([keras.ops.ones((3, 2), dtype)], [variable])
-        value = keras.ops.cast(variable, "float32")
-        moved.append(keras.ops.convert_to_numpy(value))
-    assert (moved[0] < 0).all()
-    np.testing.assert_allclose(moved[1], 0.25 * moved[0], rtol=1e-2)
-
-
 def test_a_variable_without_a_gradient_rests():
     optimizer = keras_l2l.LearnedOptimizer()
     variables = [keras.Variable(np.ones((2, 3), "float32")) for _ in range(2)]

@@ -315,3 +315,20 @@ def test_vectors_are_joined(number, dtype):
         ops.convert_to_numpy(joined), np.concatenate(padded)
     )
     assert keras.backend.standardize_dtype(joined.dtype) == dtype
+
+
+# Of a large tensor, a sample is computed first, and on PyTorch then slices.
+@pytest.mark.parametrize(
+    "shape, dtype",
+    [((3, 2), "float32"), ((3, 2), "bfloat16"), ((400, 400), "float32")],
+)
+def test_the_rate_scales_an_update(shape, dtype):
+    moved = []
+    for rate in (1.0, 0.25):
+        optimizer = keras_l2l.LearnedOptimizer(learning_rate=rate)
+        variable = keras.Variable(np.zeros(shape), dtype=dtype)
+        optimizer.build([variable])
+        optimizer.apply([ops.ones(shape, dtype)], [variable])
+        moved.append(ops.convert_to_numpy(ops.cast(variable, "float32")))
+    assert (moved[0] < 0).all()
+    np.testing.assert_allclose(moved[1], 0.25 * moved[0], rtol=1e-2)

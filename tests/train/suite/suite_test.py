@@ -2,12 +2,16 @@
 
 import importlib.util
 import json
+import multiprocessing
+import os
 import pickle
+import threading
 
 import forked
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 
@@ -118,6 +122,29 @@ def test_two_workers(tmp_path):
     assert "2/2" in done.stdout and "In short" not in done.stdout
     rows = json.loads((tmp_path / "suite.json").read_text())["rows"]
     assert [row["optimizer"] for row in rows] == ["adam", "muon"]
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="of Linux alone"
+)
+def test_each_worker_has_a_core_of_its_own(monkeypatch):
+    # It can be told so before it begins alone.
+    for kind in ("inter", "intra"):
+        name = f"set_{kind}_op_parallelism_threads"
+        monkeypatch.setattr(tf.config.threading, name, lambda number: None)
+    begun, found = multiprocessing.Value("i", 0), []
+
+    def work():
+        training.use_one_core(begun)
+        found.append(os.sched_getaffinity(0))
+
+    # A thread's cores are its own, so that this one keeps all.
+    for _ in range(2):
+        worker = threading.Thread(target=work)
+        worker.start()
+        worker.join()
+    cores = sorted(os.sched_getaffinity(0))
+    assert found == [{cores[0]}, {cores[1 % len(cores)]}]
 
 
 @pytest.mark.slow
